@@ -1,0 +1,1 @@
+"""The gateway: HTTP, durable records, batching of requests. It runs without torch."""

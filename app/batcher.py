@@ -1,0 +1,159 @@
+"""The batcher: groups queries that wait for the same model into one message for a worker.
+
+A request never waits for company: it leaves at once while the workers have room, and batches form from what arrives
+while they have none. Requests take turns, so that one with a thousand inputs does not hold up those with one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from app.bus import Bus, DeadlineExceeded
+from app.contract.batches import ClassifyBatch, ClassifyPart, ClassifyReply, Failure, PartReply, Scored, Truncate
+from app.contract.names import CLASSIFY_TASK
+from app.records.store import new_id
+
+#: Batches under way for each live worker: one that it computes and one that waits for it, so that it never idles.
+_BATCHES_PER_WORKER: Final = 2
+
+
+class Overloaded(Exception):
+    """Too many inputs wait for the model already."""
+
+
+class Refused(Exception):
+    """A worker could not classify a request, for the reason in ``failure``."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(eq=False)
+class _Request:
+    """The inputs of one caller and the answers so far."""
+
+    part: ClassifyPart
+    expires_at: float
+    answer: asyncio.Future[list[Scored]]
+    scored: list[Scored | None]
+    sent: int = 0
+    missing: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.missing = len(self.part.inputs)
+
+    def take(self, count: int) -> tuple[int, ClassifyPart]:
+        """The next ``count`` inputs as a part, and the position of its first."""
+        start, self.sent = self.sent, min(self.sent + count, len(self.part.inputs))
+        return start, self.part.model_copy(update={"inputs": self.part.inputs[start : self.sent]})
+
+    def receive(self, start: int, reply: PartReply) -> None:
+        """Note the answers to the part that began at ``start``."""
+        if self.answer.done():
+            return
+        if reply.failure is not None:
+            self.answer.set_exception(Refused(reply.failure))
+            return
+        self.scored[start : start + len(reply.scored)] = reply.scored
+        self.missing -= len(reply.scored)
+        if self.missing == 0:
+            self.answer.set_result([one for one in self.scored if one is not None])
+
+    @property
+    def waiting(self) -> int:
+        """Inputs not yet sent; none once the caller has gone."""
+        return 0 if self.answer.done() else len(self.part.inputs) - self.sent
+
+
+@dataclass
+class _Line:
+    """The requests that wait for one model."""
+
+    requests: deque[_Request] = field(default_factory=deque)
+    batches: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def waiting(self) -> int:
+        return sum(request.waiting for request in self.requests)
+
+
+@dataclass
+class Batcher:
+    """Classifies through ``bus``.
+
+    A message carries at most ``max_batch_inputs``; at most ``max_pending_inputs`` wait for a model; a request gets its
+    answer or its failure within ``timeout`` seconds.
+    """
+
+    bus: Bus
+    max_batch_inputs: int
+    max_pending_inputs: int
+    timeout: float
+    _lines: dict[str, _Line] = field(init=False, default_factory=dict)
+
+    async def classify(
+        self, model: str, context_id: str, artifact: str, truncate: Truncate, inputs: Sequence[str]
+    ) -> list[Scored]:
+        """Answers to ``inputs``, in their order.
+
+        Raises `Overloaded` before anything is sent; `Refused` with a worker's reason; and what `Bus.call` raises.
+        """
+        line = self._lines.setdefault(model, _Line())
+        if line.waiting + len(inputs) > self.max_pending_inputs:
+            raise Overloaded(model)
+        part = ClassifyPart(context_id=context_id, artifact=artifact, truncate=truncate, inputs=tuple(inputs))
+        answer: asyncio.Future[list[Scored]] = asyncio.get_running_loop().create_future()
+        line.requests.append(_Request(part, time.time() + self.timeout, answer, [None] * len(inputs)))
+        self._dispatch(model, line)
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await answer
+        except TimeoutError:
+            raise DeadlineExceeded from None
+
+    def _dispatch(self, model: str, line: _Line) -> None:
+        """Send batches while the workers have room and inputs wait."""
+        room = _BATCHES_PER_WORKER * max(1, self.bus.live_workers(model))
+        while len(line.batches) < room and line.waiting:
+            batch = asyncio.create_task(self._classify_batch(model, self._take_turns(line)))
+            line.batches.add(batch)
+            batch.add_done_callback(line.batches.discard)
+            batch.add_done_callback(lambda _: self._dispatch(model, line))
+
+    def _take_turns(self, line: _Line) -> list[tuple[_Request, int, ClassifyPart]]:
+        """One batch: an equal share for each waiting request, in turn, until the batch is full."""
+        line.requests = deque(request for request in line.requests if request.waiting)
+        batch: list[tuple[_Request, int, ClassifyPart]] = []
+        room = self.max_batch_inputs
+        share = max(1, room // len(line.requests))
+        while room and line.requests:
+            request = line.requests.popleft()
+            start, part = request.take(min(share, room))
+            batch.append((request, start, part))
+            room -= len(part.inputs)
+            if request.waiting:
+                line.requests.append(request)
+        return batch
+
+    async def _classify_batch(self, model: str, taken: Sequence[tuple[_Request, int, ClassifyPart]]) -> None:
+        batch = ClassifyBatch(
+            id=new_id("batch"),
+            reply_to=self.bus.reply_channel,
+            expires_at=max(request.expires_at for request, _, _ in taken),
+            model=model,
+            parts=tuple(part for _, _, part in taken),
+        )
+        try:
+            reply = ClassifyReply.model_validate_json(await self.bus.call(CLASSIFY_TASK, batch))
+            for (request, start, _), part_reply in zip(taken, reply.parts, strict=True):
+                request.receive(start, part_reply)
+        except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
+            for request, _, _ in taken:
+                if not request.answer.done():
+                    request.answer.set_exception(error)

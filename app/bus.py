@@ -1,0 +1,205 @@
+"""The gateway's side of the bus: sends Celery messages, awaits replies, knows which workers live.
+
+The bus is volatile. A message or a reply may be lost or arrive twice, so every call here has a deadline, is sent again
+when its worker dies or the bus restarts, and may be answered by whichever copy comes first. It knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import redis.asyncio
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from app.contract.batches import Announcement, ClassifyBatch, PlanRequest
+from app.contract.names import ANNOUNCE_EVERY, announcement_key, broker_url, classify_queue
+
+#: How often a waiting call looks whether its worker still lives (seconds).
+_LOOK_EVERY: Final = 0.5
+#: A message that no worker has begun after this long was lost by the broker, or waits behind others: send it again.
+_UNTAKEN_AFTER: Final = 10.0
+#: How long a call whose worker died waits for another worker to appear.
+_WORKERLESS_FOR: Final = 20.0
+
+
+class BusUnavailable(Exception):
+    """The bus does not answer."""
+
+
+class NoWorker(Exception):
+    """No live worker serves the model."""
+
+
+class WorkerLost(Exception):
+    """Two workers in turn died over the same message."""
+
+
+class DeadlineExceeded(Exception):
+    """No reply came in time."""
+
+
+@dataclass
+class _Call:
+    """A message that waits for its reply."""
+
+    reply: asyncio.Future[str]
+    generation: int
+    sent_at: float
+    taken_by: str | None = None
+    sent: int = 1
+    workerless_since: float | None = None
+
+
+@dataclass
+class Bus:
+    """A connection to the bus at ``url``; `start` before use, `stop` after."""
+
+    url: str
+    _celery: Celery = field(init=False)
+    _redis: redis.asyncio.Redis = field(init=False)
+    _calls: dict[str, _Call] = field(init=False, default_factory=dict)
+    _announcements: list[Announcement] = field(init=False, default_factory=list)
+    _tasks: list[asyncio.Task[None]] = field(init=False, default_factory=list)
+    _connected: bool = field(init=False, default=False)
+    #: Counts connections of the listener: replies sent while there was none are lost.
+    _generation: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.reply_channel = f"contextune:reply:{secrets.token_hex(8)}"
+        self._celery = Celery("contextune-gateway", broker=broker_url(self.url), set_as_current=False)
+        self._celery.conf.update(
+            broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 2, "max_retries": 1},
+            task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.1},
+            task_ignore_result=True,
+        )
+        self._redis = redis.asyncio.Redis.from_url(
+            self.url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2
+        )
+
+    async def start(self) -> None:
+        """Begin to listen. Returns at once; the bus may come up later."""
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._watch_workers())]
+
+    async def stop(self) -> None:
+        """End every wait and close the connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._redis.aclose()
+        self._celery.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether replies can arrive now."""
+        return self._connected
+
+    def announcements(self, model: str) -> list[Announcement]:
+        """What the workers of ``model``, ready or loading, last said."""
+        return [a for a in self._announcements if a.model == model]
+
+    def live_workers(self, model: str) -> int:
+        """How many workers are ready for ``model``."""
+        return sum(a.ready for a in self.announcements(model))
+
+    async def send(self, task: str, queue: str, payload: str) -> None:
+        """Hand a message to the broker; raises `BusUnavailable`. Off the event loop, since Celery blocks."""
+        try:
+            await asyncio.to_thread(self._celery.send_task, task, args=(payload,), queue=queue, ignore_result=True)
+        except (OperationalError, RedisError, OSError) as error:
+            raise BusUnavailable(str(error)) from error
+
+    async def call(self, task: str, request: PlanRequest | ClassifyBatch) -> str:
+        """Send a request to a worker of its model and await the reply, a JSON document.
+
+        Sent once more if its worker dies. Raises `BusUnavailable`, `NoWorker`, `WorkerLost` or, after
+        ``request.expires_at``, `DeadlineExceeded`.
+        """
+        model, queue, payload = request.model, classify_queue(request.model), request.model_dump_json()
+        if not self._connected:
+            raise BusUnavailable("not connected")
+        if not self.live_workers(model):
+            raise NoWorker(model)
+        call = _Call(asyncio.get_running_loop().create_future(), self._generation, time.monotonic())
+        self._calls[request.id] = call
+        try:
+            await self.send(task, queue, payload)
+            while True:
+                done, _ = await asyncio.wait({call.reply}, timeout=_LOOK_EVERY)
+                if done:
+                    return call.reply.result()
+                if time.time() > request.expires_at:
+                    raise DeadlineExceeded
+                if self._must_send_again(call, model):
+                    await self.send(task, queue, payload)
+        finally:
+            del self._calls[request.id]
+
+    def _must_send_again(self, call: _Call, model: str) -> bool:
+        now = time.monotonic()
+        if not self._connected:
+            return False
+        self._note_workers(call, model, now)
+        if call.generation != self._generation:  # the bus restarted: message and reply may both be gone
+            call.generation, call.sent_at, call.taken_by = self._generation, now, None
+            return True
+        died = call.taken_by is not None and all(a.worker_id != call.taken_by for a in self._announcements)
+        untaken = call.taken_by is None and now - call.sent_at > _UNTAKEN_AFTER and self.live_workers(model) > 0
+        if not died and not (untaken and call.sent == 1):
+            return False
+        if call.sent > 1:
+            raise WorkerLost(model)
+        call.sent, call.sent_at, call.taken_by = call.sent + 1, now, None
+        return True
+
+    def _note_workers(self, call: _Call, model: str, now: float) -> None:
+        if self.live_workers(model):
+            call.workerless_since = None
+        elif call.workerless_since is None:
+            call.workerless_since = now
+        elif now - call.workerless_since > _WORKERLESS_FOR:
+            raise NoWorker(model)
+
+    async def _listen(self) -> None:
+        while True:
+            with suppress(RedisError, OSError):
+                async with self._redis.pubsub() as pubsub:
+                    await pubsub.subscribe(self.reply_channel)
+                    self._generation += 1
+                    self._connected = True
+                    while True:
+                        message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
+                        if message is not None:
+                            self._deliver(message["data"])
+            self._connected = False
+            await asyncio.sleep(0.2)
+
+    def _deliver(self, text: str) -> None:
+        """Hand a reply to its call. Replies to calls that have ended are dropped: the other copy was faster."""
+        head = json.loads(text)
+        call = self._calls.get(head["id"])
+        if call is None:
+            return
+        if "taken_by" in head:
+            call.taken_by = head["taken_by"]
+        elif not call.reply.done():
+            call.reply.set_result(text)
+
+    async def _watch_workers(self) -> None:
+        while True:
+            try:
+                keys = [key async for key in self._redis.scan_iter(match=announcement_key("*"), count=1000)]
+                values = await self._redis.mget(keys) if keys else []
+                self._announcements = [Announcement.model_validate_json(value) for value in values if value]
+            except (RedisError, OSError) as error:
+                structlog.get_logger().warning("bus_unavailable", reason=str(error))
+                self._announcements = []
+            await asyncio.sleep(ANNOUNCE_EVERY / 3)

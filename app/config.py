@@ -1,0 +1,56 @@
+"""Configuration of the gateway, read from the environment (prefix ``CONTEXTUNE_``) when asked for, never at import.
+
+The worker reads the same variables in ``worker.config``; the README's table is the one description of both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.contract.names import DEFAULT_MODELS, parse_model_ids
+
+
+class Settings(BaseSettings):
+    """Settings of the gateway and of ``contextune up``.
+
+    ``redis_url`` (the store) and ``bus_url`` are ``None`` when the embedded servers are wanted.
+    Raises ``pydantic.ValidationError`` for a value of the wrong form.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CONTEXTUNE_", extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    data_dir: Path = Path("data")
+    redis_url: str | None = None
+    bus_url: str | None = None
+    artifacts_url: str = Field(default="", description="fsspec URL; empty is a folder in data_dir")
+    models: Annotated[tuple[str, ...], NoDecode] = tuple(DEFAULT_MODELS)
+    log_level: str = "INFO"
+    max_pending_inputs: int = Field(default=4096, ge=1)
+    max_batch_inputs: int = Field(default=64, ge=1)
+    classify_timeout: float = Field(default=60.0, gt=0, description="seconds")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _model_ids(cls, value: Any) -> Any:
+        return parse_model_ids(value) if isinstance(value, str) else value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _artifacts_in_data_dir(self) -> Settings:
+        self.artifacts_url = self.artifacts_url or f"file://{self.data_dir}/artifacts"
+        return self
+
+    @property
+    def default_model(self) -> str:
+        """The model of a context that names none: the first of the allow-list."""
+        return self.models[0]

@@ -1,0 +1,49 @@
+"""Contexts from the gateway's side: find one that can answer, and delete one with its artifact."""
+
+from __future__ import annotations
+
+import fsspec
+import structlog
+
+from app.contract.names import ErrorCode, JobStatus, artifact_url
+from app.errors import Problem
+from app.records.rows import StoredContext
+from app.records.store import Records
+
+
+def find(records: Records, ref: str) -> StoredContext:
+    """The context of a ref. Raises `Problem` (``context_not_found``)."""
+    stored = records.resolve(ref)
+    if stored is None:
+        raise Problem(ErrorCode.CONTEXT_NOT_FOUND, "there is no such context")
+    return stored
+
+
+def find_ready(records: Records, ref: str) -> tuple[StoredContext, str]:
+    """The context of a ref and its artifact. Raises `Problem` (``context_not_found``, ``context_not_ready``)."""
+    stored = find(records, ref)
+    if stored.context.status != JobStatus.SUCCEEDED or stored.artifact is None:
+        raise Problem(
+            ErrorCode.CONTEXT_NOT_READY,
+            f"its job {stored.context.job_id} is {stored.context.status}; only a succeeded one can answer",
+            "/context",
+        )
+    return stored, stored.artifact
+
+
+def delete(records: Records, artifacts_url: str, context_id: str) -> None:
+    """Forget a context, cancel its job and remove its artifact. Raises `Problem` (``context_not_found``)."""
+    artifact = records.delete(context_id)
+    if artifact is None:
+        raise Problem(ErrorCode.CONTEXT_NOT_FOUND, "there is no such context")
+    if artifact:
+        remove_artifact(artifacts_url, artifact)
+
+
+def remove_artifact(artifacts_url: str, address: str) -> None:
+    """Remove an artifact that no record names any more. One that cannot be removed is reported and left."""
+    try:
+        filesystem, path = fsspec.url_to_fs(artifact_url(artifacts_url, address))
+        filesystem.rm_file(path)
+    except OSError as error:
+        structlog.get_logger().warning("artifact_not_removed", artifact=address, reason=str(error))

@@ -1,0 +1,109 @@
+"""Names of tasks, queues and bus keys, timing constants, error codes and job states."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Any, Final
+
+MAX_ATTEMPTS: Final = 3
+
+DEFAULT_MODELS: Final[dict[str, dict[str, Any]]] = {"smollm2-135m-instruct": {"path": "embedded:smollm2-135m-instruct"}}
+
+PLAN_TASK: Final = "contextune.plan"
+TUNE_TASK: Final = "contextune.tune"
+CLASSIFY_TASK: Final = "contextune.classify"
+
+#: A worker's announcement lives this long on the bus (seconds); it is renewed every ``ANNOUNCE_EVERY`` seconds.
+ANNOUNCE_TTL: Final = 6
+ANNOUNCE_EVERY: Final = 1.5
+#: A claimed job is lost when its worker has not beaten for this long (seconds); a worker beats every ``BEAT_EVERY``.
+LEASE: Final = 6.0
+BEAT_EVERY: Final = 1.5
+
+
+def tune_queue(model: str) -> str:
+    """Celery queue of the wake-up calls for jobs of ``model``."""
+    return f"tune.{model}"
+
+
+def classify_queue(model: str) -> str:
+    """Celery queue of the batches and plans for ``model``."""
+    return f"classify.{model}"
+
+
+def broker_url(url: str) -> str:
+    """The bus's URL in the form that Celery wants: unix sockets have another scheme there."""
+    return url.replace("unix://", "redis+socket://", 1)
+
+
+def announcement_key(worker_id: str) -> str:
+    """Bus key that holds a worker's ``Announcement``."""
+    return f"contextune:worker:{worker_id}"
+
+
+def artifact_url(root: str, address: str) -> str:
+    """Where the artifact with this address (SHA-256, hexadecimal) lies below the fsspec URL ``root``."""
+    return f"{root.rstrip('/')}/{address[:2]}/{address}.safetensors"
+
+
+def parse_model_ids(value: str) -> tuple[str, ...]:
+    """Ids of the allow-list ``CONTEXTUNE_MODELS``, a JSON object ``{id: {...}}``; ValueError for any other form."""
+    models = json.loads(value)
+    if not isinstance(models, dict) or not models:
+        raise ValueError("CONTEXTUNE_MODELS must be a JSON object with at least one model")
+    return tuple(models)
+
+
+class ErrorCode(StrEnum):
+    """Stable codes of every expected failure, as they appear in problem documents and in a failed job."""
+
+    INVALID_REQUEST = "invalid_request"
+    INVALID_JSON = "invalid_json"
+    BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    TOO_MANY_EXAMPLES = "too_many_examples"
+    TOO_MANY_INPUTS = "too_many_inputs"
+    TOO_MANY_LABELS = "too_many_labels"
+    TOO_FEW_LABELS = "too_few_labels"
+    TEXT_TOO_LONG = "text_too_long"
+    TEXT_EMPTY = "text_empty"
+    TEXT_INVALID = "text_invalid"
+    LABEL_UNKNOWN = "label_unknown"
+    LABELS_INDISTINGUISHABLE = "labels_indistinguishable"
+    CONTRADICTING_EXAMPLES = "contradicting_examples"
+    TEMPLATE_INVALID = "template_invalid"
+    MODEL_UNKNOWN = "model_unknown"
+    MODEL_UNSUPPORTED = "model_unsupported"
+    CONTEXT_TOO_LONG = "context_too_long"
+    INPUT_TOO_LONG = "input_too_long"
+    ROUTE_NOT_FOUND = "route_not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONTEXT_NOT_FOUND = "context_not_found"
+    JOB_NOT_FOUND = "job_not_found"
+    CONTEXT_NOT_READY = "context_not_ready"
+    JOB_NOT_CANCELLABLE = "job_not_cancellable"
+    OVERLOADED = "overloaded"
+    NO_WORKER = "no_worker"
+    STORE_UNAVAILABLE = "store_unavailable"
+    BUS_UNAVAILABLE = "bus_unavailable"
+    WORKER_LOST = "worker_lost"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    OUT_OF_MEMORY = "out_of_memory"
+    ARTIFACT_CORRUPT = "artifact_corrupt"
+    INTERNAL = "internal"
+
+
+class JobStatus(StrEnum):
+    """``queued → running → succeeded | failed | cancelled``."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether no further change is possible."""
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)

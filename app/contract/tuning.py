@@ -1,0 +1,187 @@
+"""What decides a tuned context: examples, template, hyperparameters; and the plan a worker makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.contract.names import ErrorCode
+from app.contract.payload import Model
+
+MAX_EXAMPLES: Final = 10_000
+MAX_INPUTS: Final = 1_024
+MAX_TEXT_BYTES: Final = 100_000
+MAX_LABELS: Final = 256
+
+
+def _checked_characters(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError(ErrorCode.TEXT_INVALID, "must not contain NUL characters")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise PydanticCustomError(ErrorCode.TEXT_INVALID, "must not contain lone surrogates")
+    return value
+
+
+def _checked_text(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError(ErrorCode.TEXT_EMPTY, "must not be empty or blank")
+    size = len(value.encode())
+    if size > MAX_TEXT_BYTES:
+        raise PydanticCustomError(
+            ErrorCode.TEXT_TOO_LONG,
+            "has {size} bytes; at most {limit} are allowed",
+            {"size": size, "limit": MAX_TEXT_BYTES},
+        )
+    return value
+
+
+def _checked_label(value: str) -> str:
+    if value != value.strip():
+        raise PydanticCustomError(ErrorCode.TEXT_INVALID, "a label must not begin or end with white space")
+    return value
+
+
+Characters = Annotated[str, AfterValidator(_checked_characters)]
+Text = Annotated[Characters, AfterValidator(_checked_text)]
+Label = Annotated[Text, AfterValidator(_checked_label)]
+
+
+class Example(Model):
+    """A text and its label."""
+
+    text: Text
+    label: Label
+
+
+def _placeholder(template: str, name: str, part: str) -> None:
+    if template.count(name) != 1:
+        raise PydanticCustomError(
+            ErrorCode.TEMPLATE_INVALID, "template {part} must contain {name} exactly once", {"part": part, "name": name}
+        )
+
+
+TemplatePart = Annotated[Characters, Field(max_length=2_000)]
+
+
+class Template(Model):
+    """How an example is written: input part, separator, output part, and what stands between examples."""
+
+    input: TemplatePart = "input: {text}"
+    separator: TemplatePart = "\n"
+    output: TemplatePart = "output: {label}"
+    between: TemplatePart = "\n\n"
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> Template:
+        _placeholder(self.input, "{text}", "input")
+        _placeholder(self.output, "{label}", "output")
+        return self
+
+
+Auto = Literal["auto"]
+
+
+class Hyperparameters(Model):
+    """How a context is tuned; ``"auto"`` leaves a value to the service."""
+
+    method: Literal["auto", "cpt", "icl"] = "auto"
+    steps: Annotated[int, Field(ge=1, le=10_000)] | Auto = "auto"
+    learning_rate: Annotated[float, Field(gt=0, le=10)] | Auto = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)] | Auto = "auto"
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    projection_epsilon: Annotated[float, Field(ge=0, le=1_000)] | Auto = "auto"
+    projection_format_epsilon: Annotated[float, Field(ge=0, le=1_000)] | Auto = "auto"
+    weighted_loss_type: Literal["none", "decay", "auto"] = "auto"
+    loss_decay_factor: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    leave_one_out: bool | Auto = "auto"
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"  # noqa: S105 - not a password
+
+
+class ResolvedHyperparameters(Model):
+    """The values a job runs with. ``batch_size`` None is all training examples in one step."""
+
+    method: Literal["cpt", "icl"]
+    steps: int
+    learning_rate: float
+    batch_size: int | None
+    seed: int
+    projection_epsilon: float
+    projection_format_epsilon: float
+    weighted_loss_type: Literal["none", "decay"]
+    loss_decay_factor: float
+    leave_one_out: bool
+    token_dropout: float
+
+
+class TuningSpec(Model):
+    """All that decides a tuned context, as the user gave it.
+
+    ``examples`` form the context and are trained on; ``training_examples`` are trained on and stay out of the context;
+    ``validation_examples`` are only measured. ``labels`` None means those of the examples, in order of appearance.
+    """
+
+    examples: tuple[Example, ...]
+    training_examples: tuple[Example, ...] = ()
+    validation_examples: tuple[Example, ...] = ()
+    labels: tuple[Label, ...] | None = None
+    template: Template = Template()
+    hyperparameters: Hyperparameters = Hyperparameters()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TuningSpec:
+        everything = (*self.examples, *self.training_examples, *self.validation_examples)
+        _check_count(len(everything), MAX_EXAMPLES, ErrorCode.TOO_MANY_EXAMPLES, "examples")
+        if not self.examples:
+            raise PydanticCustomError(ErrorCode.TOO_FEW_LABELS, "examples must not be empty")
+        _check_labels(self.label_names, everything)
+        _check_contradictions(everything)
+        return self
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The label set, in the order in which it is reported."""
+        if self.labels is not None:
+            return self.labels
+        return tuple(dict.fromkeys(e.label for e in (*self.examples, *self.training_examples)))
+
+
+def _check_count(count: int, limit: int, code: ErrorCode, noun: str) -> None:
+    if count > limit:
+        raise PydanticCustomError(
+            code, "{count} {noun} given; at most {limit} are allowed", {"count": count, "noun": noun, "limit": limit}
+        )
+
+
+def _check_labels(labels: Sequence[str], everything: Iterable[Example]) -> None:
+    if len(set(labels)) != len(labels):
+        raise PydanticCustomError(ErrorCode.INVALID_REQUEST, "labels must be unique")
+    if len(labels) < 2:
+        raise PydanticCustomError(ErrorCode.TOO_FEW_LABELS, "at least two different labels are needed")
+    _check_count(len(labels), MAX_LABELS, ErrorCode.TOO_MANY_LABELS, "labels")
+    if any(e.label not in set(labels) for e in everything):
+        raise PydanticCustomError(ErrorCode.LABEL_UNKNOWN, "an example has a label that is not in the label set")
+
+
+def _check_contradictions(examples: Sequence[Example]) -> None:
+    seen: dict[str, str] = {}
+    for position, example in enumerate(examples):
+        if seen.setdefault(example.text, example.label) != example.label:
+            raise PydanticCustomError(
+                ErrorCode.CONTRADICTING_EXAMPLES,
+                "the text of example {position} (counted over all examples) appears with two labels",
+                {"position": position},
+            )
+
+
+class Plan(Model):
+    """A worker's answer to what a `TuningSpec` would need: exact token counts, resolved values and an estimate."""
+
+    context_tokens: int
+    longest_example_tokens: int
+    context_limit: int
+    training_examples: int
+    hyperparameters: ResolvedHyperparameters
+    estimated_seconds: float

@@ -1,0 +1,83 @@
+"""The gateway process: ``create_app`` for any ASGI server, ``python -m app.main`` for ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from app.batcher import Overloaded, Refused
+from app.bus import BusUnavailable, DeadlineExceeded, NoWorker, WorkerLost
+from app.config import Settings
+from app.contract.names import ErrorCode
+from app.errors import Problem, install_error_handlers, problem_response
+from app.gateway import open_gateway
+from app.logs import configure_logging
+from app.middleware import BodyLimitMiddleware, RequestIdMiddleware
+from app.routes import classify, contexts, health, jobs, models
+
+_DESCRIPTION = "Turns a handful of labelled examples into a classifier: create a context, wait for its job, classify."
+
+#: What the bus and the batcher may raise, as problems.
+_BUS_PROBLEMS: dict[type[Exception], Problem] = {
+    BusUnavailable: Problem(ErrorCode.BUS_UNAVAILABLE, "the bus does not answer"),
+    NoWorker: Problem(ErrorCode.NO_WORKER, "no live worker serves this model"),
+    WorkerLost: Problem(ErrorCode.WORKER_LOST, "the workers died over this request"),
+    DeadlineExceeded: Problem(ErrorCode.DEADLINE_EXCEEDED, "no answer within the deadline"),
+    Overloaded: Problem(ErrorCode.OVERLOADED, "too many inputs wait for this model"),
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The gateway as an ASGI application. It connects when it starts, and needs no server to be up by then."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_gateway(settings) as gateway:
+            app.state.gateway = gateway
+            yield
+
+    app = FastAPI(title="Contextune", version=version("contextune"), description=_DESCRIPTION, lifespan=lifespan)
+    for route in (contexts, jobs, classify, models, health):
+        app.include_router(route.router)
+    install_error_handlers(app)
+    for kind, problem in _BUS_PROBLEMS.items():
+        app.add_exception_handler(kind, partial(_answer, problem))
+    app.add_exception_handler(Refused, _answer_refused)
+    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(RequestIdMiddleware)
+    return app
+
+
+async def _answer(problem: Problem, request: Request, _error: Exception) -> JSONResponse:
+    return problem_response(request, problem)
+
+
+async def _answer_refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refused)  # noqa: S101 - registered for this type
+    return problem_response(request, Problem.from_failure(error.failure))
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT, configured by the environment."""
+    settings = Settings()
+    configure_logging(settings.log_level)
+    structlog.get_logger().info("gateway_starting", host=settings.host, port=settings.port)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=8,
+    )
+
+
+if __name__ == "__main__":
+    main()

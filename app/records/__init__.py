@@ -1,0 +1,1 @@
+"""The durable records: contexts, jobs and the job state machine, in the Redis role called the store."""

@@ -1,0 +1,1 @@
+"""The routes: thin adapters that parse, call, and answer."""

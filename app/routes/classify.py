@@ -1,0 +1,127 @@
+"""``POST /classify``: predict labels with a tuned context."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from app import contexts
+from app.contract.batches import Scored, Truncate
+from app.contract.names import ErrorCode
+from app.contract.payload import Model
+from app.contract.tuning import MAX_INPUTS, Text
+from app.gateway import GatewayDep
+from app.records.store import new_id
+from app.routes.problems import problems
+
+router = APIRouter(tags=["classify"])
+
+
+def _few_enough(inputs: tuple[str, ...]) -> tuple[str, ...]:
+    if not 1 <= len(inputs) <= MAX_INPUTS:
+        raise PydanticCustomError(
+            ErrorCode.TOO_MANY_INPUTS if inputs else ErrorCode.INVALID_REQUEST,
+            "{count} inputs given; from 1 to {limit} are allowed",
+            {"count": len(inputs), "limit": MAX_INPUTS},
+        )
+    return inputs
+
+
+class Query(Model):
+    """Texts to classify with a context. ``truncate`` says what to do with a text that is too long."""
+
+    context: str = Field(min_length=1, max_length=200, description="an id, a name, or name@version")
+    inputs: Annotated[tuple[Text, ...], AfterValidator(_few_enough)]
+    truncate: Truncate = "NONE"
+    min_confidence: float = Field(default=0.0, ge=0, le=1)
+
+
+class LabelConfidence(Model):
+    """How probable a label is."""
+
+    confidence: float
+
+
+class Classification(Model):
+    """The answer to one input. When ``abstained``, no label reached ``min_confidence`` and ``prediction`` is null."""
+
+    index: int
+    prediction: str | None
+    confidence: float
+    abstained: bool
+    truncated: bool
+    labels: dict[str, LabelConfidence]
+
+
+class Usage(Model):
+    """Tokens that the answer took."""
+
+    input_tokens: int
+    context_tokens: int
+
+
+class Answer(Model):
+    """The answers to all inputs, in their order."""
+
+    id: str
+    context_id: str
+    context_version: int
+    model: str
+    classifications: tuple[Classification, ...]
+    usage: Usage
+
+
+EXAMPLE_BODY = {"context": "support-intents", "inputs": ["my card never came"]}
+
+
+def _classification(index: int, labels: tuple[str, ...], scored: Scored, min_confidence: float) -> Classification:
+    best = max(range(len(labels)), key=scored.confidences.__getitem__)
+    confidence = scored.confidences[best]
+    abstained = confidence < min_confidence
+    return Classification(
+        index=index,
+        prediction=None if abstained else labels[best],
+        confidence=confidence,
+        abstained=abstained,
+        truncated=scored.truncated,
+        labels={
+            label: LabelConfidence(confidence=value) for label, value in zip(labels, scored.confidences, strict=True)
+        },
+    )
+
+
+@router.post(
+    "/classify",
+    responses=problems(
+        ErrorCode.CONTEXT_NOT_FOUND,
+        ErrorCode.CONTEXT_NOT_READY,
+        ErrorCode.INPUT_TOO_LONG,
+        ErrorCode.TOO_MANY_INPUTS,
+        ErrorCode.BODY_TOO_LARGE,
+        ErrorCode.OVERLOADED,
+        ErrorCode.NO_WORKER,
+        ErrorCode.BUS_UNAVAILABLE,
+        ErrorCode.WORKER_LOST,
+        ErrorCode.DEADLINE_EXCEEDED,
+    ),
+    openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE_BODY}}}},
+)
+async def classify(body: Query, gateway: GatewayDep) -> Answer:
+    """Classify texts. An answer does not depend on what else was in the request, or in the batch."""
+    stored, artifact = await asyncio.to_thread(contexts.find_ready, gateway.records, body.context)
+    context = stored.context
+    scored = await gateway.batcher.classify(context.model, context.id, artifact, body.truncate, body.inputs)
+    return Answer(
+        id=new_id("cls"),
+        context_id=context.id,
+        context_version=context.version,
+        model=context.model,
+        classifications=tuple(
+            _classification(index, context.labels, one, body.min_confidence) for index, one in enumerate(scored)
+        ),
+        usage=Usage(input_tokens=sum(one.tokens for one in scored), context_tokens=context.tokens),
+    )

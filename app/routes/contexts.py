@@ -1,0 +1,137 @@
+"""``/contexts``: create, look at, list and delete contexts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response, status
+from pydantic import Field, StringConstraints, field_validator
+from pydantic_core import PydanticCustomError
+
+from app import contexts, jobs
+from app.contract.names import ErrorCode, JobStatus
+from app.contract.objects import Context, Job
+from app.contract.payload import Model
+from app.contract.tuning import Characters, TuningSpec
+from app.errors import Problem
+from app.gateway import GatewayDep
+from app.records.rows import StoredContext
+from app.records.store import Submission
+from app.routes.lists import After, Limit, Listing
+from app.routes.problems import problems
+
+router = APIRouter(tags=["contexts"])
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+MetadataKey = Annotated[Characters, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[Characters, StringConstraints(max_length=512)]
+
+EXAMPLE_BODY = {
+    "name": "support-intents",
+    "examples": [
+        {"text": "where is my card?", "label": "card arrival"},
+        {"text": "my new card still has not come", "label": "card arrival"},
+        {"text": "how do I add my card to the app?", "label": "card linking"},
+        {"text": "link an existing card to my account", "label": "card linking"},
+    ],
+    "hyperparameters": {"method": "cpt", "steps": 20},
+    "metadata": {"team": "cards"},
+}
+
+
+class NewContext(TuningSpec):
+    """A context to be tuned. Only ``examples`` is required."""
+
+    name: Name | None = None
+    model: str | None = Field(default=None, max_length=200, description="null is the first of `GET /models`")
+    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
+
+    @field_validator("name")
+    @classmethod
+    def _not_like_an_id(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("ctx_"):
+            raise PydanticCustomError(ErrorCode.INVALID_REQUEST, "a name must not begin with ctx_, as ids do")
+        return value
+
+    @property
+    def spec(self) -> TuningSpec:
+        """What decides the tuned context."""
+        return TuningSpec.model_construct(**{name: getattr(self, name) for name in TuningSpec.model_fields})
+
+
+class Created(Model):
+    """A context that was accepted, and the job that tunes it."""
+
+    context: Context
+    job: Job
+
+
+@router.post(
+    "/contexts",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problems(
+        ErrorCode.CONTEXT_TOO_LONG,
+        ErrorCode.TOO_FEW_LABELS,
+        ErrorCode.CONTRADICTING_EXAMPLES,
+        ErrorCode.MODEL_UNKNOWN,
+        ErrorCode.BODY_TOO_LARGE,
+        ErrorCode.NO_WORKER,
+        ErrorCode.BUS_UNAVAILABLE,
+        ErrorCode.DEADLINE_EXCEEDED,
+    ),
+    openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE_BODY}}}},
+)
+async def create_context(body: NewContext, gateway: GatewayDep, response: Response) -> Created:
+    """Check the examples with a worker, store them, and queue the job that tunes them."""
+    model = body.model or gateway.settings.default_model
+    if model not in gateway.settings.models:
+        raise Problem(ErrorCode.MODEL_UNKNOWN, "there is no such model; GET /models lists them", "/model")
+    spec = body.spec
+    plan = await jobs.plan(gateway.bus, model, spec)
+    submission = Submission(name=body.name, model=model, spec=spec, plan=plan, metadata=body.metadata)
+    stored, job = await jobs.submit(gateway.records, gateway.bus, submission)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return Created(context=stored.context, job=job)
+
+
+@router.get("/contexts", responses=problems())
+def list_contexts(
+    gateway: GatewayDep,
+    request: Request,
+    limit: Limit = 20,
+    after: After = None,
+    name: Annotated[str | None, Query(max_length=128)] = None,
+    status: JobStatus | None = None,
+    model: Annotated[str | None, Query(max_length=200)] = None,
+) -> Listing[Context]:
+    """List contexts, newest first; ``metadata[key]=value`` may be given too."""
+    wanted = {k[9:-1]: v for k, v in request.query_params.items() if k.startswith("metadata[") and k.endswith("]")}
+    filters: dict[str, Any] = {
+        field: value for field, value in {"name": name, "status": status, "model": model}.items() if value is not None
+    }
+
+    def keep(stored: StoredContext) -> bool:
+        context = stored.context
+        return all(getattr(context, field) == value for field, value in filters.items()) and all(
+            context.metadata.get(key) == value for key, value in wanted.items()
+        )
+
+    found = gateway.records.contexts(limit + 1, after, keep)
+    return Listing[Context].page([stored.context for stored in found], limit)
+
+
+@router.get("/contexts/{ref}", responses=problems(ErrorCode.CONTEXT_NOT_FOUND))
+def get_context(ref: str, gateway: GatewayDep) -> Context:
+    """Get a context by its id, its name (the newest version that can answer) or ``name@version``."""
+    return contexts.find(gateway.records, ref).context
+
+
+@router.delete(
+    "/contexts/{context_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(ErrorCode.CONTEXT_NOT_FOUND),
+)
+async def delete_context(context_id: str, gateway: GatewayDep) -> None:
+    """Delete a context for good, cancelling its job if that still runs."""
+    await asyncio.to_thread(contexts.delete, gateway.records, gateway.settings.artifacts_url, context_id)

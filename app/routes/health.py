@@ -1,0 +1,80 @@
+"""``/health``: whether the gateway lives, and whether all that it needs is there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Response, status
+
+from app.contract.payload import Model
+from app.gateway import Gateway, GatewayDep
+from app.records.store import StoreUnavailable
+
+router = APIRouter(tags=["health"])
+
+
+class Alive(Model):
+    """The gateway answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ModelState(Model):
+    """Whether a model can be used; ``stage`` says what its worker does meanwhile."""
+
+    status: Literal["ready", "loading", "no_worker"]
+    workers: int
+    stage: str | None
+
+
+class Checks(Model):
+    """Each thing that the service needs."""
+
+    store: Literal["ok", "unavailable"]
+    bus: Literal["ok", "unavailable"]
+    models: dict[str, ModelState]
+
+
+class Readiness(Model):
+    """Whether jobs and queries can be taken now."""
+
+    status: Literal["ready", "not_ready"]
+    checks: Checks
+
+
+@router.get("/health/live")
+async def live() -> Alive:
+    """Answer at all."""
+    return Alive()
+
+
+@router.get("/health/ready", responses={503: {"model": Readiness, "description": "not ready"}})
+def ready(gateway: GatewayDep, response: Response) -> Readiness:
+    """Check the store, the bus, and that each model has a live worker; 503 while one is missing."""
+    checks = Checks(
+        store=_store_state(gateway),
+        bus="ok" if gateway.bus.connected else "unavailable",
+        models={model: _model_state(gateway, model) for model in gateway.settings.models},
+    )
+    all_ready = checks.store == checks.bus == "ok" and all(m.status == "ready" for m in checks.models.values())
+    if not all_ready:
+        response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    return Readiness(status="ready" if all_ready else "not_ready", checks=checks)
+
+
+def _store_state(gateway: Gateway) -> Literal["ok", "unavailable"]:
+    try:
+        gateway.records.ping()
+    except StoreUnavailable:
+        return "unavailable"
+    return "ok"
+
+
+def _model_state(gateway: Gateway, model: str) -> ModelState:
+    announced = gateway.bus.announcements(model)
+    workers = gateway.bus.live_workers(model)
+    if workers:
+        return ModelState(status="ready", workers=workers, stage=None)
+    if announced:
+        return ModelState(status="loading", workers=0, stage=announced[0].stage)
+    return ModelState(status="no_worker", workers=0, stage=None)

@@ -1,0 +1,42 @@
+"""``GET /models``: the base models of the allow-list."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter
+
+from app.contract.payload import Model
+from app.gateway import GatewayDep
+from app.routes.lists import Listing
+
+router = APIRouter(tags=["models"])
+
+
+class BaseModelInfo(Model):
+    """A base model. ``parameters`` and ``context_length`` (tokens) are null while no worker serves it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    parameters: int | None
+    context_length: int | None
+    workers: int
+    resident_contexts: int
+
+
+@router.get("/models")
+def list_models(gateway: GatewayDep) -> Listing[BaseModelInfo]:
+    """List the base models; the first is the default."""
+    infos = []
+    for model in gateway.settings.models:
+        ready = [a for a in gateway.bus.announcements(model) if a.ready]
+        infos.append(
+            BaseModelInfo(
+                id=model,
+                parameters=ready[0].parameters if ready else None,
+                context_length=ready[0].context_length if ready else None,
+                workers=len(ready),
+                resident_contexts=sum(a.resident_contexts for a in ready),
+            )
+        )
+    return Listing[BaseModelInfo](data=tuple(infos), has_more=False)

@@ -1,0 +1,1 @@
+"""The worker: loads base models, tunes contexts and classifies with them."""

@@ -1,0 +1,82 @@
+"""Artifacts and checkpoints behind an fsspec URL, written whole or not at all.
+
+An artifact is named by the SHA-256 of its bytes and is checked against it when read. A checkpoint is named by its job.
+This module knows bytes only, not what they mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from contextlib import suppress
+
+import fsspec
+
+from app.contract.names import artifact_url
+
+
+class ArtifactCorrupt(Exception):
+    """The bytes of an artifact do not have the hash that names it."""
+
+
+class Artifacts:
+    """The artifacts below the fsspec URL ``root``."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root.rstrip("/")
+
+    def put(self, content: bytes) -> str:
+        """Store ``content`` and return its address. Storing it again changes nothing."""
+        address = hashlib.sha256(content).hexdigest()
+        self._write(artifact_url(self._root, address), content)
+        return address
+
+    def get(self, address: str) -> bytes:
+        """The bytes at ``address``. Raises FileNotFoundError, or `ArtifactCorrupt` if they have changed."""
+        content = self._read(artifact_url(self._root, address))
+        if hashlib.sha256(content).hexdigest() != address:
+            raise ArtifactCorrupt(address)
+        return content
+
+    def remove(self, address: str) -> None:
+        """Remove the artifact at ``address`` if it is there."""
+        self._remove(artifact_url(self._root, address))
+
+    def put_checkpoint(self, job_id: str, content: bytes) -> None:
+        """Store the checkpoint of a job in place of the one before."""
+        self._write(self._checkpoint_url(job_id), content)
+
+    def get_checkpoint(self, job_id: str) -> bytes | None:
+        """The checkpoint of a job, None if it has none."""
+        with suppress(FileNotFoundError):
+            return self._read(self._checkpoint_url(job_id))
+        return None
+
+    def remove_checkpoint(self, job_id: str) -> None:
+        """Remove the checkpoint of a job if it has one."""
+        self._remove(self._checkpoint_url(job_id))
+
+    def _checkpoint_url(self, job_id: str) -> str:
+        return f"{self._root}/checkpoints/{job_id}.safetensors"
+
+    def _write(self, url: str, content: bytes) -> None:
+        filesystem, path = fsspec.url_to_fs(url)
+        partial = f"{path}.{secrets.token_hex(4)}.partial"
+        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        try:
+            filesystem.pipe_file(partial, content)
+            filesystem.mv(partial, path)
+        except BaseException:
+            with suppress(OSError):
+                filesystem.rm_file(partial)
+            raise
+
+    def _read(self, url: str) -> bytes:
+        filesystem, path = fsspec.url_to_fs(url)
+        content: bytes = filesystem.cat_file(path)
+        return content
+
+    def _remove(self, url: str) -> None:
+        filesystem, path = fsspec.url_to_fs(url)
+        with suppress(FileNotFoundError):
+            filesystem.rm_file(path)

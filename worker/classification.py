@@ -1,0 +1,123 @@
+"""Classification: from the parts of a batch to their answers. A part that fails does not touch the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import torch
+
+from app.contract.batches import ClassifyBatch, ClassifyPart, Failure, PartReply, Scored, Truncate
+from app.contract.names import ErrorCode
+from worker.artifacts import ArtifactCorrupt
+from worker.cpt.context import encode_query
+from worker.cpt.scorer import score
+from worker.cpt.template import Template
+from worker.device import DeviceGate
+from worker.models import BaseModel
+from worker.resident import Resident, ResidentContexts
+
+
+class _Refusal(Exception):
+    def __init__(self, code: ErrorCode, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.failure = Failure(code=code, message=message, param=param)
+
+
+@dataclass(frozen=True)
+class _Query:
+    ids: list[int]
+    truncated: bool
+
+
+def classify(
+    base: BaseModel, resident_contexts: ResidentContexts, gate: DeviceGate, batch: ClassifyBatch
+) -> tuple[PartReply, ...]:
+    """Answers to the parts of ``batch``, in their order. Queries of the same context are computed together."""
+    replies: dict[int, PartReply] = {}
+    by_artifact: dict[str, list[int]] = {}
+    for index, part in enumerate(batch.parts):
+        by_artifact.setdefault(part.artifact, []).append(index)
+    for artifact, indices in by_artifact.items():
+        parts = [batch.parts[index] for index in indices]
+        replies.update(zip(indices, _classify_parts(base, resident_contexts, gate, artifact, parts), strict=True))
+    return tuple(replies[index] for index in range(len(batch.parts)))
+
+
+def _classify_parts(
+    base: BaseModel, resident_contexts: ResidentContexts, gate: DeviceGate, artifact: str, parts: Sequence[ClassifyPart]
+) -> list[PartReply]:
+    try:
+        with gate.classifying():
+            resident = resident_contexts.get(artifact)
+        encoded = [_encode_part(base, resident, part) for part in parts]
+        queries = [query.ids for one in encoded if not isinstance(one, Failure) for query in one]
+        with gate.classifying():
+            confidences = iter(_confidences(base, resident, queries))
+        return [_reply(one, confidences) for one in encoded]
+    except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
+        return [PartReply(failure=_failure(error))] * len(parts)
+
+
+def _reply(encoded: list[_Query] | Failure, confidences: Any) -> PartReply:
+    if isinstance(encoded, Failure):
+        return PartReply(failure=encoded)
+    return PartReply(
+        scored=tuple(
+            Scored(confidences=next(confidences), tokens=len(query.ids), truncated=query.truncated) for query in encoded
+        )
+    )
+
+
+def _failure(error: Exception) -> Failure:
+    match error:
+        case FileNotFoundError():
+            return Failure(code=ErrorCode.CONTEXT_NOT_FOUND, message="the context has been deleted")
+        case ArtifactCorrupt():
+            return Failure(code=ErrorCode.ARTIFACT_CORRUPT, message="the context's artifact is damaged")
+        case MemoryError() | torch.OutOfMemoryError():
+            return Failure(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory")
+    structlog.get_logger().error("classification_failed", exc_info=error)
+    return Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
+
+
+def _confidences(base: BaseModel, resident: Resident, queries: Sequence[list[int]]) -> list[tuple[float, ...]]:
+    """Probabilities over the labels, one row a query."""
+    if not queries:
+        return []
+    scores = score(base.model, resident.prefix, resident.label_ids, queries)  # (Q, L)
+    rows: list[list[float]] = scores.double().softmax(dim=1).tolist()
+    return [tuple(row) for row in rows]
+
+
+def _encode_part(base: BaseModel, resident: Resident, part: ClassifyPart) -> list[_Query] | Failure:
+    room = base.context_length - resident.prefix.tokens - max(len(ids) for ids in resident.label_ids)
+    try:
+        return [
+            _fit(base, resident.template, text, room, part.truncate, index) for index, text in enumerate(part.inputs)
+        ]
+    except _Refusal as refusal:
+        return refusal.failure
+
+
+def _fit(base: BaseModel, template: Template, text: str, room: int, truncate: Truncate, index: int) -> _Query:
+    """The query of ``text``, cut to ``room`` tokens at the end that ``truncate`` names."""
+    ids = encode_query(base.tokenizer, template, text)
+    if len(ids) <= room:
+        return _Query(ids, truncated=False)
+    if truncate == "NONE":
+        raise _too_long(len(ids), room, index)
+    while text and len(ids) > room:
+        keep = len(text) * room // (len(ids) + 1)  # characters; at least one fewer in each round
+        text = text[:keep] if truncate == "END" else text[len(text) - keep :]
+        ids = encode_query(base.tokenizer, template, text)
+    if not text.strip():
+        raise _too_long(len(ids), room, index)
+    return _Query(ids, truncated=True)
+
+
+def _too_long(tokens: int, room: int, index: int) -> _Refusal:
+    message = f"input {index} has {tokens} tokens; the context leaves room for {room}"
+    return _Refusal(ErrorCode.INPUT_TOO_LONG, message, f"/inputs/{index}")

