@@ -1,12 +1,14 @@
 # Verbs of this repository; `make` alone lists them. Needs Python 3.11 or newer, with venv, and nothing else.
 
 VENV ?= .venv
+ENGINE ?= docker
+COMPOSE ?= $(ENGINE) compose
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test lint format clean
+.PHONY: help up install test test-compose bench lint format clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,6 +20,15 @@ install: $(VENV)/.installed ## make the virtual environment and install the serv
 
 test: $(VENV)/.installed-dev ## run the tests
 	@$(BIN)/python -m pytest
+
+# BUILD_ARGS, from the environment, are extra arguments of the engine's build.
+# With podman: make test-compose ENGINE=podman COMPOSE=podman-compose
+test-compose: ## build the container images, run the whole stack in them and put it to the test
+	@ENGINE='$(ENGINE)' COMPOSE='$(COMPOSE)' $(PYTHON) -m tests.compose.check
+
+# OPTIONS are those of the command; see benchmarks/README.md.
+bench: $(VENV)/.installed-bench ## measure against named peers, alone on the machine: some hours
+	@$(BIN)/python -m benchmarks $(OPTIONS)
 
 lint: $(VENV)/.installed-dev ## check style, types and the import rules
 	$(BIN)/ruff check .
@@ -49,4 +60,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/pip
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -e '.[worker,embedded,dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(PIP) install -e '.[worker,embedded,bench]'
 	@touch $@

@@ -51,7 +51,7 @@ class _Request:
     def take(self, count: int) -> tuple[int, ClassifyPart]:
         """The next ``count`` inputs as a part, and the position of its first."""
         start, self.sent = self.sent, min(self.sent + count, len(self.part.inputs))
-        return start, self.part.model_copy(update={"inputs": self.part.inputs[start : self.sent]})
+        return start, self.part.model_copy(update={"first": start, "inputs": self.part.inputs[start : self.sent]})
 
     def receive(self, start: int, reply: PartReply) -> None:
         """Note the answers to the part that began at ``start``."""

@@ -7,7 +7,6 @@ when its worker dies or the bus restarts, and may be answered by whichever copy 
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from contextlib import suppress
@@ -18,6 +17,7 @@ import redis.asyncio
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
+from pydantic import BaseModel
 from redis.exceptions import RedisError
 
 from app.contract.batches import Announcement, ClassifyBatch, PlanRequest
@@ -57,6 +57,22 @@ class _Call:
     taken_by: str | None = None
     sent: int = 1
     workerless_since: float | None = None
+
+
+class _Head(BaseModel):
+    """The part of any reply that says what it is."""
+
+    id: str
+    taken_by: str | None = None
+
+
+def _announcement(text: str | bytes) -> Announcement | None:
+    """What a worker says of itself; None if it speaks another version of this language."""
+    try:
+        return Announcement.model_validate_json(text)
+    except ValueError:
+        structlog.get_logger().warning("unreadable_announcement")
+        return None
 
 
 @dataclass
@@ -184,12 +200,16 @@ class Bus:
 
     def _deliver(self, text: str) -> None:
         """Hand a reply to its call. Replies to calls that have ended are dropped: the other copy was faster."""
-        head = json.loads(text)
-        call = self._calls.get(head["id"])
+        try:
+            head = _Head.model_validate_json(text)
+        except ValueError:
+            structlog.get_logger().warning("unreadable_reply")
+            return
+        call = self._calls.get(head.id)
         if call is None:
             return
-        if "taken_by" in head:
-            call.taken_by = head["taken_by"]
+        if head.taken_by is not None:
+            call.taken_by = head.taken_by
         elif not call.reply.done():
             call.reply.set_result(text)
 
@@ -198,7 +218,7 @@ class Bus:
             try:
                 keys = [key async for key in self._redis.scan_iter(match=announcement_key("*"), count=1000)]
                 values = await self._redis.mget(keys) if keys else []
-                self._announcements = [Announcement.model_validate_json(value) for value in values if value]
+                self._announcements = [a for value in values if value and (a := _announcement(value))]
             except (RedisError, OSError) as error:
                 structlog.get_logger().warning("bus_unavailable", reason=str(error))
                 self._announcements = []

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fsspec
-import structlog
-
-from app.contract.names import ErrorCode, JobStatus, artifact_url
+from app.artifacts import remove_artifact, remove_checkpoint
+from app.contract.names import ErrorCode, JobStatus
 from app.errors import Problem
 from app.records.rows import StoredContext
 from app.records.store import Records
@@ -33,17 +31,10 @@ def find_ready(records: Records, ref: str) -> tuple[StoredContext, str]:
 
 def delete(records: Records, artifacts_url: str, context_id: str) -> None:
     """Forget a context, cancel its job and remove its artifact. Raises `Problem` (``context_not_found``)."""
+    stored = records.context(context_id)
     artifact = records.delete(context_id)
-    if artifact is None:
+    if stored is None or artifact is None:
         raise Problem(ErrorCode.CONTEXT_NOT_FOUND, "there is no such context")
     if artifact:
         remove_artifact(artifacts_url, artifact)
-
-
-def remove_artifact(artifacts_url: str, address: str) -> None:
-    """Remove an artifact that no record names any more. One that cannot be removed is reported and left."""
-    try:
-        filesystem, path = fsspec.url_to_fs(artifact_url(artifacts_url, address))
-        filesystem.rm_file(path)
-    except OSError as error:
-        structlog.get_logger().warning("artifact_not_removed", artifact=address, reason=str(error))
+    remove_checkpoint(artifacts_url, stored.context.job_id)

@@ -115,7 +115,12 @@ def _validation_problem(error: RequestValidationError) -> Problem:
     code = ErrorCode(first["type"]) if first["type"] in set(ErrorCode) else ErrorCode.INVALID_REQUEST
     source, *location = first["loc"]
     missing = first["type"] == "missing"
-    param = _pointer(error.body, location, missing) if source == "body" else "".join(f"/{part}" for part in location)
+    if "param" in first.get("ctx", {}):  # a fault that only the whole shows, such as a contradiction
+        param = first["ctx"]["param"]
+    elif source == "body":
+        param = _pointer(error.body, location, missing)
+    else:
+        param = "".join(f"/{part}" for part in location)
     detail = first["msg"] if first["type"] != "value_error" else "has an invalid value"
     return Problem(code, f"{param or 'request'}: {detail}", param or None)
 
@@ -144,8 +149,11 @@ def install_error_handlers(app: FastAPI) -> None:
         return response
 
     async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
-        log.error("internal_error", path=request.url.path, request_id=request.state.request_id, exc_info=error)
-        return problem_response(request, Problem(ErrorCode.INTERNAL, "an unexpected error; quote the request id"))
+        request_id = request.state.request_id
+        log.error("internal_error", path=request.url.path, request_id=request_id, exc_info=error)
+        response = problem_response(request, Problem(ErrorCode.INTERNAL, "an unexpected error; quote the request id"))
+        response.headers["X-Request-Id"] = request_id  # this answer does not pass through the middleware
+        return response
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(StoreUnavailable, on_store_unavailable)

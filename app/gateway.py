@@ -40,7 +40,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     bus = Bus(settings.bus_url)
     batcher = Batcher(bus, settings.max_batch_inputs, settings.max_pending_inputs, settings.classify_timeout)
     await bus.start()
-    sweeper = asyncio.create_task(sweep_forever(records))
+    sweeper = asyncio.create_task(sweep_forever(records, settings.artifacts_url))
     try:
         yield Gateway(settings, records, bus, batcher)
     finally:

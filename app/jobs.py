@@ -11,9 +11,10 @@ from typing import Final
 
 import structlog
 
+from app.artifacts import remove_checkpoint
 from app.bus import Bus, BusUnavailable
 from app.contract.batches import PlanReply, PlanRequest
-from app.contract.names import PLAN_TASK, TUNE_TASK, ErrorCode, tune_queue
+from app.contract.names import PLAN_TASK, TUNE_TASK, ErrorCode, JobStatus, tune_queue
 from app.contract.objects import Job
 from app.contract.tuning import Plan, TuningSpec
 from app.errors import Problem
@@ -62,13 +63,31 @@ async def wait_until_terminal(records: Records, job_id: str, seconds: float) -> 
         await asyncio.sleep(min(_LOOK_EVERY, max(0.0, deadline - time.monotonic())))
 
 
-async def sweep_forever(records: Records) -> None:
-    """Requeue the jobs of lost workers, once a second. Any number of gateways may do so."""
+def cancel(records: Records, artifacts_url: str, job_id: str) -> JobStatus | None:
+    """Ask for the end of a job. Returns its status before, None if there is no such job."""
+    before = records.cancel(job_id)
+    if before == JobStatus.QUEUED:
+        remove_checkpoint(artifacts_url, job_id)  # a worker that was stopped may have left one
+    return before
+
+
+def sweep(records: Records, artifacts_url: str) -> None:
+    """Requeue the jobs of lost workers, and clear up after those that end here."""
+    for job_id, status in records.sweep().items():
+        structlog.get_logger().warning("worker_lost", job_id=job_id, status=status)
+        if status.terminal:
+            remove_checkpoint(artifacts_url, job_id)
+
+
+async def sweep_forever(records: Records, artifacts_url: str) -> None:
+    """Sweep once a second. Any number of gateways may do so."""
     log = structlog.get_logger()
     while True:
         try:
-            for job_id, status in (await asyncio.to_thread(records.sweep)).items():
-                log.warning("worker_lost", job_id=job_id, status=status)
+            await asyncio.to_thread(sweep, records, artifacts_url)
         except StoreUnavailable as error:
             log.warning("store_unavailable", reason=str(error))
+        except Exception as error:
+            # Without sweeps the jobs of lost workers would wait for ever.
+            log.error("sweep_failed", exc_info=error)
         await asyncio.sleep(_SWEEP_EVERY)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 import uvicorn
@@ -20,18 +21,30 @@ from app.errors import Problem, install_error_handlers, problem_response
 from app.gateway import open_gateway
 from app.logs import configure_logging
 from app.middleware import BodyLimitMiddleware, RequestIdMiddleware
+from app.records.store import UnknownEntry
 from app.routes import classify, contexts, health, jobs, models
+from app.routes.problems import problem_schemas
 
 _DESCRIPTION = "Turns a handful of labelled examples into a classifier: create a context, wait for its job, classify."
 
-#: What the bus and the batcher may raise, as problems.
-_BUS_PROBLEMS: dict[type[Exception], Problem] = {
+#: What the bus, the batcher and the lists may raise, as problems.
+_PROBLEMS: dict[type[Exception], Problem] = {
     BusUnavailable: Problem(ErrorCode.BUS_UNAVAILABLE, "the bus does not answer"),
     NoWorker: Problem(ErrorCode.NO_WORKER, "no live worker serves this model"),
     WorkerLost: Problem(ErrorCode.WORKER_LOST, "the workers died over this request"),
     DeadlineExceeded: Problem(ErrorCode.DEADLINE_EXCEEDED, "no answer within the deadline"),
     Overloaded: Problem(ErrorCode.OVERLOADED, "too many inputs wait for this model"),
+    UnknownEntry: Problem(ErrorCode.INVALID_REQUEST, "there is nothing with this id to go on after", "/after"),
 }
+
+
+class _Application(FastAPI):
+    """Describes the problem document among its components: FastAPI itself knows JSON answers only."""
+
+    def openapi(self) -> dict[str, Any]:
+        description = super().openapi()
+        description["components"]["schemas"].update(problem_schemas())
+        return description
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -43,11 +56,11 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.gateway = gateway
             yield
 
-    app = FastAPI(title="Contextune", version=version("contextune"), description=_DESCRIPTION, lifespan=lifespan)
+    app = _Application(title="Contextune", version=version("contextune"), description=_DESCRIPTION, lifespan=lifespan)
     for route in (contexts, jobs, classify, models, health):
         app.include_router(route.router)
     install_error_handlers(app)
-    for kind, problem in _BUS_PROBLEMS.items():
+    for kind, problem in _PROBLEMS.items():
         app.add_exception_handler(kind, partial(_answer, problem))
     app.add_exception_handler(Refused, _answer_refused)
     app.add_middleware(BodyLimitMiddleware)

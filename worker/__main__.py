@@ -27,7 +27,7 @@ def main() -> None:
     worker_shutting_down.connect(give_job_back)
     try:
         host.load()
-        host.start_tuning()
+        host.start()
         serve(create_celery_app(settings.bus_url, host), list(settings.models))
     finally:
         host.stop()

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import fsspec
 
-from app.contract.names import artifact_url
+from app.contract.names import artifact_url, checkpoint_url
 
 
 class ArtifactCorrupt(Exception):
@@ -44,20 +44,17 @@ class Artifacts:
 
     def put_checkpoint(self, job_id: str, content: bytes) -> None:
         """Store the checkpoint of a job in place of the one before."""
-        self._write(self._checkpoint_url(job_id), content)
+        self._write(checkpoint_url(self._root, job_id), content)
 
     def get_checkpoint(self, job_id: str) -> bytes | None:
         """The checkpoint of a job, None if it has none."""
         with suppress(FileNotFoundError):
-            return self._read(self._checkpoint_url(job_id))
+            return self._read(checkpoint_url(self._root, job_id))
         return None
 
     def remove_checkpoint(self, job_id: str) -> None:
         """Remove the checkpoint of a job if it has one."""
-        self._remove(self._checkpoint_url(job_id))
-
-    def _checkpoint_url(self, job_id: str) -> str:
-        return f"{self._root}/checkpoints/{job_id}.safetensors"
+        self._remove(checkpoint_url(self._root, job_id))
 
     def _write(self, url: str, content: bytes) -> None:
         filesystem, path = fsspec.url_to_fs(url)

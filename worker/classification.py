@@ -96,7 +96,8 @@ def _encode_part(base: BaseModel, resident: Resident, part: ClassifyPart) -> lis
     room = base.context_length - resident.prefix.tokens - max(len(ids) for ids in resident.label_ids)
     try:
         return [
-            _fit(base, resident.template, text, room, part.truncate, index) for index, text in enumerate(part.inputs)
+            _fit(base, resident.template, text, room, part.truncate, index)
+            for index, text in enumerate(part.inputs, part.first)
         ]
     except _Refusal as refusal:
         return refusal.failure

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.contract.names import DEFAULT_MODELS
 
@@ -41,7 +41,15 @@ class WorkerSettings(BaseSettings):
     )
     log_level: str = "INFO"
     resident_bytes: int = Field(default=2 * 1024**3, gt=0, description="memory for prefix KVs of resident contexts")
+    pinned_contexts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="refs, comma-separated, of contexts that are always resident"
+    )
     checkpoint_seconds: float = Field(default=5.0, ge=0, description="between two checkpoints of a job")
+
+    @field_validator("pinned_contexts", mode="before")
+    @classmethod
+    def _separated(cls, value: Any) -> Any:
+        return tuple(ref.strip() for ref in value.split(",") if ref.strip()) if isinstance(value, str) else value
 
     @field_validator("data_dir")
     @classmethod

@@ -18,13 +18,14 @@ class DeviceGate:
         self._condition = Condition()
         self._busy = False
         self._queries_waiting = 0
+        self._tuning_overdue = 0
 
     @contextmanager
     def classifying(self) -> Iterator[None]:
         """Hold the device for one batch of queries; waits for a chunk of tuning at most."""
         with self._condition:
             self._queries_waiting += 1
-            self._condition.wait_for(lambda: not self._busy)
+            self._condition.wait_for(lambda: not self._busy and not self._tuning_overdue)
             self._queries_waiting -= 1
             self._busy = True
         try:
@@ -50,7 +51,9 @@ class DeviceGate:
     def _acquire_for_tuning(self) -> None:
         with self._condition:
             self._condition.wait_for(lambda: not self._busy and not self._queries_waiting, _PATIENCE)
+            self._tuning_overdue += 1
             self._condition.wait_for(lambda: not self._busy)
+            self._tuning_overdue -= 1
             self._busy = True
 
     def _release(self) -> None:

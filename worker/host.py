@@ -22,6 +22,7 @@ from worker.cpt.prefix import PrefixKV
 from worker.cpt.template import Template
 from worker.device import DeviceGate
 from worker.models import BaseModel, load_base_model
+from worker.pinning import PinningThread
 from worker.planning import Unplannable, plan
 from worker.resident import Resident, ResidentContexts
 from worker.tuning import TuningThread
@@ -31,7 +32,7 @@ _STOP_WITHIN = 20.0
 
 
 class Host:
-    """One worker process on one device. `start`, then `load`; `stop` ends it in order."""
+    """One worker process on one device. `load`, then `start`; `stop` ends it in order."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
@@ -43,7 +44,9 @@ class Host:
         self._stages: dict[str, str] = dict.fromkeys(settings.models, "starting")
         self._residents: dict[str, ResidentContexts] = {}
         self._announcer = Announcer(self._bus, self._announcements)
+        self._records = Records(connect(settings.redis_url))
         self._tuning: TuningThread | None = None
+        self._pinning: PinningThread | None = None
         self._stopping = Event()
 
     def load(self) -> None:
@@ -60,10 +63,13 @@ class Host:
             )
         self._announcer.announce_now()
 
-    def start_tuning(self) -> None:
-        """Begin to claim jobs."""
+    def start(self) -> None:
+        """Begin to claim jobs, and to keep the pinned contexts resident."""
+        if self._settings.pinned_contexts:
+            self._pinning = PinningThread(self._records, self._gate, self._residents, self._settings.pinned_contexts)
+            self._pinning.start()
         self._tuning = TuningThread(
-            Records(connect(self._settings.redis_url)),
+            self._records,
             self._artifacts,
             self._gate,
             self._bases,
@@ -84,6 +90,8 @@ class Host:
         self.stop_tuning()
         if self._tuning is not None:
             self._tuning.join(_STOP_WITHIN)
+        if self._pinning is not None:
+            self._pinning.stop()
         self._announcer.stop()
 
     def wake(self) -> None:

@@ -6,7 +6,7 @@ Knows artifacts and prefix KVs, not who asks.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
@@ -35,7 +35,7 @@ class _Slot:
 
 
 class ResidentContexts:
-    """At most ``capacity`` bytes of prefix KVs, and always the one in use.
+    """At most ``capacity`` bytes of prefix KVs, not counting the pinned ones, and always the one in use.
 
     ``prepare`` makes a `Resident` of a tuned context; it may be slow and runs once a context, whoever waits.
     """
@@ -45,10 +45,20 @@ class ResidentContexts:
         self._prepare = prepare
         self._capacity: Final = capacity
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._pinned: frozenset[str] = frozenset()
         self._lock = Lock()
 
     def __len__(self) -> int:
         return sum(slot.resident is not None for slot in list(self._slots.values()))
+
+    def pin(self, addresses: Iterable[str]) -> None:
+        """Load these contexts and keep them, whatever else is asked for; those pinned before become ordinary.
+
+        Raises what `get` raises.
+        """
+        self._pinned = frozenset(addresses)
+        for address in self._pinned:
+            self.get(address)
 
     def get(self, address: str) -> Resident:
         """The context whose artifact is at ``address``.
@@ -71,11 +81,15 @@ class ResidentContexts:
 
     def _evict(self, keep: str) -> None:
         with self._lock:
-            used = sum(slot.resident.prefix.nbytes for slot in self._slots.values() if slot.resident is not None)
-            for address in list(self._slots):
+            sizes = {
+                address: slot.resident.prefix.nbytes
+                for address, slot in self._slots.items()
+                if slot.resident is not None and address not in self._pinned
+            }
+            used = sum(sizes.values())
+            for address, size in sizes.items():
                 if used <= self._capacity:
                     return
-                resident = self._slots[address].resident
-                if address != keep and resident is not None:
-                    used -= resident.prefix.nbytes
+                if address != keep:
+                    used -= size
                     del self._slots[address]

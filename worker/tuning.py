@@ -71,18 +71,21 @@ class TuningThread:
     def _run_until_stopped(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
-            claim = self._claim()
-            if claim is not None:
-                self._run(claim)
-            else:
+            if not self._run_next():
                 self._wake.wait(_LOOK_EVERY)
 
-    def _claim(self) -> Claim | None:
+    def _run_next(self) -> bool:
+        """Run the next queued job; False if there is none. A job that this worker must abandon is swept up."""
         try:
-            return self._records.claim(list(self._bases), self._worker_id)
+            claim = self._records.claim(list(self._bases), self._worker_id)
+            if claim is not None:
+                self._run(claim)
+            return claim is not None
         except StoreUnavailable as error:
             structlog.get_logger().warning("store_unavailable", reason=str(error))
-            return None
+        except Exception as error:  # noqa: BLE001 - the thread must go on: there are other jobs
+            structlog.get_logger().error("tuning_failed", exc_info=error)
+        return False
 
     def _run(self, claim: Claim) -> None:
         """Run a claimed job to its end, whatever that is."""
@@ -101,6 +104,7 @@ class TuningThread:
             try:
                 run = JobRun(claim, self._bases[claim.model], self._artifacts, self._gate, lease)
                 result = run.to_end(self._checkpoint_seconds)
+                address = self._artifacts.put(result.content)
             except Cancelled:
                 self._artifacts.remove_checkpoint(claim.job_id)
                 return self._insist(lambda: self._records.finish_cancelled(claim.job_id, claim.fence))
@@ -110,18 +114,26 @@ class TuningThread:
                 raise
             except Exception as error:  # noqa: BLE001 - the thread must go on, and the job's user learns of it
                 return self._fail(claim, error)
-            return self._finish(claim, result)
+            return self._finish(claim, result, address)
 
-    def _finish(self, claim: Claim, result: Result) -> str:
-        address = self._artifacts.put(result.content)
+    def _finish(self, claim: Claim, result: Result, address: str) -> str:
         ended = self._insist(
             lambda: self._records.finish_succeeded(claim.job_id, claim.fence, address, result.metrics, result.fields)
         )
         if ended != "succeeded":
-            self._artifacts.remove(address)
+            self._remove_unnamed(claim, address)
         if ended != "lost":
             self._artifacts.remove_checkpoint(claim.job_id)
         return ended
+
+    def _remove_unnamed(self, claim: Claim, address: str) -> None:
+        """Remove an artifact that no record will name.
+
+        A job that was lost may be run by another worker meanwhile, which ends with the very same artifact.
+        """
+        stored = self._records.context(claim.context_id)
+        if stored is None or (stored.context.status.terminal and stored.artifact != address):
+            self._artifacts.remove(address)
 
     def _fail(self, claim: Claim, error: Exception) -> str:
         if isinstance(error, MemoryError | torch.OutOfMemoryError):

@@ -39,11 +39,15 @@ Truncate = Literal["NONE", "START", "END"]
 
 
 class ClassifyPart(Model):
-    """The inputs that one request contributes to a batch; ``artifact`` is the address of the context's artifact."""
+    """The inputs that one request contributes to a batch; ``artifact`` is the address of the context's artifact.
+
+    ``first`` is the position in the request of the first of them.
+    """
 
     context_id: str
     artifact: str
     truncate: Truncate
+    first: int = 0
     inputs: tuple[str, ...]
 
 

@@ -47,6 +47,11 @@ def artifact_url(root: str, address: str) -> str:
     return f"{root.rstrip('/')}/{address[:2]}/{address}.safetensors"
 
 
+def checkpoint_url(root: str, job_id: str) -> str:
+    """Where the checkpoint of a job lies below the fsspec URL ``root``."""
+    return f"{root.rstrip('/')}/checkpoints/{job_id}.safetensors"
+
+
 def parse_model_ids(value: str) -> tuple[str, ...]:
     """Ids of the allow-list ``CONTEXTUNE_MODELS``, a JSON object ``{id: {...}}``; ValueError for any other form."""
     models = json.loads(value)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Final, Literal
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Annotated, Any, Final, Literal, LiteralString
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -132,13 +132,18 @@ class TuningSpec(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> TuningSpec:
-        everything = (*self.examples, *self.training_examples, *self.validation_examples)
-        _check_count(len(everything), MAX_EXAMPLES, ErrorCode.TOO_MANY_EXAMPLES, "examples")
+        everything = dict(self._pointed())
+        _check_count(len(everything), MAX_EXAMPLES, ErrorCode.TOO_MANY_EXAMPLES, "examples", "/examples")
         if not self.examples:
-            raise PydanticCustomError(ErrorCode.TOO_FEW_LABELS, "examples must not be empty")
-        _check_labels(self.label_names, everything)
-        _check_contradictions(everything)
+            raise _fault(ErrorCode.TOO_FEW_LABELS, "/examples", "must not be empty")
+        _check_labels(self.label_names, "/examples" if self.labels is None else "/labels")
+        _check_examples(everything, set(self.label_names))
         return self
+
+    def _pointed(self) -> Iterator[tuple[str, Example]]:
+        """Every example with the JSON pointer to it."""
+        for name in ("examples", "training_examples", "validation_examples"):
+            yield from ((f"/{name}/{index}", example) for index, example in enumerate(getattr(self, name)))
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -148,32 +153,33 @@ class TuningSpec(Model):
         return tuple(dict.fromkeys(e.label for e in (*self.examples, *self.training_examples)))
 
 
-def _check_count(count: int, limit: int, code: ErrorCode, noun: str) -> None:
+def _fault(code: ErrorCode, param: str, message: LiteralString, **values: Any) -> PydanticCustomError:
+    """A fault that only the whole shows; ``param`` is the JSON pointer to where it is."""
+    return PydanticCustomError(code, message, {**values, "param": param})
+
+
+def _check_count(count: int, limit: int, code: ErrorCode, noun: str, param: str) -> None:
     if count > limit:
-        raise PydanticCustomError(
-            code, "{count} {noun} given; at most {limit} are allowed", {"count": count, "noun": noun, "limit": limit}
-        )
+        message: LiteralString = "{count} {noun} given; at most {limit} are allowed"
+        raise _fault(code, param, message, count=count, noun=noun, limit=limit)
 
 
-def _check_labels(labels: Sequence[str], everything: Iterable[Example]) -> None:
+def _check_labels(labels: Sequence[str], param: str) -> None:
     if len(set(labels)) != len(labels):
-        raise PydanticCustomError(ErrorCode.INVALID_REQUEST, "labels must be unique")
+        raise _fault(ErrorCode.INVALID_REQUEST, param, "labels must be unique")
     if len(labels) < 2:
-        raise PydanticCustomError(ErrorCode.TOO_FEW_LABELS, "at least two different labels are needed")
-    _check_count(len(labels), MAX_LABELS, ErrorCode.TOO_MANY_LABELS, "labels")
-    if any(e.label not in set(labels) for e in everything):
-        raise PydanticCustomError(ErrorCode.LABEL_UNKNOWN, "an example has a label that is not in the label set")
+        raise _fault(ErrorCode.TOO_FEW_LABELS, param, "at least two different labels are needed")
+    _check_count(len(labels), MAX_LABELS, ErrorCode.TOO_MANY_LABELS, "labels", param)
 
 
-def _check_contradictions(examples: Sequence[Example]) -> None:
+def _check_examples(examples: Mapping[str, Example], labels: Set[str]) -> None:
+    """Each has a known label, and none contradicts another."""
     seen: dict[str, str] = {}
-    for position, example in enumerate(examples):
+    for pointer, example in examples.items():
+        if example.label not in labels:
+            raise _fault(ErrorCode.LABEL_UNKNOWN, f"{pointer}/label", "is not in the label set")
         if seen.setdefault(example.text, example.label) != example.label:
-            raise PydanticCustomError(
-                ErrorCode.CONTRADICTING_EXAMPLES,
-                "the text of example {position} (counted over all examples) appears with two labels",
-                {"position": position},
-            )
+            raise _fault(ErrorCode.CONTRADICTING_EXAMPLES, pointer, "the same text has another label elsewhere")
 
 
 class Plan(Model):

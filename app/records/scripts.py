@@ -131,10 +131,15 @@ return status
 )
 
 #: ARGV: job id, fence. A worker that must stop gives its job back; the attempt does not count.
+#: Returns 'released', 'cancelled' if that was asked for, or 'lost'.
 RELEASE: Final = (
     _PRELUDE
     + """
 if not holds(ARGV[1], ARGV[2]) then return 'lost' end
+if field(ARGV[1], 'cancel_requested') == '1' then
+  terminate(ARGV[1], 'cancelled', '')
+  return 'cancelled'
+end
 redis.call('HINCRBY', key('job', ARGV[1]), 'attempt', -1)
 requeue(ARGV[1])
 return 'released'

@@ -34,6 +34,10 @@ class StoreUnavailable(Exception):
     """The store did not answer, or refused to write, within the deadline."""
 
 
+class UnknownEntry(Exception):
+    """A list cannot go on after an id that is not in it."""
+
+
 @dataclass(frozen=True)
 class Submission:
     """A context to be created and the job that tunes it."""
@@ -81,10 +85,15 @@ def new_id(kind: str) -> str:
 def _store_errors() -> Iterator[None]:
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError) as error:
+    except (
+        redis.ConnectionError,
+        redis.TimeoutError,
+        redis.exceptions.OutOfMemoryError,
+        redis.exceptions.ReadOnlyError,
+    ) as error:
         raise StoreUnavailable(str(error)) from error
     except redis.ResponseError as error:
-        if str(error).startswith(("MISCONF", "LOADING", "READONLY", "OOM")):
+        if str(error).startswith(("MISCONF", "NOREPLICAS")):
             raise StoreUnavailable(str(error)) from error
         raise
 
@@ -188,11 +197,17 @@ class Records:
         return next(iter(self._jobs([job_id])), None)
 
     def contexts(self, limit: int, after: str | None, keep: Callable[[StoredContext], bool]) -> list[StoredContext]:
-        """Up to ``limit`` contexts that ``keep`` accepts, newest first, older than ``after``."""
+        """Up to ``limit`` contexts that ``keep`` accepts, newest first, older than ``after``.
+
+        Raises `UnknownEntry` if there is no context ``after``.
+        """
         return self._list("ct:contexts", self._contexts, limit, after, keep)
 
     def jobs(self, limit: int, after: str | None, keep: Callable[[Job], bool]) -> list[Job]:
-        """Up to ``limit`` jobs that ``keep`` accepts, newest first, older than ``after``."""
+        """Up to ``limit`` jobs that ``keep`` accepts, newest first, older than ``after``.
+
+        Raises `UnknownEntry` if there is no job ``after``.
+        """
         return self._list("ct:jobs", self._jobs, limit, after, keep)
 
     def _list(
@@ -208,7 +223,9 @@ class Records:
         with _store_errors():
             if after is not None:
                 score = self._client.zscore(index, after)
-                upper = f"({score:.0f}" if score is not None else "-inf"
+                if score is None:
+                    raise UnknownEntry(after)
+                upper = f"({score:.0f}"
             while len(kept) < limit:
                 page = self._client.zrevrangebyscore(index, upper, "-inf", start=0, num=_PAGE, withscores=True)
                 rows = cast("list[tuple[str, float]]", page)
@@ -285,7 +302,7 @@ class Records:
         return cast("str", self._run(scripts.FINISH, job_id, fence, JobStatus.CANCELLED, "", "", ""))
 
     def release(self, job_id: str, fence: int) -> str:
-        """Give a job back to the queue uncounted. Returns ``released`` or ``lost``."""
+        """Give a job back to the queue uncounted. Returns ``released``, ``cancelled`` (if asked for) or ``lost``."""
         return cast("str", self._run(scripts.RELEASE, job_id, fence))
 
     def sweep(self) -> dict[str, JobStatus]:

@@ -53,7 +53,7 @@ async def get_job(
 @router.post("/jobs/{job_id}/cancel", responses=problems(ErrorCode.JOB_NOT_FOUND, ErrorCode.JOB_NOT_CANCELLABLE))
 def cancel_job(job_id: str, gateway: GatewayDep) -> Job:
     """Cancel a job: at once while it is queued, within one step while it runs. Cancelling again changes nothing."""
-    before = gateway.records.cancel(job_id)
+    before = jobs.cancel(gateway.records, gateway.settings.artifacts_url, job_id)
     job = gateway.records.job(job_id)
     if before is None or job is None:
         raise _not_found()

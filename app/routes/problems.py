@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+from pydantic.json_schema import models_json_schema
 
 from app.contract.names import ErrorCode
 from app.errors import STATUS, ProblemDocument
+
+_COMPONENT: Final = "#/components/schemas/{model}"
+
+
+def problem_schemas() -> dict[str, Any]:
+    """The components that the responses of `problems` refer to, by name."""
+    _, schema = models_json_schema([(ProblemDocument, "serialization")], ref_template=_COMPONENT)
+    components: dict[str, Any] = schema["$defs"]
+    return components
 
 
 def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
@@ -16,7 +27,7 @@ def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": "Problem: " + ", ".join(names),
-            "content": {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}},
+            "content": {"application/problem+json": {"schema": {"$ref": _COMPONENT.format(model="ProblemDocument")}}},
         }
         for status, names in by_status.items()
     }

@@ -3,8 +3,7 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,13 @@ import redis
 
 from app.children import ChildError
 from app.embedded import EmbeddedServer, find_binary, socket_path
+from tests.waiting import eventually
 
 WITHOUT_WHEEL = """
 import sys
 sys.path = [entry for entry in sys.path if "site-packages" not in entry]
 sys.meta_path = [finder for finder in sys.meta_path if isinstance(finder, type)]
 """
-
-
-def eventually(look: Callable[[], bool], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < until, "did not happen in time"
-        time.sleep(0.02)
 
 
 def start(server: EmbeddedServer) -> EmbeddedServer:

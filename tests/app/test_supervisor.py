@@ -4,32 +4,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import redis
 
 from app.embedded import EmbeddedServer
-
-T = TypeVar("T")
+from tests.waiting import eventually
 
 SCRIPT = Path(__file__).with_name("supervised.py")
 # Writes its pid to the file {name}.pid, and its name to `ended` when asked to end.
 SERVE = "echo $$ > $DIR/{0}.pid; trap 'echo {0} >> $DIR/ended; exit' TERM; while :; do sleep 0.05; done"
 STUBBORN = "echo $$ > $DIR/{0}.pid; trap '' TERM; while :; do sleep 0.05; done"
-
-
-def eventually(look: Callable[[], T], seconds: float = 20) -> T:
-    """The first true value of ``look``."""
-    until = time.monotonic() + seconds
-    while not (value := look()):
-        assert time.monotonic() < until, "did not happen in time"
-        time.sleep(0.02)
-    return value
 
 
 def alive(pid: int) -> bool:

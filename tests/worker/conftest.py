@@ -24,6 +24,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from tests.worker.tiny import base_model
+from worker.artifacts import Artifacts
+from worker.models import BaseModel
+
 VOCABULARY = 97
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -63,8 +67,15 @@ def _tiny(architecture: str) -> Any:
         model = MODELS[architecture]().eval()
     with torch.no_grad():
         for weight in model.parameters():
-            weight.mul_(3)  # Fresh weights are so small that attention would hardly matter.
+            if weight.dim() > 1:
+                weight.mul_(3)  # Fresh matrices are so small that attention would hardly matter.
     return model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny matrices gain nothing from threads, which lose much on a busy machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(params=MODELS)
@@ -108,3 +119,15 @@ def smollm2(smollm2_folder: Path) -> Any:
 def tokenizer(smollm2_folder: Path) -> Any:
     """The default base model's tokenizer."""
     return AutoTokenizer.from_pretrained(smollm2_folder)
+
+
+@pytest.fixture(scope="session")
+def base() -> BaseModel:
+    """A tiny random base model that reads any text."""
+    return base_model()
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    """An empty place for artifacts."""
+    return Artifacts(f"file://{tmp_path}/artifacts")

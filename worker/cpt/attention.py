@@ -86,9 +86,11 @@ def _own_backward(
             _grouped(grad, groups), *rows, merged, packing.own_mask, packing.own_mask is None, scale
         )
         return grads[0].flatten(0, 1), grads[1].sum(1), grads[2].sum(1)
-    merged = _pad(output, packing), _pad(lse[..., None], packing).squeeze(-1)
+    merged = _pad(output, packing.slots, packing), _pad(lse[..., None], packing.slots, packing).squeeze(-1)
     # Padding has grad zero, so it adds nothing to the gradients of the keys.
-    grads = kernel_backward(_pad(grad, packing), *rows, merged, packing.own_mask, packing.own_mask is None, scale)
+    grads = kernel_backward(
+        _pad(grad, packing.slots, packing), *rows, merged, packing.own_mask, packing.own_mask is None, scale
+    )
     own_query, own_key, own_value = (_unpad(part, packing.slots) for part in grads)
     return own_query, own_key.unflatten(0, (groups, -1)).sum(1), own_value.unflatten(0, (groups, -1)).sum(1)
 
@@ -99,7 +101,7 @@ def _rows(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> tuple[
         grouped = _grouped(query, key.shape[0])
         return grouped, _shared(key, grouped), _shared(value, grouped)
     repeats = query.shape[0] // key.shape[0]
-    padded = _pad(query, packing), _pad(key, packing), _pad(value, packing)
+    padded = _pad(query, packing.slots, packing), _pad(key, packing.slots, packing), _pad(value, packing.slots, packing)
     return padded[0], padded[1].repeat_interleave(repeats, 1), padded[2].repeat_interleave(repeats, 1)
 
 
@@ -113,11 +115,11 @@ def _shared(tensor: Tensor, grouped: Tensor) -> Tensor:
     return tensor[:, None].expand(-1, grouped.shape[1], -1, -1)
 
 
-def _pad(tensor: Tensor, packing: Packing) -> Tensor:
+def _pad(tensor: Tensor, slots: Tensor, packing: Packing) -> Tensor:
     """[H, N, D] to [B, H, L, D], zero where a row is shorter than L."""
     heads, _, size = tensor.shape
     padded = tensor.new_zeros(packing.rows * packing.longest, heads, size)
-    padded.index_copy_(0, packing.slots, tensor.transpose(0, 1))
+    padded.index_copy_(0, slots, tensor.transpose(0, 1))
     return padded.view(packing.rows, packing.longest, heads, size).transpose(1, 2)
 
 

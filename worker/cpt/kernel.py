@@ -6,6 +6,9 @@ On CPU these are torch's flash kernels; elsewhere plain matrix products, which r
 import torch
 from torch import Tensor
 
+# Added to the score of a masked key. Finite, so that a part whose keys are all masked has weight zero, not NaN.
+MASKED = -1e30
+
 _flash_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -18,7 +21,7 @@ def kernel_forward(
     `mask` is added to the scores and broadcasts to [X, Y, N, T]; `causal` needs N = T and no mask.
     """
     if query.device.type != "cpu":
-        return _plain_forward(query, key, value, mask, causal, scale)
+        return plain_forward(query, key, value, mask, causal, scale)
     output, lse = _flash_forward(query, key, value, 0.0, causal, attn_mask=_expanded(mask, query, key), scale=scale)
     return output, lse
 
@@ -35,7 +38,7 @@ def kernel_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value. `result` is output and log-sum-exp, of this part or of a larger softmax."""
     if query.device.type != "cpu":
-        return _plain_backward(grad, query, key, value, result, mask, causal, scale)
+        return plain_backward(grad, query, key, value, result, mask, causal, scale)
     mask = _expanded(mask, query, key)
     grads = _flash_backward(grad, query, key, value, *result, 0.0, causal, attn_mask=mask, scale=scale)
     return grads[0], grads[1], grads[2]
@@ -53,15 +56,16 @@ def _scores(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale
     return scores if mask is None else scores + mask
 
 
-def _plain_forward(
+def plain_forward(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
+    """`kernel_forward` by matrix products."""
     scores = _scores(query, key, mask, causal, scale)
     lse = scores.logsumexp(-1)
     return (scores - lse[..., None]).exp().to(value.dtype) @ value, lse
 
 
-def _plain_backward(
+def plain_backward(
     grad: Tensor,
     query: Tensor,
     key: Tensor,
@@ -71,6 +75,7 @@ def _plain_backward(
     causal: bool,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """`kernel_backward` by matrix products."""
     output, lse = result
     weights = (_scores(query, key, mask, causal, scale) - lse[..., None]).exp()  # [X, Y, N, T]
     through = (grad @ value.transpose(-1, -2)).float() - (grad * output).sum(-1, keepdim=True).float()

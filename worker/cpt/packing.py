@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# Added to the score of a masked key. Finite, so that a part whose keys are all masked has weight zero, not NaN.
-MASKED = -1e30
+from worker.cpt.kernel import MASKED
 
 
 @dataclass(frozen=True)

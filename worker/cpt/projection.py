@@ -11,6 +11,8 @@ from worker.cpt.template import TokenType
 # The reference's "zero": a radius that keeps the division defined.
 _NO_RADIUS = 1e-10
 _REFERENCE_HIDDEN = 2048
+# Rounding must not leave a projected row outside its ball: projecting again would change it by a bit.
+_INSIDE = 1 - 5e-7
 
 
 def kinds(types: Sequence[int]) -> Tensor:
@@ -40,5 +42,5 @@ def epsilon(config: CPTConfig, hidden: int) -> Tensor:
 def project(delta: Tensor, radius: Tensor) -> Tensor:
     """Scale each row of `delta` [T, H] back to its `radius` [T] where it is longer; other rows stay as they are."""
     norm = delta.norm(dim=1)
-    scale = torch.where(norm > 0, radius / norm.clamp(min=radius), torch.ones_like(norm))
+    scale = torch.where(norm > radius, radius * _INSIDE / norm, torch.ones_like(norm))
     return delta * scale[:, None]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.cpt import base_model
-from worker.cpt.packing import MASKED, Packing
+from worker.cpt.packing import Packing
 from worker.cpt.prefix import PrefixKV
 
 # Bounds the logits of a pass (places x vocabulary) and the attention inside rows.

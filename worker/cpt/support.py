@@ -27,7 +27,7 @@ def check_supported(config: Any) -> None:
 
 
 def _check_cache(config: Any, name: str) -> None:
-    if not hasattr(config, "use_cache"):
+    if getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "_is_stateful", False):
         raise ValueError(f"{name}: models without a KV cache are not supported.")
     other = {kind for kind in getattr(config, "layer_types", None) or [] if kind != "full_attention"}
     if other:

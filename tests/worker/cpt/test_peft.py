@@ -17,6 +17,9 @@ from worker.cpt.embedding import CPTEmbedding
 from worker.cpt.template import Template, TokenType
 from worker.cpt.tuner import Tuner, TuningSettings, batch_order
 
+# PEFT reads an attribute that transformers has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+
 STEPS = 20
 RATE = 0.02
 

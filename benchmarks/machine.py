@@ -1,0 +1,60 @@
+"""The machine and the versions that figures belong to, and the rate at which it multiplies matrices."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "transformers", "peft", "celery", "redis", "fastapi", "uvicorn", "llama-cpp-python")
+_SIZE = 2048
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, memory and versions; a package that is not installed has the version None."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "torch_threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "python": platform.python_version(),
+        **{package: _version(package) for package in PACKAGES},
+    }
+
+
+class Gemm:
+    """Float32 products of two 2048 x 2048 matrices: the machine's rate, measured like any contender."""
+
+    FLOPS = 4 * 2 * _SIZE**3
+
+    def __init__(self) -> None:
+        self._left, self._right = torch.randn(_SIZE, _SIZE), torch.randn(_SIZE, _SIZE)
+        self()
+
+    def __call__(self) -> None:
+        for _ in range(4):
+            torch.mm(self._left, self._right)
+
+    @classmethod
+    def rates(cls, seconds: Sequence[float]) -> list[float]:
+        """FLOP/s from the seconds of calls."""
+        return [cls.FLOPS / one for one in seconds]
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

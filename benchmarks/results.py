@@ -1,0 +1,53 @@
+"""The results file: one JSON object with what was run on and, cell by cell, what was measured.
+
+A cell is written as soon as it is measured, so that a run that was broken off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Cell = dict[str, Any]
+
+
+class OtherRunError(Exception):
+    """The file holds results of another machine, other versions or other settings."""
+
+
+class Results:
+    """Results in the file at `path`; `run` says what they belong to.
+
+    Raises:
+        OtherRunError: the file is of another run, and `fresh` is not given to start anew.
+    """
+
+    def __init__(self, path: Path, run: dict[str, Any], *, fresh: bool) -> None:
+        self._path = path
+        self.run: dict[str, Any] = json.loads(json.dumps(run))
+        self.cells: dict[str, Cell] = {}
+        if path.exists() and not fresh:
+            stored = json.loads(path.read_text())
+            if stored["run"] != self.run:
+                raise OtherRunError(f"{path} holds results of another machine, version or size of run")
+            self.cells = stored["cells"]
+
+    def cell(self, name: str, measure: Callable[[], Cell]) -> Cell:
+        """The cell of this name, measured now unless it is there already."""
+        if name not in self.cells:
+            print(f"measuring {name}", flush=True)
+            self.cells[name] = measure()
+            self._write()
+        return self.cells[name]
+
+    def named(self, kind: str) -> list[Cell]:
+        """The cells whose name begins with `kind` and a slash, in the order of their measurement."""
+        return [cell for name, cell in self.cells.items() if name.startswith(f"{kind}/")]
+
+    def _write(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(json.dumps({"run": self.run, "cells": self.cells}, indent=1) + "\n")
+        partial.replace(self._path)

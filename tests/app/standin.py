@@ -1,0 +1,54 @@
+"""A worker's place on a real bus, taken by the test: it consumes the real queue and answers when told to."""
+
+import json
+from types import TracebackType
+from typing import Any
+
+import kombu
+
+from app.contract.batches import Announcement, Taken
+from app.contract.names import broker_url, classify_queue
+from app.contract.payload import Model
+from worker.bus import WorkerBus
+
+MODEL = "tiny"
+
+
+class StandIn:
+    """A worker of `MODEL` that does nothing by itself."""
+
+    def __init__(self, url: str, worker_id: str = "worker-1") -> None:
+        self.id = worker_id
+        self._bus = WorkerBus(url)
+        self._connection = kombu.Connection(broker_url(url))
+
+    def __enter__(self) -> "StandIn":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._connection.release()
+        self._bus._client.close()
+
+    def announce(self, ready: bool = True) -> None:
+        self._bus.announce(Announcement(worker_id=self.id, model=MODEL, ready=ready))
+
+    def die(self) -> None:
+        """What the bus shows once a dead worker's announcement has expired."""
+        self._bus.withdraw(Announcement(worker_id=self.id, model=MODEL, ready=True))
+
+    def take(self, seconds: float = 20) -> dict[str, Any]:
+        """The next message of the queue, removed from it."""
+        queue = self._connection.SimpleQueue(classify_queue(MODEL), no_ack=True)
+        try:
+            (payload,), _, _ = queue.get(timeout=seconds).payload
+        finally:
+            queue.close()
+        request: dict[str, Any] = json.loads(payload)
+        return request
+
+    def begin(self, request: dict[str, Any]) -> None:
+        """Say that this worker has the request."""
+        self.say(request, Taken(id=request["id"], taken_by=self.id))
+
+    def say(self, request: dict[str, Any], message: Model) -> None:
+        self._bus.reply(request["reply_to"], message)

@@ -1,0 +1,273 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from app.batcher import Batcher, Overloaded, Refused
+from app.bus import Bus, DeadlineExceeded, NoWorker
+from app.contract.batches import ClassifyBatch, ClassifyReply, Failure, PartReply, PlanRequest, Scored
+from app.contract.names import ErrorCode
+
+REFUSED = "refuse me"
+
+
+@dataclass
+class HandBus(Bus):
+    """A bus whose batches wait until `answer` or `fail`; each input is scored by its length, `REFUSED` refused."""
+
+    workers: int = 1
+    batches: list[ClassifyBatch] = field(default_factory=list)
+    _held: list[asyncio.Future[str]] = field(default_factory=list)
+
+    def live_workers(self, model: str) -> int:  # noqa: ARG002 - Bus's signature
+        return self.workers
+
+    async def call(self, task: str, request: PlanRequest | ClassifyBatch) -> str:  # noqa: ARG002 - Bus's signature
+        assert isinstance(request, ClassifyBatch)
+        self.batches.append(request)
+        self._held.append(asyncio.get_running_loop().create_future())
+        return await self._held[-1]
+
+    def sizes(self) -> list[list[int]]:
+        """Inputs of each part of each batch."""
+        return [[len(part.inputs) for part in batch.parts] for batch in self.batches]
+
+    async def answer(self, number: int) -> None:
+        batch = self.batches[number]
+        reply = ClassifyReply(id=batch.id, parts=tuple(_reply(part.inputs) for part in batch.parts))
+        self._held[number].set_result(reply.model_dump_json())
+        await settled()
+
+    async def answer_all(self) -> None:
+        while waiting := [number for number, held in enumerate(self._held) if not held.done()]:
+            await self.answer(waiting[0])
+
+    async def fail(self, number: int, error: Exception) -> None:
+        self._held[number].set_exception(error)
+        await settled()
+
+
+def _reply(inputs: tuple[str, ...]) -> PartReply:
+    if REFUSED in inputs:
+        return PartReply(failure=Failure(code=ErrorCode.INPUT_TOO_LONG, message="too long"))
+    return PartReply(scored=tuple(Scored(confidences=(1.0,), tokens=len(text), truncated=False) for text in inputs))
+
+
+async def settled() -> None:
+    """Let every task go as far as it can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+Ask = Callable[..., asyncio.Task[list[Scored]]]
+
+
+def with_batcher(
+    scenario: Callable[[HandBus, Ask], Awaitable[None]], size: int = 4, pending: int = 100, timeout: float = 30
+) -> None:
+    """Run a scenario with a bus in its hand and a function that begins to classify inputs of given lengths."""
+
+    async def run() -> None:
+        bus = HandBus("unix:///nowhere")
+        batcher = Batcher(bus, size, pending, timeout)
+
+        def ask(*inputs: str | int, model: str = "tiny") -> asyncio.Task[list[Scored]]:
+            written = ["x" * one if isinstance(one, int) else one for one in inputs]
+            return asyncio.create_task(batcher.classify(model, "ctx_1", "address", "NONE", written))
+
+        await scenario(bus, ask)
+        await bus.stop()
+
+    asyncio.run(run())
+
+
+def test_lone_request_leaves_at_once() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        answer = ask(3)
+        await settled()
+        assert bus.sizes() == [[1]]
+        await bus.answer(0)
+        assert [one.tokens for one in await answer] == [3]
+
+    with_batcher(scenario)
+
+
+def test_requests_that_arrive_while_the_workers_are_busy_share_a_batch() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        answers = []
+        for length in range(1, 7):
+            answers.append(ask(length))
+            await settled()
+        assert bus.sizes() == [[1], [1]]
+        await bus.answer(0)
+        assert bus.sizes() == [[1], [1], [1, 1, 1, 1]]
+        await bus.answer_all()
+        assert [[one.tokens for one in await answer] for answer in answers] == [[n] for n in range(1, 7)]
+
+    with_batcher(scenario)
+
+
+def test_large_request_is_split_and_its_answers_keep_their_order() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        answer = ask(*range(1, 11))
+        await settled()
+        assert bus.sizes() == [[4], [4]]
+        await bus.answer(1)
+        await bus.answer(0)
+        assert bus.sizes() == [[4], [4], [2]]
+        assert [part.first for batch in bus.batches for part in batch.parts] == [0, 4, 8]
+        assert not answer.done()
+        await bus.answer(2)
+        assert [one.tokens for one in await answer] == list(range(1, 11))
+
+    with_batcher(scenario)
+
+
+def test_requests_take_turns() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        large = ask(*[1] * 40)
+        await settled()
+        small = ask(7)
+        await settled()
+        await bus.answer(0)
+        assert bus.sizes()[2] == [2, 1, 1]
+        await bus.answer(2)
+        assert small.done()
+        await bus.answer_all()
+        assert len(await large) == 40
+
+    with_batcher(scenario)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_each_worker_has_two_batches_at_most(workers: int) -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        bus.workers = workers
+        answer = ask(*[1] * 80)
+        await settled()
+        assert len(bus.batches) == 2 * max(1, workers)
+        await bus.answer_all()
+        assert len(await answer) == 80
+
+    with_batcher(scenario)
+
+
+def test_more_than_may_wait_is_refused_and_nothing_of_it_is_sent() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        waiting = ask(*[1] * 12)  # 8 of them leave at once
+        await settled()
+        refused, taken = ask(*[2] * 9), ask(*[3] * 8)
+        await settled()
+        with pytest.raises(Overloaded):
+            await refused
+        await bus.answer_all()
+        assert len(await waiting) == 12
+        assert [one.tokens for one in await taken] == [3] * 8
+        assert not [text for batch in bus.batches for part in batch.parts for text in part.inputs if text == "xx"]
+
+    with_batcher(scenario, pending=12)
+
+
+def test_failing_batch_fails_every_future() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        others = [ask(1), ask(1)]
+        await settled()
+        together = [ask(2), ask(3)]
+        await settled()
+        await bus.answer(0)
+        assert bus.sizes()[2] == [1, 1]
+        await bus.fail(2, NoWorker("tiny"))
+        for answer in together:
+            with pytest.raises(NoWorker):
+                await answer
+        await bus.answer(1)
+        assert [len(await answer) for answer in others] == [1, 1]
+        after = ask(5)
+        await settled()
+        await bus.answer(3)
+        assert [one.tokens for one in await after] == [5]
+
+    with_batcher(scenario)
+
+
+def test_reply_that_cannot_be_read_fails_every_future() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        answer = ask(1)
+        await settled()
+        bus._held[0].set_result('{"id": "batch_1", "parts": [{"scored": "?"}]}')
+        with pytest.raises(ValueError, match="scored"):
+            await answer
+
+    with_batcher(scenario)
+
+
+def test_failing_part_fails_only_its_request() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        first = [ask(1), ask(1)]
+        await settled()
+        bad, good = ask(1, REFUSED, 1), ask(4, 4)
+        await settled()
+        await bus.answer(0)
+        assert bus.sizes()[2] == [2, 2]
+        await bus.answer(2)
+        with pytest.raises(Refused) as caught:
+            await bad
+        assert caught.value.failure.code == "input_too_long"
+        assert [one.tokens for one in await good] == [4, 4]
+        await bus.answer(1)
+        assert [len(await answer) for answer in first] == [1, 1]
+
+    with_batcher(scenario)
+
+
+def test_inputs_of_a_refused_request_that_still_wait_are_not_sent() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        answer = ask(REFUSED, *[1] * 39)
+        await settled()
+        await bus.answer(0)
+        with pytest.raises(Refused):
+            await answer
+        await bus.answer(1)
+        assert bus.sizes() == [[4], [4]]
+
+    with_batcher(scenario)
+
+
+def test_inputs_of_a_caller_who_has_gone_are_not_sent() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        busy = ask(*[1] * 8)
+        await settled()
+        gone, stays = ask(2, 2), ask(3)
+        await settled()
+        gone.cancel()
+        await bus.answer_all()
+        assert bus.sizes() == [[4], [4], [1]]
+        assert len(await busy) == 8
+        assert [one.tokens for one in await stays] == [3]
+
+    with_batcher(scenario)
+
+
+def test_answer_that_does_not_come_in_time_is_a_missed_deadline() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        with pytest.raises(DeadlineExceeded):
+            await ask(1)
+        await bus.answer(0)  # too late, and to nobody's harm
+        assert bus.batches[0].expires_at > 0
+
+    with_batcher(scenario, timeout=0.05)
+
+
+def test_models_do_not_hold_each_other_up() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        slow = ask(*[1] * 40)
+        await settled()
+        other = ask(2, model="other")
+        await settled()
+        assert [batch.model for batch in bus.batches] == ["tiny", "tiny", "other"]
+        await bus.answer(2)
+        assert [one.tokens for one in await other] == [2]
+        slow.cancel()
+
+    with_batcher(scenario)

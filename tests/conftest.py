@@ -1,0 +1,73 @@
+"""Real embedded servers for every test that needs a store or a bus."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from app.embedded import EmbeddedServer
+from app.logs import configure_logging
+from app.records.store import Records, connect
+from tests.waiting import eventually
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logging() -> None:
+    configure_logging("INFO")
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedServer, EmbeddedServer]]:
+    """A store and a bus for the whole run."""
+    folder = tmp_path_factory.mktemp("servers")
+    store, bus = EmbeddedServer.store(folder), EmbeddedServer.bus(folder)
+    for server in (store, bus):
+        server.start()
+    for server in (store, bus):
+        eventually(server.answers)
+    yield store, bus
+    for server in (store, bus):
+        server.stop()
+
+
+@pytest.fixture
+def store_url(servers: tuple[EmbeddedServer, EmbeddedServer]) -> str:
+    """The store, empty."""
+    return _emptied(servers[0])
+
+
+@pytest.fixture
+def bus_url(servers: tuple[EmbeddedServer, EmbeddedServer]) -> str:
+    """The bus, empty."""
+    return _emptied(servers[1])
+
+
+def _emptied(server: EmbeddedServer) -> str:
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+    return server.url
+
+
+@pytest.fixture
+def client(store_url: str) -> Iterator[redis.Redis]:
+    """A client of the store."""
+    client = connect(store_url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def records(client: redis.Redis) -> Records:
+    """The records in an empty store."""
+    return Records(client)
+
+
+@pytest.fixture
+def another_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A bus of the test's own, to be stopped and started."""
+    server = EmbeddedServer.bus(tmp_path)
+    server.start()
+    eventually(server.answers)
+    yield server
+    server.stop()

@@ -1,0 +1,149 @@
+"""Create, wait, classify: what the README shows, and what belongs to it."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.service import EXAMPLES, TEXTS, Service, same
+
+README_EXAMPLE = Path("examples/support-intents.json")
+LABELS = ["card arrival", "card linking"]
+
+
+def test_examples_of_the_readme_are_tuned_and_answer(service: Service) -> None:
+    body = json.loads(README_EXAMPLE.read_text())
+    created = service.http.post("/contexts", json=body | {"hyperparameters": {"method": "cpt", "steps": 3}})
+    assert created.status_code == 202
+    context, job = created.json()["context"], created.json()["job"]
+    assert created.headers["location"] == f"/jobs/{job['id']}"
+    assert (context["object"], context["name"], context["version"]) == ("context", body["name"], 1)
+    assert (context["status"], context["job_id"], context["metrics"]) == ("queued", job["id"], None)
+    assert context["tokens"] > 50
+    assert (job["object"], job["context_id"], job["terminal"]) == ("tuning.job", context["id"], False)
+    assert job["hyperparameters"]["steps"] == job["progress"]["total_steps"] == 3
+
+    ended = service.ended(job["id"])
+    assert (ended["status"], ended["terminal"], ended["attempt"], ended["error"]) == ("succeeded", True, 1, None)
+    assert ended["progress"] == {"step": 3, "total_steps": 3, "fraction": 1.0}
+    assert ended["trained_tokens"] > 0
+    times = [datetime.fromisoformat(ended[name]) for name in ("created_at", "started_at", "finished_at")]
+    assert times == sorted(times)
+    assert all(time.tzinfo for time in times)
+
+    tuned = service.context(body["name"])
+    assert tuned["id"] == context["id"]
+    assert len(tuned["metrics"]["loss_curve"]) == 3
+    assert (tuned["metrics"]["served"], tuned["metadata"]) == ("tuned", body["metadata"])
+
+    answer = service.post_classify(body["name"], ["my card never came"]).json()
+    assert (answer["context_id"], answer["context_version"], answer["model"]) == (tuned["id"], 1, tuned["model"])
+    assert answer["id"].startswith("cls_")
+    assert answer["usage"]["context_tokens"] == tuned["tokens"]
+    assert answer["usage"]["input_tokens"] > 0
+    (one,) = answer["classifications"]
+    assert list(one["labels"]) == tuned["labels"]
+    assert one["labels"][one["prediction"]]["confidence"] == one["confidence"] == max(
+        label["confidence"] for label in one["labels"].values()
+    )  # fmt: skip
+    assert sum(label["confidence"] for label in one["labels"].values()) == pytest.approx(1)
+    assert (one["index"], one["abstained"], one["truncated"]) == (0, False, False)
+
+
+def test_validation_examples_are_measured(service: Service) -> None:
+    validation = [{"text": text, "label": label} for text, label in zip(TEXTS, [*LABELS, LABELS[0]], strict=True)]
+    metrics = service.context(service.tuned(validation_examples=validation))["metrics"]
+    for kind in ("icl", "tuned"):
+        assert set(metrics[kind]) == {"accuracy", "macro_f1", "nll", "ece", "accuracy_ci95", "n"}
+        assert metrics[kind]["n"] == 3
+
+
+def test_icl_tunes_nothing_and_answers(service: Service) -> None:
+    context_id = service.tuned(hyperparameters={"method": "icl"})
+    assert service.context(context_id)["metrics"]["served"] == "icl"
+    assert len(service.confidences(context_id)) == len(TEXTS) * 2
+
+
+def test_same_post_gives_the_same_context(service: Service) -> None:
+    first, second = (service.tuned(hyperparameters={"method": "cpt", "steps": 3, "seed": 7}) for _ in range(2))
+    curves = [service.context(context_id)["metrics"]["loss_curve"] for context_id in (first, second)]
+    assert same(*curves)
+    assert same(service.confidences(first), service.confidences(second))
+
+
+def test_same_text_has_the_same_confidence_in_any_company(service: Service, tuned: str) -> None:
+    alone = [service.confidences(tuned, [text]) for text in TEXTS]
+    together = service.confidences(tuned, [*TEXTS, "x" * 3_000, *TEXTS])
+    expected = [value for row in alone for value in row]
+    assert same(together[: len(expected)], expected)
+    assert same(together[-len(expected) :], expected)
+    with ThreadPoolExecutor(12) as pool:
+        rows = list(pool.map(lambda index: service.confidences(tuned, [TEXTS[index % 3]]), range(24)))
+    for index, row in enumerate(rows):
+        assert same(row, alone[index % 3])
+
+
+def test_many_inputs_are_answered_in_their_order(service: Service, tuned: str) -> None:
+    texts = [f"card number {number}" if number % 2 else "x" * number for number in range(1, 151)]
+    answers = service.post_classify(tuned, texts).json()["classifications"]
+    assert [one["index"] for one in answers] == list(range(150))
+    for index in (0, 63, 64, 149):
+        values = [label["confidence"] for label in answers[index]["labels"].values()]
+        assert same(values, service.confidences(tuned, [texts[index]]))
+
+
+def test_prediction_below_the_wanted_confidence_is_withheld(service: Service, tuned: str) -> None:
+    answers = service.post_classify(tuned, TEXTS, min_confidence=1.0).json()["classifications"]
+    for one in answers:
+        assert one["abstained"] is (one["confidence"] < 1)
+        assert (one["prediction"] is None) is one["abstained"]
+    assert not any(one["abstained"] for one in service.post_classify(tuned, TEXTS).json()["classifications"])
+
+
+def test_long_input_is_refused_or_cut_where_the_user_says(service: Service, tuned: str) -> None:
+    limit = service.http.get("/models").json()["data"][0]["context_length"]
+    text = " ".join(f"word{number}" for number in range(limit))
+    assert service.post_classify(tuned, ["fine", text], truncate="NONE").json()["code"] == "input_too_long"
+    for truncate in ("START", "END"):
+        response = service.post_classify(tuned, ["fine", text], truncate=truncate)
+        assert response.status_code == 200
+        first, second = response.json()["classifications"]
+        assert (first["truncated"], second["truncated"]) == (False, True)
+        tokens = response.json()["usage"]["input_tokens"]
+        assert limit - 400 < tokens + service.context(tuned)["tokens"] <= limit + 20
+
+
+def test_labels_with_the_same_beginning_and_any_script_are_told_apart(service: Service) -> None:
+    examples = [
+        {"text": "wo ist meine Karte? \U0001f4b3", "label": "card"},
+        {"text": "我的卡在哪里", "label": "card arrival"},
+        {"text": "как привязать карту", "label": "привязка карты"},
+    ]
+    context_id = service.tuned(examples=examples, hyperparameters={"method": "icl"})
+    answer = service.post_classify(context_id, ["卡\u200d\U0001f468"]).json()["classifications"][0]
+    assert list(answer["labels"]) == [example["label"] for example in examples]
+    assert len({label["confidence"] for label in answer["labels"].values()}) == 3
+
+
+def test_models_and_health_describe_what_runs(service: Service, tuned: str) -> None:
+    (model,) = service.http.get("/models").json()["data"]
+    assert model["id"] == service.context(tuned)["model"]
+    assert (model["workers"], model["context_length"]) == (1, 8192)
+    assert model["parameters"] > 100_000_000
+    ready = service.http.get("/health/ready").json()
+    assert ready["status"] == "ready"
+    assert ready["checks"]["models"][model["id"]] == {"status": "ready", "workers": 1, "stage": None}
+
+
+def test_users_texts_are_not_in_the_logs(service: Service) -> None:
+    secret = "correct horse battery staple"  # noqa: S105 - stands for a user's text
+    examples = [*EXAMPLES, {"text": secret, "label": "card arrival"}]
+    context_id = service.tuned(examples=examples, metadata={"note": secret})
+    assert service.post_classify(context_id, [secret]).status_code == 200
+    assert service.post_classify(context_id, [secret, ""]).status_code == 422
+    service.http.get("/contexts", params={"metadata[note]": secret})
+    logs = list((service.folder / "logs").iterdir())
+    assert {"gateway.log", "worker.log"} <= {log.name for log in logs}
+    assert not [log for log in logs if b"battery" in log.read_bytes()]

@@ -1,0 +1,175 @@
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import torch
+
+from app.contract.batches import ClassifyBatch, ClassifyPart, PartReply
+from tests.submissions import submission
+from tests.worker.tiny import CONTEXT_LENGTH, base_model, confidences, part, stored_context
+from worker.artifacts import Artifacts
+from worker.classification import classify
+from worker.cpt.context import encode_query
+from worker.cpt.template import Template
+from worker.device import DeviceGate
+from worker.host import _prepare
+from worker.models import BaseModel
+from worker.resident import ResidentContexts
+
+TEXTS = ("a fine film", "x", "this was rather long and not very good, all things considered", "so so", "x")
+
+
+@pytest.fixture
+def residents(base: BaseModel, artifacts: Artifacts) -> ResidentContexts:
+    return ResidentContexts(artifacts, partial(_prepare, base), 10**9)
+
+
+@pytest.fixture
+def context(base: BaseModel, artifacts: Artifacts) -> str:
+    return stored_context(base, artifacts, submission().spec)
+
+
+@pytest.fixture
+def other_context(base: BaseModel, artifacts: Artifacts) -> str:
+    return stored_context(base, artifacts, submission(labels=("bad", "good", "fair")).spec, delta=0.5)
+
+
+def answers(base: BaseModel, residents: ResidentContexts, *parts: ClassifyPart) -> tuple[PartReply, ...]:
+    batch = ClassifyBatch(id="batch_1", reply_to="nowhere", expires_at=0, model=base.id, parts=parts)
+    return classify(base, residents, DeviceGate(), batch)
+
+
+def close(rows: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> bool:
+    return torch.allclose(torch.tensor(rows), torch.tensor(others), rtol=0, atol=1e-5)
+
+
+def failure(reply: PartReply) -> tuple[str, str | None]:
+    assert reply.failure
+    assert reply.scored == ()
+    return reply.failure.code, reply.failure.param
+
+
+def long_text(base: BaseModel, extra: int = 200) -> str:
+    return "".join(chr(97 + index % 26) for index in range(base.context_length + extra))
+
+
+def test_confidences_sum_to_1_and_differ_from_text_to_text(
+    base: BaseModel, residents: ResidentContexts, context: str
+) -> None:
+    rows = confidences(answers(base, residents, part(context, *TEXTS)))
+    assert len(rows) == len(TEXTS)
+    for row in rows:
+        assert len(row) == 2
+        assert sum(row) == pytest.approx(1)
+    assert rows[0] != pytest.approx(rows[1], abs=1e-4)
+
+
+def test_answers_do_not_depend_on_the_batch(
+    base: BaseModel, residents: ResidentContexts, context: str, other_context: str
+) -> None:
+    alone = [confidences(answers(base, residents, part(context, text)))[0] for text in TEXTS]
+    parts = [part(other_context, "something", "else"), part(context, *TEXTS[:2]), part(context, *TEXTS[2:])]
+    together = confidences(answers(base, residents, *parts))[2:]
+    assert close(alone, together)
+
+
+def test_parts_are_answered_in_their_order_each_by_its_own_context(
+    base: BaseModel, residents: ResidentContexts, context: str, other_context: str
+) -> None:
+    replies = answers(base, residents, part(context, "a"), part(other_context, "b"), part(context, "c", "d"))
+    assert [[len(one.confidences) for one in reply.scored] for reply in replies] == [[2], [3], [2, 2]]
+    assert len(residents) == 2
+
+
+def test_failing_part_does_not_touch_the_others(
+    base: BaseModel, residents: ResidentContexts, context: str, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    damaged = artifacts.put(b"damaged")
+    for path in tmp_path.rglob(f"{damaged}*"):
+        path.write_bytes(b"otherwise damaged")
+    foreign = stored_context(base_model(seed=1), artifacts, submission().spec)
+    too_long = part(context, "fine", long_text(base))
+    good = part(context, *TEXTS)
+    replies = answers(
+        base, residents, part("0" * 64, "a"), good, too_long, part(damaged, "a"), good, part(foreign, "a")
+    )
+    assert [failure(replies[index])[0] for index in (0, 2, 3, 5)] == [
+        "context_not_found",
+        "input_too_long",
+        "artifact_corrupt",
+        "internal",
+    ]
+    for reply in (replies[1], replies[4]):
+        assert close(confidences([reply]), confidences(answers(base, residents, good)))
+
+
+def test_pointer_to_a_long_input_counts_from_the_start_of_its_request(
+    base: BaseModel, residents: ResidentContexts, context: str
+) -> None:
+    (reply,) = answers(base, residents, part(context, "fine", long_text(base), first=64))
+    assert failure(reply) == ("input_too_long", "/inputs/65")
+    assert reply.failure
+    assert reply.failure.message.startswith("input 65 has ")
+
+
+@pytest.mark.parametrize("truncate", ["START", "END"])
+def test_long_input_is_cut_to_the_room_there_is(
+    base: BaseModel, residents: ResidentContexts, context: str, truncate: str
+) -> None:
+    text = long_text(base)
+    (reply,) = answers(base, residents, part(context, "short", text, truncate=truncate))  # type: ignore[arg-type]
+    short, cut = reply.scored
+    assert (short.truncated, cut.truncated) == (False, True)
+    resident = residents.get(context)
+    room = CONTEXT_LENGTH - resident.prefix.tokens - max(len(ids) for ids in resident.label_ids)
+    assert 0.95 * room < cut.tokens <= room
+    kept = cut.tokens - len(encode_query(base.tokenizer, Template(), ""))
+    same = text[:kept] if truncate == "END" else text[-kept:]
+    assert confidences(answers(base, residents, part(context, same)))[0] == pytest.approx(cut.confidences, abs=1e-5)
+
+
+@pytest.mark.parametrize("truncate", ["NONE", "START", "END"])
+def test_input_that_just_fits_is_left_alone(
+    base: BaseModel, residents: ResidentContexts, context: str, truncate: str
+) -> None:
+    resident = residents.get(context)
+    room = CONTEXT_LENGTH - resident.prefix.tokens - max(len(ids) for ids in resident.label_ids)
+    text = "x" * (room - len(encode_query(base.tokenizer, Template(), "")))
+    (reply,) = answers(base, residents, part(context, text, truncate=truncate))  # type: ignore[arg-type]
+    assert (reply.scored[0].tokens, reply.scored[0].truncated) == (room, False)
+    assert torch.tensor(reply.scored[0].confidences).isfinite().all()
+
+
+@pytest.mark.parametrize("truncate", ["START", "END"])
+def test_input_of_which_only_white_space_is_left_is_too_long(
+    base: BaseModel, residents: ResidentContexts, context: str, truncate: str
+) -> None:
+    blank = " " * 2 * CONTEXT_LENGTH
+    text = blank + "x" if truncate == "END" else "x" + blank
+    (reply,) = answers(base, residents, part(context, text, truncate=truncate))  # type: ignore[arg-type]
+    assert failure(reply) == ("input_too_long", "/inputs/0")
+
+
+def test_batches_of_many_threads_are_answered_as_if_alone(
+    base: BaseModel, residents: ResidentContexts, context: str, other_context: str
+) -> None:
+    expected = {one: confidences(answers(base, residents, part(one, *TEXTS))) for one in (context, other_context)}
+    gate, wrong = DeviceGate(), []
+
+    def ask(artifact: str) -> None:
+        for _ in range(10):
+            batch = ClassifyBatch(
+                id="batch_1", reply_to="nowhere", expires_at=0, model=base.id, parts=(part(artifact, *TEXTS),)
+            )
+            rows = confidences(classify(base, residents, gate, batch))
+            if not close(rows, expected[artifact]):
+                wrong.append(rows)
+
+    threads = [Thread(target=ask, args=(artifact,)) for artifact in (context, other_context) * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert wrong == []

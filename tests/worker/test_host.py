@@ -1,0 +1,132 @@
+"""A whole worker but for Celery: a tiny base model from a folder, on a real store and a real bus."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import redis
+
+from app.contract.batches import Announcement, ClassifyBatch, ClassifyReply, PlanReply, PlanRequest
+from app.contract.names import announcement_key
+from app.contract.tuning import TuningSpec
+from app.records.store import Records
+from tests.submissions import EXAMPLES, MODEL, submission
+from tests.waiting import eventually
+from tests.worker.tiny import CONTEXT_LENGTH, causal_model, part, tokenizer
+from worker.config import ModelSource, WorkerSettings
+from worker.host import Host
+
+CHANNEL = "replies"
+
+
+@pytest.fixture
+def settings(store_url: str, bus_url: str, tmp_path: Path) -> WorkerSettings:
+    causal_model().save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "model")
+    models = {MODEL: ModelSource(path=str(tmp_path / "model"), device="cpu")}
+    return WorkerSettings(redis_url=store_url, bus_url=bus_url, data_dir=tmp_path, models=models)
+
+
+@pytest.fixture
+def host(settings: WorkerSettings) -> Iterator[Host]:
+    host = Host(settings)
+    host.load()
+    host.start()
+    yield host
+    host.stop()
+
+
+@pytest.fixture
+def bus_client(bus_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(bus_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def replies(bus_client: redis.Redis) -> Iterator[Any]:
+    """What is said on the channel of a gateway."""
+    with bus_client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe(CHANNEL)
+        eventually(lambda: bus_client.pubsub_numsub(CHANNEL) == [(CHANNEL, 1)])
+        yield pubsub
+
+
+def heard(replies: Any) -> str:
+    return str(eventually(lambda: replies.get_message(timeout=1))["data"])
+
+
+def announced(client: redis.Redis) -> list[Announcement]:
+    keys = cast("list[str]", client.keys(announcement_key("*")))
+    values = cast("list[str | None]", client.mget(keys)) if keys else []
+    return [Announcement.model_validate_json(value) for value in values if value]
+
+
+def plan_request(spec: TuningSpec, expires_in: float = 60) -> PlanRequest:
+    return PlanRequest(id="plan_1", reply_to=CHANNEL, expires_at=time.time() + expires_in, model=MODEL, spec=spec)
+
+
+def batch(artifact: str, expires_in: float = 60) -> ClassifyBatch:
+    return ClassifyBatch(
+        id="batch_1",
+        reply_to=CHANNEL,
+        expires_at=time.time() + expires_in,
+        model=MODEL,
+        parts=(part(artifact, "a film", "another"),),
+    )
+
+
+def test_loaded_worker_announces_its_model(host: Host, bus_client: redis.Redis) -> None:
+    (one,) = eventually(lambda: [each for each in announced(bus_client) if each.ready])
+    assert (one.model, one.context_length, one.device, one.resident_contexts) == (MODEL, CONTEXT_LENGTH, "cpu", 0)
+
+
+def test_worker_that_stops_is_not_ready_any_more_and_then_gone(host: Host, bus_client: redis.Redis) -> None:
+    eventually(lambda: [each for each in announced(bus_client) if each.ready])
+    host.stop_tuning()
+    eventually(lambda: [each.ready for each in announced(bus_client)] == [False])
+    host.stop()
+    assert announced(bus_client) == []
+
+
+def test_plan_request_is_taken_and_answered(host: Host, replies: Any) -> None:
+    host.answer_plan(plan_request(submission().spec))
+    assert "taken_by" in heard(replies)
+    reply = PlanReply.model_validate_json(heard(replies))
+    assert reply.plan
+    assert (reply.id, reply.failure, reply.plan.training_examples) == ("plan_1", None, len(EXAMPLES))
+
+
+def test_refused_plan_is_answered_with_the_reason(host: Host, replies: Any) -> None:
+    long = EXAMPLES[0].model_copy(update={"text": "x" * CONTEXT_LENGTH})
+    host.answer_plan(plan_request(TuningSpec(examples=(long, *EXAMPLES))))
+    heard(replies)
+    reply = PlanReply.model_validate_json(heard(replies))
+    assert reply.failure
+    assert (reply.failure.code, reply.plan) == ("context_too_long", None)
+
+
+def test_job_is_tuned_and_its_context_answers(host: Host, records: Records, replies: Any) -> None:
+    stored, job = records.submit(submission())
+    host.wake()
+    eventually(lambda: (now := records.job(job.id)) and now.terminal, 60)
+    tuned = records.context(stored.context.id)
+    assert tuned
+    assert tuned.artifact
+    host.answer_batch(batch(tuned.artifact))
+    assert "taken_by" in heard(replies)
+    reply = ClassifyReply.model_validate_json(heard(replies))
+    (answered,) = reply.parts
+    assert answered.failure is None
+    assert [sum(one.confidences) for one in answered.scored] == pytest.approx([1, 1])
+
+
+def test_request_that_nobody_waits_for_any_more_is_not_answered(host: Host, replies: Any) -> None:
+    host.answer_plan(plan_request(submission().spec, expires_in=-1))
+    host.answer_batch(batch("0" * 64, expires_in=-1))
+    host.answer_batch(batch("0" * 64))
+    assert "taken_by" in heard(replies)
+    (answered,) = ClassifyReply.model_validate_json(heard(replies)).parts
+    assert answered.failure
+    assert answered.failure.code == "context_not_found"

@@ -1,0 +1,87 @@
+"""A tiny random base model that reads any text: a Llama over bytes."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from app.contract.batches import ClassifyPart, PartReply, Truncate
+from app.contract.tuning import TuningSpec
+from worker.artifacts import Artifacts
+from worker.cpt.adapter import TunedContext, save
+from worker.models import BaseModel
+from worker.planning import encode
+
+CONTEXT_LENGTH = 512
+
+
+def tokenizer() -> Any:
+    """One token a byte; composed and decomposed letters are the same to it."""
+    alphabet = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    bytewise = Tokenizer(models.BPE(vocab={token: id_ for id_, token in enumerate(alphabet)}, merges=[]))
+    bytewise.normalizer = normalizers.NFC()
+    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytewise.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=bytewise, bos_token="<s>", eos_token="</s>")
+
+
+def causal_model(seed: int = 0) -> Any:
+    """Random weights, large enough that texts make a difference."""
+    config = LlamaConfig(
+        vocab_size=258,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=CONTEXT_LENGTH,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config).eval().requires_grad_(False)
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            weight.mul_(10)
+    return model
+
+
+def base_model(seed: int = 0) -> BaseModel:
+    model = causal_model(seed)
+    return BaseModel(
+        id="tiny",
+        model=model,
+        tokenizer=tokenizer(),
+        context_length=CONTEXT_LENGTH,
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        flops=1e9,
+    )
+
+
+def stored_context(base: BaseModel, artifacts: Artifacts, spec: TuningSpec, delta: float = 0.0) -> str:
+    """Address of a context that answers for ``base``; every delta has the value ``delta``."""
+    encoded = encode(base, spec)
+    tokens = encoded.context.tokens
+    embedding = base.model.get_input_embeddings()(torch.tensor(tokens.ids)).detach()
+    metadata = {
+        "labels": spec.label_names,
+        "label_ids": encoded.label_ids,
+        "template": spec.template.model_dump(),
+    }
+    return artifacts.put(save(TunedContext(tokens, embedding, torch.full_like(embedding, delta), metadata)))
+
+
+def part(artifact: str, *inputs: str, truncate: Truncate = "NONE", first: int = 0) -> ClassifyPart:
+    return ClassifyPart(context_id="ctx_1", artifact=artifact, truncate=truncate, first=first, inputs=inputs)
+
+
+def confidences(replies: Iterable[PartReply]) -> Sequence[tuple[float, ...]]:
+    """Of every input, in order; none may have failed."""
+    rows = []
+    for reply in replies:
+        assert reply.failure is None, reply.failure
+        rows += [one.confidences for one in reply.scored]
+    return rows

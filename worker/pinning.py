@@ -1,0 +1,66 @@
+"""Pinned contexts: keeps the contexts that the configuration names resident, also when a name gets a new version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from threading import Event, Thread
+from typing import Final
+
+import structlog
+
+from app.contract.names import JobStatus
+from app.records.store import Records, StoreUnavailable
+from worker.artifacts import ArtifactCorrupt
+from worker.device import DeviceGate
+from worker.resident import ResidentContexts
+
+#: How often names are resolved anew (seconds).
+_LOOK_EVERY: Final = 5.0
+
+
+class PinningThread:
+    """Pins the contexts of ``refs`` in the resident contexts of their models until `stop`."""
+
+    def __init__(
+        self, records: Records, gate: DeviceGate, residents: Mapping[str, ResidentContexts], refs: Sequence[str]
+    ) -> None:
+        self._records = records
+        self._gate = gate
+        self._residents = residents
+        self._refs = refs
+        self._pinned: dict[str, set[str]] = {}
+        self._stopped = Event()
+        self._thread = Thread(target=self._pin_until_stopped, name="pinning", daemon=True)
+
+    def start(self) -> None:
+        """Begin to pin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._stopped.set()
+        self._thread.join(5)
+
+    def _pin_until_stopped(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self.pin_now()
+            except (StoreUnavailable, FileNotFoundError, ArtifactCorrupt, ValueError) as error:
+                structlog.get_logger().warning("not_pinned", reason=str(error))
+            self._stopped.wait(_LOOK_EVERY)
+
+    def pin_now(self) -> None:
+        """Resolve the refs and pin what they stand for now. Refs of nothing, or of nothing tuned yet, are passed over.
+
+        Raises `StoreUnavailable`, and what `ResidentContexts.get` raises.
+        """
+        wanted: dict[str, set[str]] = {model: set() for model in self._residents}
+        for ref in self._refs:
+            stored = self._records.resolve(ref)
+            if stored is not None and stored.artifact and stored.context.status == JobStatus.SUCCEEDED:
+                wanted.setdefault(stored.context.model, set()).add(stored.artifact)
+        for model, residents in self._residents.items():
+            if wanted[model] != self._pinned.get(model, set()):
+                with self._gate.classifying():
+                    residents.pin(wanted[model])
+                self._pinned[model] = wanted[model]
