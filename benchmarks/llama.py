@@ -45,7 +45,12 @@ class LlamaScorer:
         self._together = together
         self._start = len(context)
         self._api.llama_backend_init()
-        self._model = self._api.llama_model_load_from_file(str(gguf).encode(), self._api.llama_model_default_params())
+        self._silence = self._api.llama_log_callback(lambda *_: None)  # kept: C calls it as long as it logs
+        self._api.llama_log_set(self._silence, None)
+        parameters = self._api.llama_model_default_params()
+        # The AMX kernels of llama-cpp-python 0.3.36 crash on this model's first batch; see benchmarks/README.md.
+        parameters.use_extra_bufts = False
+        self._model = self._api.llama_model_load_from_file(str(gguf).encode(), parameters)
         self._context = self._api.llama_init_from_model(self._model, self._parameters(threads))
         self._memory = self._api.llama_get_memory(self._context)
         self._vocabulary = self._api.llama_vocab_n_tokens(self._api.llama_model_get_vocab(self._model))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def _dequantised(model_id: str, gguf: Path, cache: Path, stage: Callable[[str], 
     if folder.exists():
         return folder
     stage(f"dequantising {model_id} (first start only)")
-    partial = cache / f".{folder.name}.{os.getpid()}"
+    partial = cache / f".{folder.name}.{secrets.token_hex(4)}"
     quantised = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
     config = quantised.config
     del config.quantization_config  # its weights are float32 by now, but transformers would not save them

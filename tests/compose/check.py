@@ -194,7 +194,7 @@ def main() -> int:
         if all(_passes(check, stack) for check in CHECKS):
             return 0
         for service in SERVICES:
-            _say(f"--- {service}\n{_last_lines(stack, service)}")
+            stack.show_log(service)
         return 1
     finally:
         if stack.left_over():
@@ -216,13 +216,6 @@ def _passes(check: Callable[[Stack], str], stack: Stack) -> bool:
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-
-
-def _last_lines(stack: Stack, service: str) -> str:
-    try:
-        return stack.run("logs", "--tail=20", stack.container(service))
-    except CommandFailed:
-        return "(no log)"
 
 
 def _eventually(holds: Callable[[], bool], seconds: float, what: str) -> None:

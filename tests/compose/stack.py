@@ -105,6 +105,14 @@ class Stack:
         self.run("wait", container)
         self.run("start", container)
 
+    def show_log(self, service: str) -> None:
+        """Write the last lines of a service's log to standard error, if its container exists."""
+        container = self.container(service)
+        if container:
+            sys.stderr.write(f"--- {service}\n")
+            sys.stderr.flush()
+            _run([self.engine, "logs", "--tail=20", container], self._environment, 60, show=True)
+
     def request(self, method: str, path: str, body: object = None, seconds: float = 70) -> tuple[int, Any]:
         """Status and JSON body of the gateway's answer; status 0 while it cannot be reached."""
         content = None if body is None else json.dumps(body).encode()
