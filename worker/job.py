@@ -178,5 +178,6 @@ def _tuner(base: BaseModel, encoded: Encoded, hyperparameters: ResolvedHyperpara
         batch_size=hyperparameters.batch_size,
         seed=hyperparameters.seed,
         leave_one_out=hyperparameters.leave_one_out,
+        token_dropout=hyperparameters.token_dropout,
     )
     return Tuner(base.model, encoded.context, encoded.training, config, settings)

@@ -60,14 +60,7 @@ def _encode_all(base: BaseModel, template: Template, examples: Sequence[Example]
 
 
 def plan(base: BaseModel, spec: TuningSpec) -> Plan:
-    """What tuning ``spec`` takes.
-
-    Raises `Unplannable` when the context is longer than the model allows, and for what tuning cannot do.
-    """
-    if spec.hyperparameters.token_dropout not in {"auto", 0}:
-        raise Unplannable(
-            ErrorCode.INVALID_REQUEST, "token dropout is not supported yet", "/hyperparameters/token_dropout"
-        )
+    """What tuning ``spec`` takes. Raises `Unplannable` when the context is longer than the model allows."""
     encoded = encode(base, spec)
     longest = max(len(tokens) for tokens in encoded.training)
     _check_length(len(encoded.context), longest, base.context_length)

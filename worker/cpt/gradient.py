@@ -19,7 +19,7 @@ from worker.cpt.base_model import KeysValues
 from worker.cpt.context import Tokens
 from worker.cpt.loss import NO_LABEL_TOKENS, LabelTokens, training_labels, weighted_cross_entropy
 from worker.cpt.memory import GraphMeter
-from worker.cpt.packing import Packing, hide_spans
+from worker.cpt.packing import Packing, hide
 
 
 @dataclass
@@ -169,11 +169,14 @@ class Chunk:
             start += len(example)
         return labels
 
-    def hidden(self, context: Tokens) -> Tensor | None:
-        """[N, T] mask that hides each example's own copy in the context."""
-        indices = [example.context_index for example in self.examples]
-        spans = [None if index is None else context.span(index) for index in indices]
-        return hide_spans(self.lengths, spans, len(context))
+    def hidden(self, context: Tokens, leave_one_out: bool, dropped: Callable[[], Tensor]) -> Tensor | None:
+        """[N, T] mask of what the examples may not see: their own copy in the context, and a draw of `dropped` each."""
+        marks = [dropped() for _ in self.examples]
+        for example, marked in zip(self.examples, marks, strict=True):
+            if leave_one_out and example.context_index is not None:
+                first, end = context.span(example.context_index)
+                marked[first:end] = True
+        return hide(self.lengths, marks)
 
 
 def chunks(batch: Sequence[Tokens], chunk_tokens: int) -> list[Chunk]:
@@ -192,15 +195,17 @@ def loss_and_gradient(
     context: Tokens,
     parts: Sequence[Chunk],
     leave_one_out: bool,
+    dropped: Callable[[], Tensor],
     between_chunks: Callable[[float], None],
 ) -> tuple[float, Tensor]:
     """Loss of the chunks and their context, and its gradient [T, H] by the context's embeddings.
 
+    `dropped` draws, for one example after the other, the context tokens [T] bool that it may not see.
     `between_chunks` is called between pieces of work with the fraction of the step that is done.
     """
 
     def add(chunk: Chunk) -> Tensor:
-        hidden = chunk.hidden(context) if leave_one_out else None
+        hidden = chunk.hidden(context, leave_one_out, dropped)
         return shared.add(base_model.word_embeddings(model, chunk.ids), chunk.lengths, chunk.labels, hidden)
 
     work = [partial(shared.forward, number) for number in shared.segments]

@@ -67,14 +67,12 @@ class Packing:
         return replace(self, positions=positions.to(device), own_mask=mask.to(device))
 
 
-def hide_spans(lengths: Sequence[int], spans: Sequence[tuple[int, int] | None], offset: int) -> Tensor | None:
-    """[N, offset] context mask that hides one span of the context from each row; None if there is nothing to hide."""
-    if not any(spans):
+def hide(lengths: Sequence[int], hidden: Sequence[Tensor]) -> Tensor | None:
+    """[N, offset] context mask that hides from each row what its entry of `hidden` [offset] bool marks.
+
+    None if there is nothing to hide. A row that may see nothing of the context still sees itself.
+    """
+    if not any(bool(marks.any()) for marks in hidden):
         return None
-    mask = torch.zeros(sum(lengths), offset)
-    start = 0
-    for length, span in zip(lengths, spans, strict=True):
-        if span:
-            mask[start : start + length, span[0] : span[1]] = MASKED
-        start += length
-    return mask
+    rows = torch.stack(tuple(hidden)).repeat_interleave(torch.tensor(lengths), dim=0)
+    return torch.zeros(rows.shape).masked_fill(rows, MASKED)

@@ -24,7 +24,8 @@ CHUNK_TOKENS = 512
 class TuningSettings:
     """How to tune. A `batch_size` of None trains on every training example in each step.
 
-    `leave_one_out` hides a training example's own copy in the context from it.
+    `leave_one_out` hides a training example's own copy in the context from it. `token_dropout` is the probability with
+    which a token of the context is hidden from a training example in a step (Context Tuning, arXiv 2507.04221).
     """
 
     steps: int = 20
@@ -32,12 +33,15 @@ class TuningSettings:
     batch_size: int | None = None
     seed: int = 0
     leave_one_out: bool = False
+    token_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps < 0 or (self.batch_size is not None and self.batch_size < 1):
             raise ValueError("steps must be 0 or more and batch_size 1 or more.")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError("learning_rate must be a finite number above 0.")
+        if not 0 <= self.token_dropout < 1:
+            raise ValueError("token_dropout must be at least 0 and below 1.")
 
 
 class Tuner:
@@ -139,6 +143,7 @@ class Tuner:
             self._context,
             chunks(batch, self._chunk_tokens),
             self._settings.leave_one_out,
+            dropout(len(self._context), self._settings.token_dropout, self._settings.seed, self._step),
             between_chunks or (lambda _: None),
         )
         (delta_gradient,) = torch.autograd.grad(embeds, self._delta, gradient)
@@ -150,10 +155,19 @@ def batch_order(examples: int, batch_size: int | None, seed: int, step: int) -> 
     if batch_size is None or batch_size >= examples:
         return list(range(examples))
     epoch, place = divmod(step, math.ceil(examples / batch_size))
-    # Seeds and epochs are spread over 64 bits so that neighbours share no order.
-    generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + epoch) % 2**63)
-    order = torch.randperm(examples, generator=generator).tolist()
+    order = torch.randperm(examples, generator=_generator(seed, epoch, stream=0)).tolist()
     return order[place * batch_size : (place + 1) * batch_size]
+
+
+def dropout(tokens: int, rate: float, seed: int, step: int) -> Callable[[], Tensor]:
+    """Draws, example by example, of the context tokens [T] bool hidden in a step: a function of seed and step alone."""
+    generator = _generator(seed, step, stream=1)
+    return lambda: torch.rand(tokens, generator=generator) < rate
+
+
+def _generator(seed: int, count: int, stream: int) -> torch.Generator:
+    """Random numbers that are a function of seed and count alone; seeds are spread so that neighbours share none."""
+    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + 2 * count + stream) % 2**63)
 
 
 def _check(context: Context, training: Sequence[Tokens], config: CPTConfig) -> None:

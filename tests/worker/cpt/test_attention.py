@@ -6,7 +6,7 @@ from torch import Tensor
 
 from worker.cpt.attention import attend
 from worker.cpt.kernel import MASKED, kernel_backward, kernel_forward, plain_backward, plain_forward
-from worker.cpt.packing import Packing, hide_spans
+from worker.cpt.packing import Packing, hide
 
 SCALE = 0.3
 LENGTHS = [3, 1, 4]
@@ -34,8 +34,9 @@ def rows_seen(lengths: list[int]) -> Tensor:
 def test_output_and_gradients_are_those_of_one_softmax(lengths: list[int], hidden: bool) -> None:
     query, key, value = tensors(sum(lengths))
     context_key, context_value = tensors(CONTEXT, (2, 2))
-    spans = [(1, 4) if hidden and row == 0 else None for row in range(len(lengths))]
-    mask = hide_spans(lengths, spans, CONTEXT)
+    marks = torch.zeros(len(lengths), CONTEXT, dtype=torch.bool)
+    marks[0, 1:4] = hidden
+    mask = hide(lengths, list(marks))
     packing = Packing.causal(lengths, CONTEXT, torch.device("cpu"), mask)
     context_seen = torch.ones(sum(lengths), CONTEXT) if mask is None else (mask == 0)
     seen = torch.cat([context_seen.bool(), rows_seen(lengths)], 1)
@@ -58,7 +59,7 @@ def test_rows_without_a_context_see_themselves_only() -> None:
 def test_row_that_sees_nothing_of_the_context_falls_back_on_itself() -> None:
     query, key, value = tensors(3)
     context_key, context_value = tensors(CONTEXT, (2, 2))
-    mask = hide_spans([3], [(0, CONTEXT)], CONTEXT)
+    mask = hide([3], [torch.ones(CONTEXT, dtype=torch.bool)])
     packing = Packing.causal([3], CONTEXT, torch.device("cpu"), mask)
     ours = attend(query, key, value, (context_key, context_value), packing, SCALE)
     torch.testing.assert_close(ours, plain(query, key, value, rows_seen([3])))

@@ -7,9 +7,9 @@ from torch.nn import functional
 
 from worker.cpt.context import Context, Tokens
 from worker.cpt.loss import context_labels, training_labels
-from worker.cpt.tuner import Tuner, TuningSettings, batch_order
+from worker.cpt.tuner import Tuner, TuningSettings, batch_order, dropout
 
-SETTINGS = TuningSettings(learning_rate=0.05, batch_size=2, seed=7, leave_one_out=True)
+SETTINGS = TuningSettings(learning_rate=0.05, batch_size=2, seed=7, leave_one_out=True, token_dropout=0.1)
 
 
 def tuner_of(model: Any, task: Any, settings: TuningSettings = SETTINGS, **limits: int) -> Tuner:
@@ -39,14 +39,17 @@ def masked_logits(model: Any, row: Tensor, mask: Tensor) -> Tensor:
     return logits[0]
 
 
-def plain_loss(model: Any, embeds: Tensor, context: Tokens, example: Tokens, weights: tuple[float, ...]) -> Tensor:
-    """Summed loss of one row, by an ordinary masked forward in which the example's copy in the context is hidden."""
+def plain_loss(
+    model: Any, embeds: Tensor, context: Tokens, example: Tokens, weights: tuple[float, ...], dropped: Tensor
+) -> Tensor:
+    """Summed loss of one row, by an ordinary masked forward: hidden are its copy in the context and what is dropped."""
     row = torch.cat([embeds, model.get_input_embeddings()(torch.tensor(example.ids))])[None]
     size, length = len(context), row.shape[1]
     seen = torch.ones(length, length).tril().bool()
     if example.context_index is not None:
         first, end = context.span(example.context_index)
         seen[size:, first:end] = False
+    seen[size:, :size] &= ~dropped
     mask = torch.where(seen, 0.0, torch.finfo(torch.float32).min)[None, None]
     logits = masked_logits(model, row, mask)
     own = training_labels(example).shifted(size)
@@ -58,8 +61,12 @@ def plain_loss(model: Any, embeds: Tensor, context: Tokens, example: Tokens, wei
 
 
 @pytest.mark.parametrize("leave_one_out", [False, True])
-def test_leave_one_out_is_a_plain_masked_forward(model: Any, task: Any, leave_one_out: bool) -> None:
-    settings = TuningSettings(leave_one_out=leave_one_out)
+@pytest.mark.parametrize("token_dropout", [0.0, 0.3])
+def test_what_is_left_out_is_left_out_as_in_a_plain_masked_forward(
+    model: Any, task: Any, leave_one_out: bool, token_dropout: float
+) -> None:
+    settings = TuningSettings(leave_one_out=leave_one_out, token_dropout=token_dropout, seed=3)
+    dropped = dropout(len(task.context), token_dropout, seed=3, step=0)
     tuner = tuner_of(model, task, settings)
     loss = tuner.step()
     labels = context_labels(task.context.tokens, task.config())
@@ -68,13 +75,20 @@ def test_leave_one_out_is_a_plain_masked_forward(model: Any, task: Any, leave_on
     for example in task.training:
         row = example if leave_one_out else Tokens(example.ids, example.types, example.examples)
         total = total + plain_loss(
-            model, tuner.embedding.embedding.weight + delta, task.context.tokens, row, labels.weights
+            model, tuner.embedding.embedding.weight + delta, task.context.tokens, row, labels.weights, dropped()
         )
         count += len(labels) + len(training_labels(row))
     (expected,) = torch.autograd.grad(total / count, delta)
     learned = (gradient(tuner) != 0).any(dim=1)
     assert loss == pytest.approx(total.item() / count, rel=1e-5)
     torch.testing.assert_close(gradient(tuner)[learned], expected[learned], rtol=1e-3, atol=1e-5)
+
+
+def test_each_step_and_seed_drops_other_tokens() -> None:
+    draws = [dropout(64, 0.5, seed, step)() for seed in (0, 1) for step in (0, 1)]
+    assert len({tuple(draw.tolist()) for draw in draws}) == len(draws)
+    assert torch.equal(dropout(64, 0.5, 1, 1)(), draws[-1])
+    assert not dropout(64, 0.0, 0, 0)().any()
 
 
 def test_leave_one_out_takes_the_copy_out_of_sight(model: Any, task: Any) -> None:
