@@ -46,6 +46,11 @@ def tables(results: Results) -> str:
         ("Where the time goes", "profile", _profiles),
     ]
     parts = [_machine(results.run)]
+    if disturbed := results.disturbed():
+        parts.append(
+            f"**Not to be trusted:** other processes were at work before {len(disturbed)} of {len(results.cells)} "
+            f"cells ({', '.join(disturbed)}), and tell for or against a contender by how its threads wait."
+        )
     for title, kind, table in sections:
         if cells := results.named(kind):
             parts.append(f"### {title}\n\n{table(cells)}")
@@ -60,7 +65,7 @@ def _machine(run: dict[str, Any]) -> str:
     without = "" if machine["llama-cpp-python"] else " llama.cpp was not measured: llama-cpp-python is not installed."
     return (
         f"Run on {machine['processor']}, {machine['cores']} cores ({machine['torch_threads']} torch threads), "
-        f"{machine['memory_gib']} GiB; {versions}. Texts: {run['texts']}. float32 throughout.{without}\n\n"
+        f"{machine['memory_gib']} GiB; {versions}. Texts: {run['texts']}. float32 but for llama.cpp.{without}\n\n"
         "Figures are medians (least to greatest) of rounds in which the contenders took turns; a ratio is that of the "
         "same round."
     )

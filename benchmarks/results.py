@@ -8,9 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import psutil
 
 Cell = dict[str, Any]
+
+#: How long other processes are watched before a cell (seconds).
+_LOOK_SECONDS: Final = 1.0
+#: Share of all cores above which a cell is not to be trusted: threads that wait for each other multiply the harm.
+BUSY: Final = 0.05
 
 
 class OtherRunError(Exception):
@@ -38,13 +45,18 @@ class Results:
         """The cell of this name, measured now unless it is there already."""
         if name not in self.cells:
             print(f"measuring {name}", flush=True)
-            self.cells[name] = measure()
+            busy = psutil.cpu_percent(interval=_LOOK_SECONDS)  # nothing of ours computes between cells
+            self.cells[name] = {**measure(), "others_busy": busy / 100}
             self._write()
         return self.cells[name]
 
     def named(self, kind: str) -> list[Cell]:
         """The cells whose name begins with `kind` and a slash, in the order of their measurement."""
         return [cell for name, cell in self.cells.items() if name.startswith(f"{kind}/")]
+
+    def disturbed(self) -> list[str]:
+        """Names of the cells before which other processes were at work."""
+        return [name for name, cell in self.cells.items() if cell["others_busy"] > BUSY]
 
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
