@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from worker.artifacts import ArtifactCorrupt
 from worker.cpt.context import encode_query
 from worker.cpt.scorer import score
 from worker.cpt.template import Template
-from worker.device import DeviceGate
+from worker.device import Device
 from worker.models import BaseModel
 from worker.resident import Resident, ResidentContexts
 
@@ -33,7 +34,7 @@ class _Query:
 
 
 def classify(
-    base: BaseModel, resident_contexts: ResidentContexts, gate: DeviceGate, batch: ClassifyBatch
+    base: BaseModel, resident_contexts: ResidentContexts, device: Device, batch: ClassifyBatch
 ) -> tuple[PartReply, ...]:
     """Answers to the parts of ``batch``, in their order. Queries of the same context are computed together."""
     replies: dict[int, PartReply] = {}
@@ -42,20 +43,18 @@ def classify(
         by_artifact.setdefault(part.artifact, []).append(index)
     for artifact, indices in by_artifact.items():
         parts = [batch.parts[index] for index in indices]
-        replies.update(zip(indices, _classify_parts(base, resident_contexts, gate, artifact, parts), strict=True))
+        replies.update(zip(indices, _classify_parts(base, resident_contexts, device, artifact, parts), strict=True))
     return tuple(replies[index] for index in range(len(batch.parts)))
 
 
 def _classify_parts(
-    base: BaseModel, resident_contexts: ResidentContexts, gate: DeviceGate, artifact: str, parts: Sequence[ClassifyPart]
+    base: BaseModel, resident_contexts: ResidentContexts, device: Device, artifact: str, parts: Sequence[ClassifyPart]
 ) -> list[PartReply]:
     try:
-        with gate.classifying():
-            resident = resident_contexts.get(artifact)
+        resident = resident_contexts.find(artifact) or device.run_query(partial(resident_contexts.get, artifact))
         encoded = [_encode_part(base, resident, part) for part in parts]
         queries = [query.ids for one in encoded if not isinstance(one, Failure) for query in one]
-        with gate.classifying():
-            confidences = iter(_confidences(base, resident, queries))
+        confidences = iter(device.run_query(partial(_confidences, base, resident, queries)))
         return [_reply(one, confidences) for one in encoded]
     except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
         return [PartReply(failure=_failure(error))] * len(parts)

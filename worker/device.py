@@ -1,62 +1,91 @@
-"""The device and who may use it: classification goes before tuning, which goes on in between, chunk by chunk."""
+"""The device: one thread that computes. Queries go before tuning, which lets them pass between two pieces of its work.
+
+All that runs on the device runs in this one thread: threads that each compute would bring a team of OpenMP threads
+each, and more teams than cores slow every parallel loop down.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Condition
-from typing import Final
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+from typing import Any, Generic, TypeVar
 
-#: Tuning that has waited this long gets its turn even while queries wait (seconds), so that a job always moves.
-_PATIENCE: Final = 1.0
+T = TypeVar("T")
 
 
-class DeviceGate:
-    """Lets one thread at a time compute. Safe to use from any thread."""
+class DeviceStopped(Exception):
+    """The device takes no work any more."""
+
+
+@dataclass
+class _Work(Generic[T]):
+    """Something to compute, and whoever waits for it."""
+
+    compute: Callable[[], T]
+    is_query: bool
+    result: Future[T] = field(default_factory=Future)
+
+    def run(self) -> None:
+        try:
+            self.result.set_result(self.compute())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it
+            self.result.set_exception(error)
+
+
+class Device:
+    """Computes one thing at a time, in the order in which it is asked to. Safe to use from any thread."""
 
     def __init__(self) -> None:
+        self._waiting: deque[_Work[Any]] = deque()
         self._condition = Condition()
-        self._busy = False
-        self._queries_waiting = 0
-        self._tuning_overdue = 0
+        self._stopped = False
+        self._thread = Thread(target=self._compute_until_stopped, name="device", daemon=True)
+        self._thread.start()
 
-    @contextmanager
-    def classifying(self) -> Iterator[None]:
-        """Hold the device for one batch of queries; waits for a chunk of tuning at most."""
-        with self._condition:
-            self._queries_waiting += 1
-            self._condition.wait_for(lambda: not self._busy and not self._tuning_overdue)
-            self._queries_waiting -= 1
-            self._busy = True
-        try:
-            yield
-        finally:
-            self._release()
+    def run(self, compute: Callable[[], T]) -> T:
+        """Compute something long, such as a step of tuning; returns or raises what ``compute`` does.
 
-    @contextmanager
-    def tuning(self) -> Iterator[None]:
-        """Hold the device for tuning; see `let_queries_pass`."""
-        self._acquire_for_tuning()
-        try:
-            yield
-        finally:
-            self._release()
+        Raises `DeviceStopped` after `stop`.
+        """
+        return self._submit(_Work(compute, is_query=False))
+
+    def run_query(self, compute: Callable[[], T]) -> T:
+        """The same for something short that a client waits for: `let_queries_pass` computes it in between."""
+        return self._submit(_Work(compute, is_query=True))
 
     def let_queries_pass(self) -> None:
-        """Within `tuning`, between two chunks: let waiting queries have the device, then go on."""
-        if self._queries_waiting:
-            self._release()
-            self._acquire_for_tuning()
-
-    def _acquire_for_tuning(self) -> None:
+        """From within `run`, between two pieces of work: compute the queries that wait by now, then return."""
         with self._condition:
-            self._condition.wait_for(lambda: not self._busy and not self._queries_waiting, _PATIENCE)
-            self._tuning_overdue += 1
-            self._condition.wait_for(lambda: not self._busy)
-            self._tuning_overdue -= 1
-            self._busy = True
+            queries = [work for work in self._waiting if work.is_query]
+            self._waiting = deque(work for work in self._waiting if not work.is_query)
+        for query in queries:
+            query.run()
 
-    def _release(self) -> None:
+    def stop(self) -> None:
+        """Take no more work; what waits ends with `DeviceStopped`, what is being computed is finished."""
         with self._condition:
-            self._busy = False
+            self._stopped = True
+            refused, self._waiting = self._waiting, deque()
             self._condition.notify_all()
+        for work in refused:
+            work.result.set_exception(DeviceStopped())
+
+    def _submit(self, work: _Work[T]) -> T:
+        with self._condition:
+            if self._stopped:
+                raise DeviceStopped
+            self._waiting.append(work)
+            self._condition.notify_all()
+        return work.result.result()
+
+    def _compute_until_stopped(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._waiting or self._stopped)
+                if self._stopped:
+                    return
+                work = self._waiting.popleft()
+            work.run()

@@ -20,7 +20,7 @@ from worker.config import WorkerSettings
 from worker.cpt.adapter import TunedContext
 from worker.cpt.prefix import PrefixKV
 from worker.cpt.template import Template
-from worker.device import DeviceGate
+from worker.device import Device
 from worker.models import BaseModel, load_base_model
 from worker.pinning import PinningThread
 from worker.planning import Unplannable, plan
@@ -39,7 +39,7 @@ class Host:
         self._id = f"worker-{secrets.token_hex(6)}"
         self._bus = WorkerBus(settings.bus_url)
         self._artifacts = Artifacts(settings.artifacts_url)
-        self._gate = DeviceGate()
+        self._device = Device()
         self._bases: dict[str, BaseModel] = {}
         self._stages: dict[str, str] = dict.fromkeys(settings.models, "starting")
         self._residents: dict[str, ResidentContexts] = {}
@@ -54,7 +54,8 @@ class Host:
         self._announcer.start()
         for model_id, source in self._settings.models.items():
             started = time.monotonic()
-            base = load_base_model(model_id, source, self._settings.data_dir / "models", partial(self._enter, model_id))
+            folder, enter = self._settings.data_dir / "models", partial(self._enter, model_id)
+            base = self._device.run(partial(load_base_model, model_id, source, folder, enter))
             capacity = self._settings.resident_bytes // len(self._settings.models)
             self._residents[model_id] = ResidentContexts(self._artifacts, partial(_prepare, base), capacity)
             self._bases[model_id] = base
@@ -66,12 +67,12 @@ class Host:
     def start(self) -> None:
         """Begin to claim jobs, and to keep the pinned contexts resident."""
         if self._settings.pinned_contexts:
-            self._pinning = PinningThread(self._records, self._gate, self._residents, self._settings.pinned_contexts)
+            self._pinning = PinningThread(self._records, self._device, self._residents, self._settings.pinned_contexts)
             self._pinning.start()
         self._tuning = TuningThread(
             self._records,
             self._artifacts,
-            self._gate,
+            self._device,
             self._bases,
             self._id,
             self._settings.checkpoint_seconds,
@@ -92,6 +93,7 @@ class Host:
             self._tuning.join(_STOP_WITHIN)
         if self._pinning is not None:
             self._pinning.stop()
+        self._device.stop()
         self._announcer.stop()
 
     def wake(self) -> None:
@@ -111,7 +113,7 @@ class Host:
         if time.time() > batch.expires_at:
             return
         self._bus.reply(batch.reply_to, Taken(id=batch.id, taken_by=self._id))
-        parts = classify(self._bases[batch.model], self._residents[batch.model], self._gate, batch)
+        parts = classify(self._bases[batch.model], self._residents[batch.model], self._device, batch)
         self._bus.reply(batch.reply_to, ClassifyReply(id=batch.id, parts=parts))
 
     def _plan(self, request: PlanRequest) -> PlanReply:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import safetensors.torch
@@ -21,7 +22,7 @@ from worker.cpt.context import encode_query
 from worker.cpt.prefix import PrefixKV
 from worker.cpt.scorer import score
 from worker.cpt.tuner import Tuner, TuningSettings
-from worker.device import DeviceGate
+from worker.device import Device
 from worker.lease import Lease, Stopping
 from worker.metrics import evaluate
 from worker.models import BaseModel
@@ -43,15 +44,15 @@ class Result:
 class JobRun:
     """Runs a claimed job on ``base`` while ``lease`` holds."""
 
-    def __init__(self, claim: Claim, base: BaseModel, artifacts: Artifacts, gate: DeviceGate, lease: Lease) -> None:
+    def __init__(self, claim: Claim, base: BaseModel, artifacts: Artifacts, device: Device, lease: Lease) -> None:
         self._claim = claim
         self._base = base
         self._artifacts = artifacts
-        self._gate = gate
+        self._device = device
         self._lease = lease
         self._encoded: Encoded = encode(base, claim.spec)
         self._hyperparameters: ResolvedHyperparameters = claim.hyperparameters
-        self._tuner = _tuner(base, self._encoded, claim.hyperparameters)
+        self._tuner = device.run(partial(_tuner, base, self._encoded, claim.hyperparameters))
         self._losses: list[float] = []
         self._tokens_per_step = tokens_per_step(self._encoded, claim.hyperparameters.batch_size)
         self._started = time.monotonic()
@@ -65,28 +66,26 @@ class JobRun:
         self._resume()
         saved = time.monotonic()
         while len(self._losses) < self._hyperparameters.steps:
-            state = self._tuner.state()
+            state = self._device.run(self._tuner.state)
             try:
                 self._step()
             except Stopping:
                 self._save(state)
                 raise
             if time.monotonic() - saved >= checkpoint_seconds:
-                self._save(self._tuner.state())
+                self._save(self._device.run(self._tuner.state))
                 saved = time.monotonic()
-        return Result(self._dump(), self._measure(), self._progress(0.0))
+        return Result(self._device.run(self._dump), self._measure(), self._progress(0.0))
 
     def _step(self) -> None:
-        with self._gate.tuning():
-            loss = self._tuner.step(self._between_chunks)
-        self._losses.append(loss)
+        self._losses.append(self._device.run(partial(self._tuner.step, self._between_chunks)))
         self._note(0.0)
 
     def _between_chunks(self, fraction: float) -> None:
         """Called within a step, with the share of it that is done."""
         self._lease.check()
         self._note(fraction)
-        self._gate.let_queries_pass()
+        self._device.let_queries_pass()
 
     def _note(self, fraction: float) -> None:
         done = len(self._losses) - self._started_at_step + fraction
@@ -139,7 +138,7 @@ class JobRun:
         tuned = self._hyperparameters.method != "icl"
         return Metrics(
             icl=self._score(embedding.embedding.weight.detach()),
-            tuned=self._score(embedding.tuned()) if tuned else None,
+            tuned=self._score(self._device.run(embedding.tuned)) if tuned else None,
             served="tuned" if tuned else "icl",
             loss_curve=tuple(self._losses),
         )
@@ -152,17 +151,15 @@ class JobRun:
         labels = self._claim.spec.label_names
         queries = [encode_query(self._base.tokenizer, self._encoded.template, example.text) for example in examples]
         truth = torch.tensor([labels.index(example.label) for example in examples])
-        with self._gate.tuning():
-            prefix = PrefixKV.compute(self._base.model, embeddings)
-        probabilities = torch.cat(
-            [self._probabilities(prefix, queries[i : i + 32]) for i in range(0, len(queries), 32)]
-        )
-        return evaluate(probabilities, truth)
+        prefix = self._device.run(partial(PrefixKV.compute, self._base.model, embeddings))
+        starts = range(0, len(queries), _VALIDATION_BATCH)
+        batches = [self._probabilities(prefix, queries[start : start + _VALIDATION_BATCH]) for start in starts]
+        return evaluate(torch.cat(batches), truth)
 
     def _probabilities(self, prefix: PrefixKV, queries: Sequence[list[int]]) -> Tensor:
         self._lease.check()
-        with self._gate.tuning():
-            return score(self._base.model, prefix, self._encoded.label_ids, queries).double().softmax(dim=1).cpu()
+        scores = self._device.run(partial(score, self._base.model, prefix, self._encoded.label_ids, queries))
+        return scores.double().softmax(dim=1)
 
 
 def _tuner(base: BaseModel, encoded: Encoded, hyperparameters: ResolvedHyperparameters) -> Tuner:

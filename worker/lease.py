@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from threading import Event, Thread
+from typing import Final
 
 import structlog
 
 from app.contract.names import BEAT_EVERY
 from app.records.store import Claim, Records, StoreUnavailable
+
+#: Shortest time between two beats (seconds): each is a write that the store makes durable.
+_BETWEEN_BEATS: Final = 0.2
 
 
 class Cancelled(Exception):
@@ -25,7 +29,7 @@ class Stopping(Exception):
 
 @dataclass
 class Lease:
-    """Keeps a claimed job while `beating`; learns of its loss, of a cancel, and of the end of the worker."""
+    """Keeps a claimed job as a context manager; learns of its loss, of a cancel, and of the end of the worker."""
 
     records: Records
     claim: Claim
@@ -33,6 +37,7 @@ class Lease:
     fields: dict[str, str | int | float] = field(default_factory=dict)
     remaining_seconds: float | None = None
     _ended: Event = field(default_factory=Event)
+    _news: Event = field(default_factory=Event)
     _state: str = "held"
     _thread: Thread = field(init=False)
 
@@ -43,6 +48,7 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        self._news.set()
         self._thread.join()
 
     def check(self) -> None:
@@ -55,12 +61,18 @@ class Lease:
             raise Stopping
 
     def note(self, fields: dict[str, str | int | float], remaining_seconds: float | None) -> None:
-        """Progress, as fields of the record, to be written with the next beat."""
+        """Progress, as fields of the record, to be written with the next beat, which comes the sooner for it."""
         self.fields = fields
         self.remaining_seconds = remaining_seconds
+        self._news.set()
 
     def _beat_until_ended(self) -> None:
-        while not self._ended.wait(BEAT_EVERY):
+        """Beat with each news, but no sooner than after `_BETWEEN_BEATS` and no later than after `BEAT_EVERY`."""
+        while not self._ended.wait(_BETWEEN_BEATS):
+            self._news.wait(BEAT_EVERY - _BETWEEN_BEATS)
+            self._news.clear()
+            if self._ended.is_set():
+                return
             try:
                 self._state = self.records.beat(
                     self.claim.job_id, self.claim.fence, dict(self.fields), self.remaining_seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from threading import Event, Thread
 from typing import Final
 
@@ -11,7 +12,7 @@ import structlog
 from app.contract.names import JobStatus
 from app.records.store import Records, StoreUnavailable
 from worker.artifacts import ArtifactCorrupt
-from worker.device import DeviceGate
+from worker.device import Device
 from worker.resident import ResidentContexts
 
 #: How often names are resolved anew (seconds).
@@ -22,10 +23,10 @@ class PinningThread:
     """Pins the contexts of ``refs`` in the resident contexts of their models until `stop`."""
 
     def __init__(
-        self, records: Records, gate: DeviceGate, residents: Mapping[str, ResidentContexts], refs: Sequence[str]
+        self, records: Records, device: Device, residents: Mapping[str, ResidentContexts], refs: Sequence[str]
     ) -> None:
         self._records = records
-        self._gate = gate
+        self._device = device
         self._residents = residents
         self._refs = refs
         self._pinned: dict[str, set[str]] = {}
@@ -61,6 +62,5 @@ class PinningThread:
                 wanted.setdefault(stored.context.model, set()).add(stored.artifact)
         for model, residents in self._residents.items():
             if wanted[model] != self._pinned.get(model, set()):
-                with self._gate.classifying():
-                    residents.pin(wanted[model])
+                self._device.run_query(partial(residents.pin, wanted[model]))
                 self._pinned[model] = wanted[model]

@@ -60,8 +60,17 @@ class ResidentContexts:
         for address in self._pinned:
             self.get(address)
 
+    def find(self, address: str) -> Resident | None:
+        """The context whose artifact is at ``address`` if it is resident."""
+        with self._lock:
+            slot = self._slots.get(address)
+            if slot is None or slot.resident is None:
+                return None
+            self._slots.move_to_end(address)
+            return slot.resident
+
     def get(self, address: str) -> Resident:
-        """The context whose artifact is at ``address``.
+        """The context whose artifact is at ``address``, loaded if need be.
 
         Raises FileNotFoundError if there is none, `ArtifactCorrupt` or ValueError if it cannot be trusted.
         """

@@ -18,7 +18,7 @@ from app.contract.names import ErrorCode
 from app.contract.objects import JobError
 from app.records.store import Claim, Records, StoreUnavailable
 from worker.artifacts import Artifacts
-from worker.device import DeviceGate
+from worker.device import Device
 from worker.job import JobRun, Result
 from worker.lease import Cancelled, Lease, LeaseLost, Stopping
 from worker.models import BaseModel
@@ -36,14 +36,14 @@ class TuningThread:
         self,
         records: Records,
         artifacts: Artifacts,
-        gate: DeviceGate,
+        device: Device,
         bases: dict[str, BaseModel],
         worker_id: str,
         checkpoint_seconds: float,
     ) -> None:
         self._records = records
         self._artifacts = artifacts
-        self._gate = gate
+        self._device = device
         self._bases = bases
         self._worker_id = worker_id
         self._checkpoint_seconds = checkpoint_seconds
@@ -102,7 +102,7 @@ class TuningThread:
     def _run_under_lease(self, claim: Claim) -> str:
         with Lease(self._records, claim, self._stopping) as lease:
             try:
-                run = JobRun(claim, self._bases[claim.model], self._artifacts, self._gate, lease)
+                run = JobRun(claim, self._bases[claim.model], self._artifacts, self._device, lease)
                 result = run.to_end(self._checkpoint_seconds)
                 address = self._artifacts.put(result.content)
             except Cancelled:

@@ -49,9 +49,7 @@ def test_missing_artifact_is_not_found(artifacts: Artifacts) -> None:
 
 
 @pytest.mark.parametrize("damaged", [b"", CONTENT[:-1], CONTENT + b"x", b"x" + CONTENT[1:]])
-def test_damaged_artifact_is_refused_and_can_be_put_again(
-    artifacts: Artifacts, tmp_path: Path, damaged: bytes
-) -> None:
+def test_damaged_artifact_is_refused_and_can_be_put_again(artifacts: Artifacts, tmp_path: Path, damaged: bytes) -> None:
     address = artifacts.put(CONTENT)
     files(tmp_path)[0].write_bytes(damaged)
     with pytest.raises(ArtifactCorrupt):

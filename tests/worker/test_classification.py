@@ -13,7 +13,7 @@ from worker.artifacts import Artifacts
 from worker.classification import classify
 from worker.cpt.context import encode_query
 from worker.cpt.template import Template
-from worker.device import DeviceGate
+from worker.device import Device
 from worker.host import _prepare
 from worker.models import BaseModel
 from worker.resident import ResidentContexts
@@ -38,7 +38,7 @@ def other_context(base: BaseModel, artifacts: Artifacts) -> str:
 
 def answers(base: BaseModel, residents: ResidentContexts, *parts: ClassifyPart) -> tuple[PartReply, ...]:
     batch = ClassifyBatch(id="batch_1", reply_to="nowhere", expires_at=0, model=base.id, parts=parts)
-    return classify(base, residents, DeviceGate(), batch)
+    return classify(base, residents, Device(), batch)
 
 
 def close(rows: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> bool:
@@ -156,14 +156,14 @@ def test_batches_of_many_threads_are_answered_as_if_alone(
     base: BaseModel, residents: ResidentContexts, context: str, other_context: str
 ) -> None:
     expected = {one: confidences(answers(base, residents, part(one, *TEXTS))) for one in (context, other_context)}
-    gate, wrong = DeviceGate(), []
+    device, wrong = Device(), []
 
     def ask(artifact: str) -> None:
         for _ in range(10):
             batch = ClassifyBatch(
                 id="batch_1", reply_to="nowhere", expires_at=0, model=base.id, parts=(part(artifact, *TEXTS),)
             )
-            rows = confidences(classify(base, residents, gate, batch))
+            rows = confidences(classify(base, residents, device, batch))
             if not close(rows, expected[artifact]):
                 wrong.append(rows)
 

@@ -1,107 +1,119 @@
-from threading import Event, Thread
+from collections.abc import Callable, Iterator
+from threading import Event, Thread, get_ident
 
 import pytest
 
 from tests.waiting import eventually
-from worker.device import DeviceGate
+from worker.device import Device, DeviceStopped
 
 
-def started(run: object) -> Thread:
-    thread = Thread(target=run, daemon=True)  # type: ignore[arg-type]
+@pytest.fixture
+def device() -> Iterator[Device]:
+    device = Device()
+    yield device
+    device.stop()
+
+
+def started(run: Callable[[], object]) -> Thread:
+    thread = Thread(target=run, daemon=True)
     thread.start()
     return thread
 
 
-def test_one_computes_at_a_time() -> None:
-    gate, inside, most = DeviceGate(), [0], [0]
+class Hold:
+    """Work that has begun and goes on until it is released."""
 
-    def compute(use: object) -> None:
-        for _ in range(200):
-            with use():  # type: ignore[operator]
-                inside[0] += 1
-                most[0] = max(most[0], inside[0])
-                inside[0] -= 1
+    def __init__(self) -> None:
+        self.begun, self.release = Event(), Event()
 
-    threads = [started(lambda use=use: compute(use)) for use in [gate.classifying] * 3 + [gate.tuning] * 3]
+    def __call__(self) -> str:
+        self.begun.set()
+        assert self.release.wait(30)
+        return "finished"
+
+
+def test_all_is_computed_in_one_thread(device: Device) -> None:
+    assert device.run(get_ident) == device.run_query(get_ident) != get_ident()
+
+
+def test_what_work_returns_or_raises_reaches_whoever_asked(device: Device) -> None:
+    assert device.run(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        device.run_query(lambda: 1 // 0)
+    assert device.run(lambda: "it goes on") == "it goes on"
+
+
+def test_work_is_computed_in_the_order_asked(device: Device) -> None:
+    order: list[int] = []
+    first = Hold()
+    threads = [started(lambda: device.run(first))]
+    assert first.begun.wait(30)
+    for number in range(5):
+        threads.append(started(lambda number=number: device.run(lambda: order.append(number))))  # type: ignore[misc]
+        eventually(lambda number=number: len(device._waiting) == number + 1)  # type: ignore[misc]
+    first.release.set()
     for thread in threads:
         thread.join(30)
-        assert not thread.is_alive()
-    assert most == [1]
+    assert order == [0, 1, 2, 3, 4]
 
 
-def test_waiting_query_has_the_device_between_two_chunks() -> None:
-    gate, order = DeviceGate(), []
-
-    def query() -> None:
-        with gate.classifying():
-            order.append("query")
-
-    with gate.tuning():
-        order.append("chunk")
-        thread = started(query)
-        eventually(lambda: gate._queries_waiting == 1)
-        gate.let_queries_pass()
-        order.append("chunk")
-    thread.join(30)
-    assert order == ["chunk", "query", "chunk"]
-
-
-def test_tuning_keeps_the_device_when_nobody_waits() -> None:
-    gate = DeviceGate()
-    with gate.tuning():
-        gate.let_queries_pass()
-        assert gate._busy
-
-
-def test_queries_go_before_tuning_that_came_first() -> None:
-    gate, order, release = DeviceGate(), [], Event()
-
-    def hold() -> None:
-        with gate.classifying():
-            release.wait(30)
+def test_waiting_queries_pass_between_two_pieces_of_work_and_other_work_waits(device: Device) -> None:
+    order: list[str] = []
 
     def tune() -> None:
-        with gate.tuning():
-            order.append("tuning")
+        order.append("first piece")
+        threads.append(started(lambda: device.run(lambda: order.append("other work"))))
+        eventually(lambda: len(device._waiting) == 1)
+        threads.append(started(lambda: device.run_query(lambda: order.append("query"))))
+        eventually(lambda: len(device._waiting) == 2)
+        device.let_queries_pass()
+        order.append("second piece")
 
-    def query() -> None:
-        with gate.classifying():
-            order.append("query")
-
-    holder = started(hold)
-    eventually(lambda: gate._busy)
-    tuner = started(tune)
-    asker = started(query)
-    eventually(lambda: gate._queries_waiting == 1)
-    release.set()
-    for thread in (holder, tuner, asker):
-        thread.join(30)
-    assert order == ["query", "tuning"]
-
-
-def test_tuning_moves_although_queries_never_stop() -> None:
-    gate, enough = DeviceGate(), Event()
-
-    def keep_asking() -> None:
-        while not enough.is_set():
-            with gate.classifying():
-                enough.wait(0.01)
-
-    threads = [started(keep_asking) for _ in range(3)]
-    eventually(lambda: gate._busy)
-    with gate.tuning():
-        enough.set()
+    threads: list[Thread] = []
+    device.run(tune)
     for thread in threads:
         thread.join(30)
-        assert not thread.is_alive()
+    assert order == ["first piece", "query", "second piece", "other work"]
 
 
-@pytest.mark.parametrize("use", ["classifying", "tuning"])
-def test_device_is_free_again_after_a_failure(use: str) -> None:
-    gate = DeviceGate()
-    with pytest.raises(RuntimeError), getattr(gate, use)():
-        raise RuntimeError
-    with gate.classifying():
-        pass
-    with gate.tuning():
-        pass
+def test_query_that_fails_in_between_leaves_the_work_alone(device: Device) -> None:
+    failures: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            device.run_query(lambda: 1 // 0)
+        except ZeroDivisionError as error:
+            failures.append(error)
+
+    def tune() -> str:
+        asking = started(ask)
+        eventually(lambda: len(device._waiting) == 1)
+        device.let_queries_pass()
+        asking.join(30)
+        return "tuned"
+
+    assert device.run(tune) == "tuned"
+    assert len(failures) == 1
+
+
+def test_stopped_device_finishes_what_it_computes_and_refuses_the_rest(device: Device) -> None:
+    results: list[object] = []
+    held = Hold()
+
+    def ask() -> None:
+        try:
+            results.append(device.run(lambda: 1))
+        except DeviceStopped as error:
+            results.append(error)
+
+    running = started(lambda: results.append(device.run(held)))
+    assert held.begun.wait(30)
+    waiting = started(ask)
+    eventually(lambda: len(device._waiting) == 1)
+    device.stop()
+    waiting.join(30)
+    held.release.set()
+    running.join(30)
+    assert [type(results[0]), results[1]] == [DeviceStopped, "finished"]
+    with pytest.raises(DeviceStopped):
+        device.run(lambda: 2)

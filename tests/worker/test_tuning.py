@@ -14,7 +14,7 @@ from tests.submissions import MODEL, overdue, submission
 from tests.waiting import eventually
 from worker.artifacts import Artifacts
 from worker.cpt.adapter import load
-from worker.device import DeviceGate
+from worker.device import Device
 from worker.models import BaseModel
 from worker.tuning import TuningThread
 
@@ -26,9 +26,9 @@ def start(records: Records, base: BaseModel, artifacts: Artifacts) -> Iterator[S
     """Starts a tuning thread as another worker would."""
     threads: list[TuningThread] = []
 
-    def begin(artifacts: Artifacts = artifacts) -> TuningThread:
+    def begin(artifacts: Artifacts = artifacts, checkpoint_seconds: float = 0.2) -> TuningThread:
         name = f"worker-{len(threads) + 1}"
-        thread = TuningThread(records, artifacts, DeviceGate(), {MODEL: base}, name, checkpoint_seconds=0.2)
+        thread = TuningThread(records, artifacts, Device(), {MODEL: base}, name, checkpoint_seconds)
         threads.append(thread)
         thread.start()
         return thread
@@ -50,6 +50,15 @@ class Held(Artifacts):
         self.reached.set()
         assert self.go.wait(30)
         return super().put(content)
+
+
+class HeldCheckpoints(Held):
+    """Artifacts of a worker that is slow to write a checkpoint."""
+
+    def put_checkpoint(self, job_id: str, content: bytes) -> None:
+        self.reached.set()
+        assert self.go.wait(30)
+        super().put_checkpoint(job_id, content)
 
 
 class Full(Artifacts):
@@ -165,9 +174,7 @@ def test_running_job_is_cancelled_and_leaves_nothing(records: Records, start: St
     when(records, after, "succeeded")
 
 
-def test_job_whose_context_is_deleted_ends_and_leaves_nothing(
-    records: Records, start: Start, tmp_path: Path
-) -> None:
+def test_job_whose_context_is_deleted_ends_and_leaves_nothing(records: Records, start: Start, tmp_path: Path) -> None:
     context_id, job_id = submit(records, steps=10_000)
     start()
     moving(records, job_id)
@@ -189,12 +196,14 @@ def test_context_deleted_as_its_job_ends_leaves_no_artifact(
 
 
 def test_stopped_worker_gives_its_job_back_and_another_ends_it_as_if_unbroken(
-    records: Records, artifacts: Artifacts, start: Start
+    records: Records, artifacts: Artifacts, start: Start, tmp_path: Path
 ) -> None:
-    context_id, job_id = submit(records, steps=150)
-    first = start()
-    moving(records, job_id)
+    context_id, job_id = submit(records, steps=10)
+    slow = HeldCheckpoints(f"file://{tmp_path}/artifacts")
+    first = start(slow, checkpoint_seconds=0)
+    assert slow.reached.wait(60)
     first.stop()
+    slow.go.set()
     first.join(30)
     given_back = records.job(job_id)
     assert given_back
@@ -203,7 +212,7 @@ def test_stopped_worker_gives_its_job_back_and_another_ends_it_as_if_unbroken(
     start()
     assert when(records, job_id, "succeeded").attempt == 1
     assert artifacts.get_checkpoint(job_id) is None
-    other_id, unbroken = submit(records, steps=150)
+    other_id, unbroken = submit(records, steps=10)
     when(records, unbroken, "succeeded")
     resumed, whole = (load(artifacts.get(artifact_of(records, one) or "")) for one in (context_id, other_id))
     assert resumed.delta.equal(whole.delta)

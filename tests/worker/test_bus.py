@@ -1,0 +1,82 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+import redis
+
+from app.contract.batches import Announcement, Taken
+from app.contract.names import ANNOUNCE_TTL, announcement_key
+from app.embedded import EmbeddedServer
+from tests.waiting import eventually
+from worker.bus import Announcer, WorkerBus
+
+
+@pytest.fixture
+def bus_client(bus_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(bus_url, decode_responses=True) as client:
+        yield client
+
+
+def said(client: redis.Redis) -> list[Announcement]:
+    keys = cast("list[str]", client.keys(announcement_key("*")))
+    values = cast("list[str | None]", client.mget(keys)) if keys else []
+    return [Announcement.model_validate_json(value) for value in values if value]
+
+
+def announcement(stage: str | None = None) -> Announcement:
+    return Announcement(worker_id="worker-1", model="tiny", ready=stage is None, stage=stage)
+
+
+def test_reply_arrives_at_the_channel(bus_url: str, bus_client: redis.Redis) -> None:
+    with bus_client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe("channel")
+        eventually(lambda: bus_client.pubsub_numsub("channel") == [("channel", 1)])
+        bus = WorkerBus(bus_url)
+        bus.reply("channel", Taken(id="batch_1", taken_by="worker-1"))
+        message = eventually(lambda: pubsub.get_message(timeout=1))
+        assert Taken.model_validate_json(message["data"]).taken_by == "worker-1"
+        bus._client.close()
+
+
+def test_reply_that_cannot_be_sent_is_dropped(tmp_path: Path) -> None:
+    WorkerBus(f"unix://{tmp_path}/none").reply("channel", Taken(id="batch_1", taken_by="worker-1"))
+
+
+def test_worker_is_announced_for_a_while_until_it_stops(bus_url: str, bus_client: redis.Redis) -> None:
+    bus = WorkerBus(bus_url)
+    announcer = Announcer(bus, lambda: [announcement()])
+    announcer.start()
+    eventually(lambda: said(bus_client) == [announcement()])
+    (key,) = cast("list[str]", bus_client.keys(announcement_key("*")))
+    assert 0 < bus_client.ttl(key) <= ANNOUNCE_TTL
+    announcer.stop()
+    assert said(bus_client) == []
+    bus._client.close()
+
+
+def test_every_stage_is_announced_at_once(bus_url: str, bus_client: redis.Redis) -> None:
+    stages = ["loading"]
+    bus = WorkerBus(bus_url)
+    announcer = Announcer(bus, lambda: [announcement(stages[-1])])
+    announcer.start()
+    for stage in ("dequantising", "loading again"):
+        stages.append(stage)
+        announcer.announce_now()
+        eventually(lambda: [one.stage for one in said(bus_client)] == [stages[-1]])
+    announcer.stop()
+    bus._client.close()
+
+
+def test_worker_is_announced_again_after_a_restart_of_the_bus(another_server: EmbeddedServer) -> None:
+    bus = WorkerBus(another_server.url)
+    announcer = Announcer(bus, lambda: [announcement()])
+    announcer.start()
+    for _ in range(2):
+        with redis.Redis.from_url(another_server.url, decode_responses=True) as client:
+            eventually(lambda: said(client) == [announcement()])
+        another_server.stop()
+        another_server.start()
+        eventually(another_server.answers)
+    announcer.stop()
+    bus._client.close()
