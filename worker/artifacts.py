@@ -7,10 +7,12 @@ This module knows bytes only, not what they mean.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from contextlib import suppress
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from app.contract.names import artifact_url, checkpoint_url
 
@@ -59,10 +61,15 @@ class Artifacts:
     def _write(self, url: str, content: bytes) -> None:
         filesystem, path = fsspec.url_to_fs(url)
         partial = f"{path}.{secrets.token_hex(4)}.partial"
-        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        folder = path.rpartition("/")[0]
+        filesystem.makedirs(folder, exist_ok=True)
         try:
             filesystem.pipe_file(partial, content)
+            if isinstance(filesystem, LocalFileSystem):
+                _sync(partial)
             filesystem.mv(partial, path)
+            if isinstance(filesystem, LocalFileSystem):
+                _sync(folder)
         except BaseException:
             with suppress(OSError):
                 filesystem.rm_file(partial)
@@ -77,3 +84,12 @@ class Artifacts:
         filesystem, path = fsspec.url_to_fs(url)
         with suppress(FileNotFoundError):
             filesystem.rm_file(path)
+
+
+def _sync(path: str) -> None:
+    """Return when a local file or folder is on disk: a record must not name what a power cut can still take away."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -81,5 +81,5 @@ class Announcer:
         try:
             for announcement in self._describe():
                 say(announcement)
-        except redis.RedisError as error:
-            structlog.get_logger().warning("bus_unavailable", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - the thread must go on: a worker that is silent counts as dead
+            structlog.get_logger().warning("not_announced", reason=str(error))

@@ -18,7 +18,7 @@ from worker.cpt.scorer import score
 from worker.cpt.template import Template
 from worker.device import Device
 from worker.models import BaseModel
-from worker.resident import Resident, ResidentContexts
+from worker.resident import Resident, ResidentContexts, UnusableContext
 
 
 class _Refusal(Exception):
@@ -51,7 +51,7 @@ def _classify_parts(
     base: BaseModel, resident_contexts: ResidentContexts, device: Device, artifact: str, parts: Sequence[ClassifyPart]
 ) -> list[PartReply]:
     try:
-        resident = resident_contexts.find(artifact) or device.run_query(partial(resident_contexts.get, artifact))
+        resident = resident_contexts.get(artifact)
         encoded = [_encode_part(base, resident, part) for part in parts]
         queries = [query.ids for one in encoded if not isinstance(one, Failure) for query in one]
         confidences = iter(device.run_query(partial(_confidences, base, resident, queries)))
@@ -74,8 +74,8 @@ def _failure(error: Exception) -> Failure:
     match error:
         case FileNotFoundError():
             return Failure(code=ErrorCode.CONTEXT_NOT_FOUND, message="the context has been deleted")
-        case ArtifactCorrupt():
-            return Failure(code=ErrorCode.ARTIFACT_CORRUPT, message="the context's artifact is damaged")
+        case ArtifactCorrupt() | UnusableContext():
+            return Failure(code=ErrorCode.ARTIFACT_CORRUPT, message=f"the context's artifact cannot be used: {error}")
         case MemoryError() | torch.OutOfMemoryError():
             return Failure(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory")
     structlog.get_logger().error("classification_failed", exc_info=error)

@@ -17,14 +17,14 @@ from worker.artifacts import Artifacts
 from worker.bus import Announcer, WorkerBus
 from worker.classification import classify
 from worker.config import WorkerSettings
-from worker.cpt.adapter import TunedContext
+from worker.cpt.adapter import load
 from worker.cpt.prefix import PrefixKV
 from worker.cpt.template import Template
 from worker.device import Device
 from worker.models import BaseModel, load_base_model
 from worker.pinning import PinningThread
 from worker.planning import Unplannable, plan
-from worker.resident import Resident, ResidentContexts
+from worker.resident import Resident, ResidentContexts, UnusableContext
 from worker.tuning import TuningThread
 
 #: How long a stopping worker waits for its running job to be given back (seconds).
@@ -57,7 +57,7 @@ class Host:
             folder, enter = self._settings.data_dir / "models", partial(self._enter, model_id)
             base = self._device.run(partial(load_base_model, model_id, source, folder, enter))
             capacity = self._settings.resident_bytes // len(self._settings.models)
-            self._residents[model_id] = ResidentContexts(self._artifacts, partial(_prepare, base), capacity)
+            self._residents[model_id] = ResidentContexts(self._artifacts, partial(self._prepare, base), capacity)
             self._bases[model_id] = base
             structlog.get_logger().info(
                 "model_loaded", model=model_id, device=base.device, seconds=round(time.monotonic() - started, 1)
@@ -67,7 +67,7 @@ class Host:
     def start(self) -> None:
         """Begin to claim jobs, and to keep the pinned contexts resident."""
         if self._settings.pinned_contexts:
-            self._pinning = PinningThread(self._records, self._device, self._residents, self._settings.pinned_contexts)
+            self._pinning = PinningThread(self._records, self._residents, self._settings.pinned_contexts)
             self._pinning.start()
         self._tuning = TuningThread(
             self._records,
@@ -127,6 +127,9 @@ class Host:
                 id=request.id, failure=Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
             )
 
+    def _prepare(self, base: BaseModel, content: bytes) -> Resident:
+        return self._device.run_query(partial(prepare, base, content))
+
     def _enter(self, model_id: str, stage: str) -> None:
         self._stages[model_id] = stage
         structlog.get_logger().info("stage", model=model_id, stage=stage)
@@ -150,14 +153,18 @@ class Host:
         )
 
 
-def _prepare(base: BaseModel, tuned: TunedContext) -> Resident:
-    """Compute the prefix KV of a tuned context. Raises ValueError if it was tuned for another model."""
-    ids = torch.tensor(tuned.tokens.ids, device=base.model.device)
+def prepare(base: BaseModel, content: bytes) -> Resident:
+    """A context that is ready to answer, from its artifact. Raises `UnusableContext` if it does not fit this model."""
+    words = base.model.get_input_embeddings()
+    try:
+        tuned = load(content, hidden=words.embedding_dim, vocabulary=words.num_embeddings)
+    except ValueError as error:
+        raise UnusableContext(str(error)) from error
     with torch.inference_mode():
-        words = base.model.get_input_embeddings()(ids).float().cpu()
+        plain = words(torch.tensor(tuned.tokens.ids, device=base.model.device)).float().cpu()
     # Loose, since workers of different devices hold the same model with different precision.
-    if words.shape != tuned.embedding.shape or not torch.allclose(words, tuned.embedding, rtol=2e-2, atol=1e-2):
-        raise ValueError("the context was tuned for another base model")
+    if not torch.allclose(plain, tuned.embedding, rtol=2e-2, atol=1e-2):
+        raise UnusableContext("it was tuned for another base model")
     return Resident(
         prefix=PrefixKV.compute(base.model, tuned.embeds),
         label_ids=tuple(tuple(ids) for ids in tuned.metadata["label_ids"]),

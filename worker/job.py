@@ -10,21 +10,22 @@ from functools import partial
 from typing import Final
 
 import safetensors.torch
+import structlog
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from app.contract.objects import Metrics, Score
+from app.contract.objects import Metrics
 from app.contract.tuning import ResolvedHyperparameters
 from app.records.store import Claim
 from worker.artifacts import Artifacts
 from worker.cpt.adapter import TunedContext, save
-from worker.cpt.context import encode_query
 from worker.cpt.prefix import PrefixKV
 from worker.cpt.scorer import score
 from worker.cpt.tuner import Tuner, TuningSettings
 from worker.device import Device
 from worker.lease import Lease, Stopping
-from worker.metrics import evaluate
+from worker.metrics import confusion_matrix, evaluate, per_label
 from worker.models import BaseModel
 from worker.planning import Encoded, encode, tokens_per_step
 
@@ -61,7 +62,8 @@ class JobRun:
     def to_end(self, checkpoint_seconds: float) -> Result:
         """Tune, measure and return the result.
 
-        Raises `Cancelled`, `LeaseLost` or `Stopping` from between two chunks of work; a checkpoint was written before.
+        Raises `Cancelled`, `LeaseLost` or `Stopping` from between two chunks of work; when stopping in the midst of
+        tuning, a checkpoint was written before.
         """
         self._resume()
         saved = time.monotonic()
@@ -102,19 +104,27 @@ class JobRun:
         }
 
     def _save(self, state: dict[str, Tensor]) -> None:
-        """Write the state after the last completed step as the job's checkpoint."""
+        """Write the state after the last completed step as the job's checkpoint; without one, tuning still goes on."""
         content = safetensors.torch.save(state, metadata={"losses": json.dumps(self._losses)})
-        self._artifacts.put_checkpoint(self._claim.job_id, content)
+        try:
+            self._artifacts.put_checkpoint(self._claim.job_id, content)
+        except Exception as error:  # noqa: BLE001 - any file system, any reason: a checkpoint is only a saving of time
+            structlog.get_logger().warning("checkpoint_not_written", job_id=self._claim.job_id, reason=str(error))
 
     def _resume(self) -> None:
-        """Go on from the job's checkpoint if there is one."""
-        content = self._artifacts.get_checkpoint(self._claim.job_id)
-        if content is None:
+        """Go on from the job's checkpoint if there is one that can be used; else from the start."""
+        try:
+            content = self._artifacts.get_checkpoint(self._claim.job_id)
+            if content is None:
+                return
+            header_bytes = int.from_bytes(content[:8], "little")
+            losses = json.loads(json.loads(content[8 : 8 + header_bytes])["__metadata__"]["losses"])
+            self._tuner.load_state(safetensors.torch.load(content))
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            structlog.get_logger().warning("checkpoint_not_usable", job_id=self._claim.job_id, reason=str(error))
             return
-        self._tuner.load_state(safetensors.torch.load(content))
-        header_bytes = int.from_bytes(content[:8], "little")
-        self._losses = json.loads(json.loads(content[8 : 8 + header_bytes])["__metadata__"]["losses"])
-        self._started_at_step = len(self._losses)
+        self._losses = losses
+        self._started_at_step = len(losses)
 
     def _dump(self) -> bytes:
         spec = self._claim.spec
@@ -134,29 +144,34 @@ class JobRun:
         )
 
     def _measure(self) -> Metrics:
-        embedding = self._tuner.embedding
-        tuned = self._hyperparameters.method != "icl"
-        return Metrics(
-            icl=self._score(embedding.embedding.weight.detach()),
-            tuned=self._score(self._device.run(embedding.tuned)) if tuned else None,
-            served="tuned" if tuned else "icl",
-            loss_curve=tuple(self._losses),
+        """Quality of the plain and of the tuned context on the validation examples, if there are any."""
+        embedding, tuned = self._tuner.embedding, self._hyperparameters.method != "icl"
+        metrics = Metrics(served="tuned" if tuned else "icl", loss_curve=tuple(self._losses))
+        if not self._encoded.validation:
+            return metrics
+        labels, examples = self._claim.spec.label_names, self._claim.spec.validation_examples
+        truth = torch.tensor([labels.index(example.label) for example in examples])
+        plain = self._classified(embedding.embedding.weight.detach())
+        served = self._classified(self._device.run(embedding.tuned)) if tuned else plain
+        matrix = confusion_matrix(served, truth)
+        return metrics.model_copy(
+            update={
+                "icl": evaluate(plain, truth),
+                "tuned": evaluate(served, truth) if tuned else None,
+                "confusion_matrix": matrix,
+                "per_label": dict(zip(labels, per_label(matrix), strict=True)),
+            }
         )
 
-    def _score(self, embeddings: Tensor) -> Score | None:
-        """Quality on the validation examples of the context with these embeddings (T, H); None without examples."""
-        examples = self._claim.spec.validation_examples
-        if not examples:
-            return None
-        labels = self._claim.spec.label_names
-        queries = [encode_query(self._base.tokenizer, self._encoded.template, example.text) for example in examples]
-        truth = torch.tensor([labels.index(example.label) for example in examples])
+    def _classified(self, embeddings: Tensor) -> Tensor:
+        """Probabilities (N, L) for the validation examples after a context with these embeddings (T, H)."""
+        queries = self._encoded.validation
         prefix = self._device.run(partial(PrefixKV.compute, self._base.model, embeddings))
         starts = range(0, len(queries), _VALIDATION_BATCH)
         batches = [self._probabilities(prefix, queries[start : start + _VALIDATION_BATCH]) for start in starts]
-        return evaluate(torch.cat(batches), truth)
+        return torch.cat(batches)
 
-    def _probabilities(self, prefix: PrefixKV, queries: Sequence[list[int]]) -> Tensor:
+    def _probabilities(self, prefix: PrefixKV, queries: Sequence[Sequence[int]]) -> Tensor:
         self._lease.check()
         scores = self._device.run(partial(score, self._base.model, prefix, self._encoded.label_ids, queries))
         return scores.double().softmax(dim=1)

@@ -82,7 +82,8 @@ def _gguf_file(path: str) -> Path | None:
 
 def _dequantised(model_id: str, gguf: Path, cache: Path, stage: Callable[[str], None]) -> Path:
     """A folder with the model of ``gguf`` as safetensors, made on first use. A folder appears whole or not at all."""
-    content = f"{gguf.name}-{gguf.stat().st_size}"
+    found = gguf.stat()
+    content = f"{gguf.resolve()} {found.st_size} {found.st_mtime_ns}"
     folder = cache / f"{gguf.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if folder.exists():
         return folder

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from threading import Event, Thread
 from typing import Final
 
 import structlog
 
 from app.contract.names import JobStatus
-from app.records.store import Records, StoreUnavailable
-from worker.artifacts import ArtifactCorrupt
-from worker.device import Device
+from app.records.store import Records
 from worker.resident import ResidentContexts
 
 #: How often names are resolved anew (seconds).
@@ -22,11 +19,8 @@ _LOOK_EVERY: Final = 5.0
 class PinningThread:
     """Pins the contexts of ``refs`` in the resident contexts of their models until `stop`."""
 
-    def __init__(
-        self, records: Records, device: Device, residents: Mapping[str, ResidentContexts], refs: Sequence[str]
-    ) -> None:
+    def __init__(self, records: Records, residents: Mapping[str, ResidentContexts], refs: Sequence[str]) -> None:
         self._records = records
-        self._device = device
         self._residents = residents
         self._refs = refs
         self._pinned: dict[str, set[str]] = {}
@@ -46,7 +40,7 @@ class PinningThread:
         while not self._stopped.is_set():
             try:
                 self.pin_now()
-            except (StoreUnavailable, FileNotFoundError, ArtifactCorrupt, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - the thread must go on: what cannot be pinned now may be later
                 structlog.get_logger().warning("not_pinned", reason=str(error))
             self._stopped.wait(_LOOK_EVERY)
 
@@ -62,5 +56,5 @@ class PinningThread:
                 wanted.setdefault(stored.context.model, set()).add(stored.artifact)
         for model, residents in self._residents.items():
             if wanted[model] != self._pinned.get(model, set()):
-                self._device.run_query(partial(residents.pin, wanted[model]))
+                residents.pin(wanted[model])
                 self._pinned[model] = wanted[model]

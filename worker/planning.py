@@ -10,7 +10,7 @@ from app.contract.batches import Failure
 from app.contract.names import ErrorCode
 from app.contract.tuning import Example, Hyperparameters, Plan, ResolvedHyperparameters, TuningSpec
 from worker.cpt.config import CPTConfig
-from worker.cpt.context import Context, Tokens, encode_example, encode_labels
+from worker.cpt.context import Context, Tokens, encode_example, encode_labels, encode_query
 from worker.cpt.template import Template
 from worker.models import BaseModel
 
@@ -22,10 +22,14 @@ _EFFICIENCY: Final = 0.6
 
 @dataclass(frozen=True)
 class Encoded:
-    """A `TuningSpec` as tokens. ``training`` holds the copies of the context's examples, then those outside it."""
+    """A `TuningSpec` as tokens.
+
+    ``training`` holds the copies of the context's examples, then those outside it; ``validation`` holds queries.
+    """
 
     context: Context
     training: tuple[Tokens, ...]
+    validation: tuple[tuple[int, ...], ...]
     label_ids: tuple[tuple[int, ...], ...]
     template: Template
 
@@ -50,6 +54,9 @@ def encode(base: BaseModel, spec: TuningSpec) -> Encoded:
     return Encoded(
         context=Context.build(base.tokenizer, template, [(e.text, e.label) for e in spec.examples]),
         training=(*(replace(tokens, context_index=i) for i, tokens in enumerate(copies)), *others),
+        validation=tuple(
+            tuple(encode_query(base.tokenizer, template, example.text)) for example in spec.validation_examples
+        ),
         label_ids=tuple(tuple(ids) for ids in label_ids),
         template=template,
     )
@@ -62,7 +69,10 @@ def _encode_all(base: BaseModel, template: Template, examples: Sequence[Example]
 def plan(base: BaseModel, spec: TuningSpec) -> Plan:
     """What tuning ``spec`` takes. Raises `Unplannable` when the context is longer than the model allows."""
     encoded = encode(base, spec)
-    longest = max(len(tokens) for tokens in encoded.training)
+    longest_label = max(len(ids) for ids in encoded.label_ids)
+    longest = max(
+        *(len(tokens) for tokens in encoded.training), *(len(query) + longest_label for query in encoded.validation)
+    )
     _check_length(len(encoded.context), longest, base.context_length)
     resolved = resolve(spec.hyperparameters)
     return Plan(
@@ -113,7 +123,7 @@ def _estimate_seconds(base: BaseModel, encoded: Encoded, resolved: ResolvedHyper
 
 
 def tokens_per_step(encoded: Encoded, batch_size: int | None) -> int:
-    """Tokens that one step computes, rounded up: the context once and each training example of the batch."""
+    """Tokens that one step computes, on average: the context once and each training example of the batch."""
     trained = sum(len(tokens) for tokens in encoded.training)
     share = 1.0 if batch_size is None else min(1.0, batch_size / len(encoded.training))
     return len(encoded.context) + round(trained * share)

@@ -12,7 +12,6 @@ from threading import Lock
 from typing import Final
 
 from worker.artifacts import Artifacts
-from worker.cpt.adapter import TunedContext, load
 from worker.cpt.prefix import PrefixKV
 from worker.cpt.template import Template
 
@@ -26,6 +25,10 @@ class Resident:
     template: Template
 
 
+class UnusableContext(Exception):
+    """An artifact that is whole but cannot serve this base model."""
+
+
 @dataclass
 class _Slot:
     """A place for one context; whoever holds the lock loads it, once."""
@@ -37,10 +40,11 @@ class _Slot:
 class ResidentContexts:
     """At most ``capacity`` bytes of prefix KVs, not counting the pinned ones, and always the one in use.
 
-    ``prepare`` makes a `Resident` of a tuned context; it may be slow and runs once a context, whoever waits.
+    ``prepare`` makes a `Resident` of an artifact's bytes, or raises `UnusableContext`; it may be slow and runs once a
+    context, whoever waits.
     """
 
-    def __init__(self, artifacts: Artifacts, prepare: Callable[[TunedContext], Resident], capacity: int) -> None:
+    def __init__(self, artifacts: Artifacts, prepare: Callable[[bytes], Resident], capacity: int) -> None:
         self._artifacts = artifacts
         self._prepare = prepare
         self._capacity: Final = capacity
@@ -60,19 +64,10 @@ class ResidentContexts:
         for address in self._pinned:
             self.get(address)
 
-    def find(self, address: str) -> Resident | None:
-        """The context whose artifact is at ``address`` if it is resident."""
-        with self._lock:
-            slot = self._slots.get(address)
-            if slot is None or slot.resident is None:
-                return None
-            self._slots.move_to_end(address)
-            return slot.resident
-
     def get(self, address: str) -> Resident:
         """The context whose artifact is at ``address``, loaded if need be.
 
-        Raises FileNotFoundError if there is none, `ArtifactCorrupt` or ValueError if it cannot be trusted.
+        Raises FileNotFoundError if there is none, `ArtifactCorrupt` or `UnusableContext` if it cannot be trusted.
         """
         with self._lock:
             slot = self._slots.setdefault(address, _Slot())
@@ -80,7 +75,7 @@ class ResidentContexts:
         with slot.lock:
             if slot.resident is None:
                 try:
-                    slot.resident = self._prepare(load(self._artifacts.get(address)))
+                    slot.resident = self._prepare(self._artifacts.get(address))
                 except BaseException:
                     with self._lock:
                         self._slots.pop(address, None)

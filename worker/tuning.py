@@ -14,11 +14,11 @@ from typing import Final
 import structlog
 import torch
 
-from app.contract.names import ErrorCode
+from app.contract.names import MAX_ATTEMPTS, ErrorCode
 from app.contract.objects import JobError
 from app.records.store import Claim, Records, StoreUnavailable
 from worker.artifacts import Artifacts
-from worker.device import Device
+from worker.device import Device, DeviceStopped
 from worker.job import JobRun, Result
 from worker.lease import Cancelled, Lease, LeaseLost, Stopping
 from worker.models import BaseModel
@@ -106,9 +106,9 @@ class TuningThread:
                 result = run.to_end(self._checkpoint_seconds)
                 address = self._artifacts.put(result.content)
             except Cancelled:
-                self._artifacts.remove_checkpoint(claim.job_id)
+                self._forget_checkpoint(claim)
                 return self._insist(lambda: self._records.finish_cancelled(claim.job_id, claim.fence))
-            except Stopping:
+            except (Stopping, DeviceStopped):
                 return self._insist(lambda: self._records.release(claim.job_id, claim.fence))
             except LeaseLost:
                 raise
@@ -123,7 +123,7 @@ class TuningThread:
         if ended != "succeeded":
             self._remove_unnamed(claim, address)
         if ended != "lost":
-            self._artifacts.remove_checkpoint(claim.job_id)
+            self._forget_checkpoint(claim)
         return ended
 
     def _remove_unnamed(self, claim: Claim, address: str) -> None:
@@ -136,13 +136,23 @@ class TuningThread:
             self._artifacts.remove(address)
 
     def _fail(self, claim: Claim, error: Exception) -> str:
+        """Try again, elsewhere perhaps, after whatever was not expected; fail when the attempts are used up."""
+        structlog.get_logger().error("attempt_failed", job_id=claim.job_id, attempt=claim.attempt, exc_info=error)
+        if claim.attempt < MAX_ATTEMPTS:
+            self._stopping.wait(_LOOK_EVERY)  # a worker that fails at once must not run through the whole queue
+            return self._insist(lambda: self._records.retry(claim.job_id, claim.fence))
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
             reason = JobError(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory for this job")
         else:
-            structlog.get_logger().error("job_failed", job_id=claim.job_id, exc_info=error)
             reason = JobError(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
-        self._artifacts.remove_checkpoint(claim.job_id)
+        self._forget_checkpoint(claim)
         return self._insist(lambda: self._records.finish_failed(claim.job_id, claim.fence, reason))
+
+    def _forget_checkpoint(self, claim: Claim) -> None:
+        try:
+            self._artifacts.remove_checkpoint(claim.job_id)
+        except Exception as error:  # noqa: BLE001 - any file system, any reason: the job's end must not depend on it
+            structlog.get_logger().warning("checkpoint_not_removed", job_id=claim.job_id, reason=str(error))
 
     def _insist(self, change: Callable[[], str]) -> str:
         """Make a change in the store even if that does not answer for a while. Changes may be repeated safely."""

@@ -11,6 +11,15 @@ from app.contract.payload import Model
 from app.contract.tuning import ResolvedHyperparameters
 
 
+class LabelScore(Model):
+    """Quality for one label: of what was predicted as it, of what truly is it, and the harmonic mean of both."""
+
+    precision: float
+    recall: float
+    f1: float
+    n: int
+
+
 class Score(Model):
     """Quality of one set of predictions. ``accuracy_ci95`` is the Wilson interval; ``nll`` is in nats per input."""
 
@@ -28,6 +37,9 @@ class Metrics(Model):
     icl: Score | None = None
     tuned: Score | None = None
     served: Literal["tuned", "icl"]
+    #: Of what is served: rows are true labels, columns predicted ones, in the order of the context's labels.
+    confusion_matrix: tuple[tuple[int, ...], ...] | None = None
+    per_label: dict[str, LabelScore] | None = None
     loss_curve: tuple[float, ...] = ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Annotated, Any, Final, Literal, LiteralString
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.contract.names import ErrorCode
@@ -20,8 +20,10 @@ MAX_LABELS: Final = 256
 def _checked_characters(value: str) -> str:
     if "\0" in value:
         raise PydanticCustomError(ErrorCode.TEXT_INVALID, "must not contain NUL characters")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise PydanticCustomError(ErrorCode.TEXT_INVALID, "must not contain lone surrogates")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError(ErrorCode.TEXT_INVALID, "must not contain lone surrogates") from None
     return value
 
 
@@ -85,7 +87,9 @@ Auto = Literal["auto"]
 
 
 class Hyperparameters(Model):
-    """How a context is tuned; ``"auto"`` leaves a value to the service."""
+    """How a context is tuned; ``"auto"`` leaves a value to the service. Values of another JSON type are refused."""
+
+    model_config = ConfigDict(strict=True)
 
     method: Literal["auto", "cpt", "icl"] = "auto"
     steps: Annotated[int, Field(ge=1, le=10_000)] | Auto = "auto"

@@ -13,6 +13,7 @@ Keys (all that the store holds):
 ``ct:succeeded:{name}``        zset    those of them that can answer
 ``ct:last-version:{name}``     string  the highest version ever given, so that none is given twice
 ``ct:sequence``                string  order of creation
+``ct:swept``                   string  when overdue leases were last looked for (ms)
 =============================  ======  ==========================================================================
 
 A *fence* grows with each claim: a worker that lost its lease holds an old one, and all it says is refused.
@@ -73,10 +74,17 @@ return version
 """
 )
 
-#: ARGV: worker id, lease in ms, models. Returns the claimed job's id, or false when nothing is queued.
+#: ARGV: worker id, lease in ms, models. Returns id, fields and spec of the claimed job, or false if nothing is queued.
+#: A worker runs one job at a time: if it holds one already, it lost the answer to an earlier claim and gets it again.
 CLAIM: Final = (
     _PRELUDE
     + """
+local function answer(job)
+  return {job, redis.call('HGETALL', key('job', job)), redis.call('GET', key('spec', field(job, 'context_id')))}
+end
+for _, job in ipairs(redis.call('ZRANGEBYSCORE', 'ct:leases', '(' .. now, '+inf')) do
+  if field(job, 'worker') == ARGV[1] then return answer(job) end
+end
 local best, order
 for i = 3, #ARGV do
   local first = redis.call('ZRANGE', key('queue', ARGV[i]), 0, 0, 'WITHSCORES')
@@ -89,7 +97,7 @@ redis.call('HINCRBY', key('job', best), 'attempt', 1)
 redis.call('HSETNX', key('job', best), 'started_at', now)
 redis.call('HSET', key('job', best), 'status', 'running', 'worker', ARGV[1], 'lease_until', now + ARGV[2])
 redis.call('ZADD', 'ct:leases', now + ARGV[2], best)
-return best
+return answer(best)
 """
 )
 
@@ -109,11 +117,12 @@ return field(job, 'cancel_requested') == '1' and 'cancel' or 'held'
 )
 
 #: ARGV: job id, fence, status, error or '', artifact or '', metrics or '', then job fields to set.
-#: Returns the status that the job ended with, or 'lost'. A requested cancel wins over success.
+#: Returns the status that the job ended with, also when asked again, or 'lost'. A requested cancel wins over success.
 FINISH: Final = (
     _PRELUDE
     + """
 local job, status = ARGV[1], ARGV[3]
+if field(job, 'fence') == ARGV[2] and field(job, 'finished_at') then return field(job, 'status') end
 if not holds(job, ARGV[2]) then return 'lost' end
 local context = field(job, 'context_id')
 local name = redis.call('HGET', key('context', context), 'name')
@@ -130,7 +139,7 @@ return status
 """
 )
 
-#: ARGV: job id, fence. A worker that must stop gives its job back; the attempt does not count.
+#: ARGV: job id, fence, 1 if the attempt counts or 0. Puts a claimed job back into the queue.
 #: Returns 'released', 'cancelled' if that was asked for, or 'lost'.
 RELEASE: Final = (
     _PRELUDE
@@ -140,7 +149,7 @@ if field(ARGV[1], 'cancel_requested') == '1' then
   terminate(ARGV[1], 'cancelled', '')
   return 'cancelled'
 end
-redis.call('HINCRBY', key('job', ARGV[1]), 'attempt', -1)
+if ARGV[3] == '0' then redis.call('HINCRBY', key('job', ARGV[1]), 'attempt', -1) end
 requeue(ARGV[1])
 return 'released'
 """
@@ -159,12 +168,19 @@ return status
 """
 )
 
-#: ARGV: attempts allowed, error for a job that used them up, most jobs to handle.
-#: Returns the jobs whose worker is gone, as alternating id and new status.
+#: ARGV: attempts allowed, error for a job that used them up, most jobs to handle, lease in ms.
+#: Returns the jobs whose worker is gone, as alternating id and new status. When nobody has looked for longer than a
+#: lease, it may be that nobody could beat either: every job then gets a new lease to prove that its worker lives.
 SWEEP: Final = (
     _PRELUDE
     + """
 local changed = {}
+local swept = redis.call('GETSET', 'ct:swept', now)
+if swept and now - swept > tonumber(ARGV[4]) then
+  for _, job in ipairs(redis.call('ZRANGE', 'ct:leases', 0, -1)) do
+    redis.call('ZADD', 'ct:leases', now + ARGV[4], job)
+  end
+end
 for _, job in ipairs(redis.call('ZRANGEBYSCORE', 'ct:leases', '-inf', now, 'LIMIT', 0, ARGV[3])) do
   if field(job, 'cancel_requested') == '1' then terminate(job, 'cancelled', '')
   elseif tonumber(field(job, 'attempt')) >= tonumber(ARGV[1]) then terminate(job, 'failed', ARGV[2])

@@ -63,7 +63,7 @@ class Claim:
 
 
 def connect(url: str) -> redis.Redis:
-    """A client of the store with bounded waits (5 s) and a bounded pool that queues instead of raising."""
+    """A client of the store with bounded waits (5 s, tried twice) and a bounded pool that queues instead of raising."""
     pool = redis.BlockingConnectionPool.from_url(
         url,
         max_connections=64,
@@ -71,7 +71,7 @@ def connect(url: str) -> redis.Redis:
         decode_responses=True,
         socket_timeout=5,
         socket_connect_timeout=5,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
     )
     return redis.Redis(connection_pool=pool)
 
@@ -246,20 +246,25 @@ class Records:
         return [job_from_row(one, row) for one, row in zip(ids, self._rows("job", ids), strict=True) if row]
 
     def _contexts(self, ids: Sequence[str]) -> list[StoredContext]:
-        present = [(one, row) for one, row in zip(ids, self._rows("context", ids), strict=True) if row]
-        jobs = self._rows("job", [row["job_id"] for _, row in present])
-        return [context_from_rows(one, row, job["status"]) for (one, row), job in zip(present, jobs, strict=True)]
+        # Statuses are read first: a context that has its artifact by then is at worst reported as still running.
+        with _store_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for one in ids:
+                pipeline.hget(f"ct:context:{one}", "job_id")
+            jobs = cast("list[str | None]", pipeline.execute())
+        statuses = [row.get("status", "") for row in self._rows("job", [job or "" for job in jobs])]
+        rows = zip(ids, self._rows("context", ids), statuses, strict=True)
+        return [context_from_rows(one, row, status) for one, row, status in rows if row and status]
 
     # -- what workers do ---------------------------------------------------------------------------------------------
 
     def claim(self, models: Sequence[str], worker_id: str) -> Claim | None:
         """Take the oldest queued job of ``models`` under a lease of `LEASE` seconds; None when there is none."""
-        job_id = self._run(scripts.CLAIM, worker_id, _LEASE_MS, *models)
-        if not job_id:
+        answer = self._run(scripts.CLAIM, worker_id, _LEASE_MS, *models)
+        if not answer:
             return None
-        with _store_errors():
-            row = cast("dict[str, str]", self._client.hgetall(f"ct:job:{job_id}"))
-            spec = cast("str | None", self._client.get(f"ct:spec:{row['context_id']}"))
+        job_id, fields, spec = cast("tuple[str, list[str], str | None]", answer)
+        row = dict(zip(fields[::2], fields[1::2], strict=True))
         fence = int(row["fence"])
         if spec is None:  # the context was deleted between the claim and this read
             self.finish_cancelled(job_id, fence)
@@ -303,10 +308,14 @@ class Records:
 
     def release(self, job_id: str, fence: int) -> str:
         """Give a job back to the queue uncounted. Returns ``released``, ``cancelled`` (if asked for) or ``lost``."""
-        return cast("str", self._run(scripts.RELEASE, job_id, fence))
+        return cast("str", self._run(scripts.RELEASE, job_id, fence, 0))
+
+    def retry(self, job_id: str, fence: int) -> str:
+        """Put a job back into the queue after an attempt that failed. Returns ``released`` or ``lost``."""
+        return cast("str", self._run(scripts.RELEASE, job_id, fence, 1))
 
     def sweep(self) -> dict[str, JobStatus]:
         """Requeue, or fail after `MAX_ATTEMPTS`, the jobs whose lease is overdue; returns what changed."""
         error = JobError(code=ErrorCode.WORKER_LOST, message=f"its worker was lost {MAX_ATTEMPTS} times")
-        changed = cast("list[str]", self._run(scripts.SWEEP, MAX_ATTEMPTS, error.model_dump_json(), 100))
+        changed = cast("list[str]", self._run(scripts.SWEEP, MAX_ATTEMPTS, error.model_dump_json(), 100, _LEASE_MS))
         return dict(zip(changed[::2], map(JobStatus, changed[1::2]), strict=True))

@@ -14,7 +14,7 @@ from worker.classification import classify
 from worker.cpt.context import encode_query
 from worker.cpt.template import Template
 from worker.device import Device
-from worker.host import _prepare
+from worker.host import prepare
 from worker.models import BaseModel
 from worker.resident import ResidentContexts
 
@@ -23,7 +23,7 @@ TEXTS = ("a fine film", "x", "this was rather long and not very good, all things
 
 @pytest.fixture
 def residents(base: BaseModel, artifacts: Artifacts) -> ResidentContexts:
-    return ResidentContexts(artifacts, partial(_prepare, base), 10**9)
+    return ResidentContexts(artifacts, partial(prepare, base), 10**9)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_failing_part_does_not_touch_the_others(
         "context_not_found",
         "input_too_long",
         "artifact_corrupt",
-        "internal",
+        "artifact_corrupt",
     ]
     for reply in (replies[1], replies[4]):
         assert close(confidences([reply]), confidences(answers(base, residents, good)))

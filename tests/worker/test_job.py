@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.contract.tuning import Example
-from app.records.store import Claim, Records
+from app.records.store import Claim, Records, new_id
 from tests.submissions import MODEL, submission
 from worker.artifacts import Artifacts
 from worker.cpt.adapter import load
@@ -35,7 +35,7 @@ class StoppingAfter(Lease):
 def claimed(records: Records, **changes: Any) -> Claim:
     hyperparameters = {"steps": STEPS, "batch_size": 3, "learning_rate": 0.1, **changes.pop("hyperparameters", {})}
     records.submit(submission(hyperparameters=hyperparameters, **changes))
-    claim = records.claim([MODEL], "worker-1")
+    claim = records.claim([MODEL], new_id("worker"))
     assert claim
     return claim
 
@@ -154,3 +154,15 @@ def test_training_examples_are_trained_on_but_stay_out_of_the_context(
     extended = run(records, claimed(records, training_examples=more), base, artifacts)
     assert load(usual.content).tokens == load(extended.content).tokens
     assert usual.metrics.loss_curve != extended.metrics.loss_curve
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x02\0\0\0\0\0\0\0{}"])
+def test_checkpoint_that_cannot_be_used_is_passed_over(
+    records: Records, base: BaseModel, artifacts: Artifacts, content: bytes
+) -> None:
+    claim = claimed(records)
+    artifacts.put_checkpoint(claim.job_id, content)
+    assert (
+        run(records, claim, base, artifacts).metrics.loss_curve
+        == run(records, claimed(records), base, artifacts).metrics.loss_curve
+    )

@@ -72,6 +72,12 @@ def test_auto_is_the_reference_and_given_values_stay() -> None:
     assert {name: resolved[name] for name in given} == given
 
 
+def test_validation_example_that_does_not_fit_is_refused_before_anything_is_stored(base: BaseModel) -> None:
+    long = Example(text="a" * base.context_length, label="x")
+    refused = failure(base, spec(("a", "x"), ("b", "y"), validation_examples=(long,))).failure
+    assert refused.code == "context_too_long"
+
+
 def test_icl_takes_no_steps(base: BaseModel) -> None:
     given = TuningSpec(examples=EXAMPLES, hyperparameters=Hyperparameters(method="icl", steps=50))
     planned = plan(base, given)

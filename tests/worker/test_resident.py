@@ -7,10 +7,9 @@ import pytest
 from tests.submissions import submission
 from tests.worker.tiny import base_model, stored_context
 from worker.artifacts import ArtifactCorrupt, Artifacts
-from worker.cpt.adapter import TunedContext
-from worker.host import _prepare
+from worker.host import prepare as prepare_resident
 from worker.models import BaseModel
-from worker.resident import Resident, ResidentContexts
+from worker.resident import Resident, ResidentContexts, UnusableContext
 
 
 class Counting:
@@ -18,11 +17,11 @@ class Counting:
 
     def __init__(self, base: BaseModel) -> None:
         self.prepared = 0
-        self._prepare = partial(_prepare, base)
+        self._prepare = partial(prepare_resident, base)
 
-    def __call__(self, tuned: TunedContext) -> Resident:
+    def __call__(self, content: bytes) -> Resident:
         self.prepared += 1
-        return self._prepare(tuned)
+        return self._prepare(content)
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def addresses(base: BaseModel, artifacts: Artifacts) -> list[str]:
 
 
 def size(base: BaseModel, artifacts: Artifacts, address: str) -> int:
-    return ResidentContexts(artifacts, partial(_prepare, base), 1).get(address).prefix.nbytes
+    return ResidentContexts(artifacts, partial(prepare_resident, base), 1).get(address).prefix.nbytes
 
 
 def test_context_is_prepared_once(artifacts: Artifacts, prepare: Counting, addresses: list[str]) -> None:
@@ -100,7 +99,7 @@ def test_missing_and_damaged_artifacts_are_refused_each_time(
             residents.get(addresses[0])
         with pytest.raises(FileNotFoundError):
             residents.get("0" * 64)
-    with pytest.raises(ValueError, match="safetensors"):
+    with pytest.raises(UnusableContext, match="safetensors"):
         residents.get(artifacts.put(b"not a tuned context"))
     assert len(residents) == 0
     assert residents.get(addresses[1])
@@ -108,5 +107,5 @@ def test_missing_and_damaged_artifacts_are_refused_each_time(
 
 def test_context_of_another_base_model_is_refused(artifacts: Artifacts, prepare: Counting) -> None:
     address = stored_context(base_model(seed=1), artifacts, submission().spec)
-    with pytest.raises(ValueError, match="another base model"):
+    with pytest.raises(UnusableContext, match="another base model"):
         ResidentContexts(artifacts, prepare, 10**9).get(address)

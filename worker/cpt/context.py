@@ -192,7 +192,8 @@ def _first_visible(text: str, start: int, end: int) -> int:
 
 
 def _bos(tokenizer: Any) -> list[int]:
-    first = tokenizer("a")["input_ids"][:1]
+    # Like every call, with split_special_tokens: the tokenizer keeps the flag, and other threads use it meanwhile.
+    first = tokenizer("a", split_special_tokens=True)["input_ids"][:1]
     return list(first) if first and first[0] == tokenizer.bos_token_id else []
 
 

@@ -1,11 +1,17 @@
 """How much memory there is and how much a graph holds."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor, nn
+
+_GROUP: Final = Path("/sys/fs/cgroup")
+#: Taken to be free where the system does not tell, in bytes.
+_UNKNOWN: Final = 2 * 1024**3
 
 
 def free_memory(device: torch.device) -> int:
@@ -13,10 +19,26 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("The kernel does not tell how much memory is available.")
+    return min(_machine_memory(), _group_memory())
+
+
+def _machine_memory() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return _UNKNOWN
+
+
+def _group_memory() -> int:
+    """What the control group, such as that of a container, may still take; no bound where there is none."""
+    try:
+        limit, used = (int((_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # "max" is no number: no bound
+        return sys.maxsize
+    return max(limit - used, 0)
 
 
 class GraphMeter:

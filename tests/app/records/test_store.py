@@ -10,7 +10,7 @@ from app.contract.names import MAX_ATTEMPTS, ErrorCode, JobStatus
 from app.contract.objects import Job, JobError, Metrics
 from app.embedded import EmbeddedServer
 from app.records import scripts
-from app.records.store import Claim, Records, StoreUnavailable, UnknownEntry, connect
+from app.records.store import Claim, Records, StoreUnavailable, UnknownEntry, connect, new_id
 from tests.submissions import EXAMPLES, MODEL, overdue, submission
 from tests.waiting import eventually
 
@@ -28,8 +28,9 @@ def submit(records: Records, name: str | None = None, **changes: Any) -> tuple[s
     return stored.context.id, job.id
 
 
-def claim(records: Records) -> Claim:
-    claimed = records.claim([MODEL], "worker-1")
+def claim(records: Records, worker: str | None = None) -> Claim:
+    """Claim a job, for a worker of its own if none is named."""
+    claimed = records.claim([MODEL], worker or new_id("worker"))
     assert claimed
     return claimed
 
@@ -110,13 +111,13 @@ def test_contexts_without_a_name_are_each_a_version_1(records: Records) -> None:
 def test_jobs_are_claimed_in_the_order_of_their_submission(records: Records) -> None:
     jobs = [submit(records)[1] for _ in range(3)]
     assert [claim(records).job_id for _ in range(3)] == jobs
-    assert records.claim([MODEL], "worker-1") is None
+    assert records.claim([MODEL], "idle") is None
 
 
 def test_worker_claims_the_oldest_job_of_its_models_only(records: Records) -> None:
     models = ("a", "b", "c")
     jobs = {model: records.submit(submission(model=model))[1].id for model in models}
-    claimed = [records.claim(["c", "b"], "worker-1") for _ in range(3)]
+    claimed = [records.claim(["c", "b"], f"worker-{number}") for number in range(3)]
     assert [one.job_id if one else None for one in claimed] == [jobs["b"], jobs["c"], None]
 
 
@@ -137,7 +138,7 @@ def test_one_job_goes_to_one_worker_however_many_ask(records: Records) -> None:
     claimed: list[str] = []
 
     def take_all() -> None:
-        while one := records.claim([MODEL], "worker"):
+        while one := records.claim([MODEL], new_id("worker")):
             claimed.append(one.job_id)
 
     threads = [Thread(target=take_all) for _ in range(4)]
@@ -184,9 +185,31 @@ def test_ended_job_cannot_end_again(records: Records) -> None:
     _, job_id = submit(records)
     fence = claim(records).fence
     records.finish_failed(job_id, fence, FAILURE)
-    assert records.finish_succeeded(job_id, fence, "address", METRICS, {}) == "lost"
+    assert records.finish_succeeded(job_id, fence, "address", METRICS, {}) == "failed"
     assert records.beat(job_id, fence) == "lost"
     assert job_of(records, job_id).status == "failed"
+
+
+def test_worker_that_lost_the_answer_to_its_claim_gets_the_same_job_again(records: Records) -> None:
+    jobs = [submit(records)[1] for _ in range(2)]
+    first, again = claim(records, "worker-1"), claim(records, "worker-1")
+    assert again == first
+    assert (first.job_id, job_of(records, jobs[0]).attempt, job_of(records, jobs[1]).status) == (jobs[0], 1, "queued")
+
+
+def test_repeated_end_gives_the_same_answer(records: Records) -> None:
+    _, job_id = submit(records)
+    fence = claim(records).fence
+    endings = [records.finish_succeeded(job_id, fence, "address", METRICS, {}) for _ in range(2)]
+    assert endings == ["succeeded", "succeeded"]
+
+
+def test_failed_attempt_counts_and_the_job_is_queued_again(records: Records) -> None:
+    _, job_id = submit(records)
+    fence = claim(records).fence
+    assert records.retry(job_id, fence) == "released"
+    assert (job_of(records, job_id).status, claim(records).attempt) == ("queued", 2)
+    assert records.retry(job_id, fence) == "lost"
 
 
 def test_stale_fence_is_refused_everywhere(records: Records, client: redis.Redis) -> None:
@@ -224,7 +247,7 @@ def test_queued_job_is_cancelled_at_once(records: Records) -> None:
     job = job_of(records, job_id)
     assert (job.status, job.cancel_requested, job.attempt) == ("cancelled", True, 0)
     assert job.finished_at
-    assert records.claim([MODEL], "worker-1") is None
+    assert records.claim([MODEL], "idle") is None
 
 
 def test_running_job_learns_of_its_cancel_with_its_next_beat(records: Records) -> None:
@@ -270,7 +293,7 @@ def test_cancelled_job_that_is_released_is_not_run_again(records: Records) -> No
     records.cancel(job_id)
     records.release(job_id, claimed.fence)
     assert job_of(records, job_id).status == "cancelled"
-    assert records.claim([MODEL], "worker-1") is None
+    assert records.claim([MODEL], "idle") is None
 
 
 def test_unknown_job_cannot_be_cancelled(records: Records, client: redis.Redis) -> None:
@@ -292,7 +315,7 @@ def test_deleting_a_context_cancels_its_queued_job(records: Records) -> None:
     context_id, job_id = submit(records)
     assert records.delete(context_id) == ""
     assert job_of(records, job_id).status == "cancelled"
-    assert records.claim([MODEL], "worker-1") is None
+    assert records.claim([MODEL], "idle") is None
 
 
 def test_deleting_a_context_cancels_its_running_job(records: Records) -> None:
@@ -307,7 +330,7 @@ def test_deleting_a_context_cancels_its_running_job(records: Records) -> None:
 def test_job_that_is_claimed_without_its_context_ends_cancelled(records: Records, client: redis.Redis) -> None:
     context_id, job_id = submit(records)
     client.delete(f"ct:context:{context_id}", f"ct:spec:{context_id}")  # as if deleted between claim and read
-    assert records.claim([MODEL], "worker-1") is None
+    assert records.claim([MODEL], "idle") is None
     assert job_of(records, job_id).status == "cancelled"
 
 
@@ -324,6 +347,18 @@ def test_sweep_leaves_jobs_whose_worker_beats(records: Records) -> None:
     claim(records)
     assert records.sweep() == {}
     assert job_of(records, job_id).status == "running"
+
+
+def test_leases_that_ended_while_nobody_could_look_are_prolonged(records: Records, client: redis.Redis) -> None:
+    _, job_id = submit(records)
+    claimed = claim(records)
+    records.sweep()
+    overdue(client, job_id)
+    client.set("ct:swept", 0)
+    assert records.sweep() == {}
+    assert records.beat(job_id, claimed.fence) == "held"
+    overdue(client, job_id)
+    assert records.sweep() == {job_id: "queued"}
 
 
 def test_overdue_job_is_queued_again_at_its_old_place(records: Records, client: redis.Redis) -> None:
@@ -346,7 +381,7 @@ def test_job_that_lost_its_worker_too_often_fails(records: Records, client: redi
     assert job.status == JobStatus.FAILED
     assert job.error
     assert job.error.code == ErrorCode.WORKER_LOST
-    assert records.claim([MODEL], "worker-1") is None
+    assert records.claim([MODEL], "idle") is None
 
 
 def test_sweep_handles_any_number_of_overdue_jobs(records: Records, client: redis.Redis) -> None:
