@@ -29,15 +29,31 @@ _NAME = "contextune"
 
 @dataclass
 class _Pass:
+    """Rows that follow `context`, and perhaps rows (`riders`) that follow context and rows both, in the same pass."""
+
     packing: Packing
     context: Sequence[tuple[Tensor, Tensor]] | None
+    riders: Packing | None
     own: KeysValues = field(default_factory=list)
+
+    @property
+    def positions(self) -> Tensor:
+        """[N] place of each token in its sequence."""
+        parts = [self.packing.positions] + ([self.riders.positions] if self.riders else [])
+        return torch.cat(parts)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, layer: int, scale: float) -> Tensor:
         """[1, heads, N, D] each, as models have them; returns [1, N, H, D]."""
-        self.own.append((key[0], value[0]))
+        rows = len(self.packing.positions)
+        own = key[0][:, :rows], value[0][:, :rows]
+        self.own.append(own)
         context = self.context[layer] if self.context else None
-        return attend(query[0], key[0], value[0], context, self.packing, scale).transpose(0, 1)[None]
+        output = attend(query[0][:, :rows], *own, context, self.packing, scale)
+        if self.riders is not None:
+            before = tuple(torch.cat(pair, 1) for pair in zip(context, own, strict=True)) if context else own
+            rest = query[0][:, rows:], key[0][:, rows:], value[0][:, rows:]
+            output = torch.cat([output, attend(*rest, (before[0], before[1]), self.riders, scale)], 1)
+        return output.transpose(0, 1)[None]
 
 
 _current: ContextVar[_Pass | None] = ContextVar("contextune_pass", default=None)
@@ -67,16 +83,20 @@ def run(
     packing: Packing,
     context: Sequence[tuple[Tensor, Tensor]] | None = None,
     logits_at: Tensor | None = None,
+    riders: Packing | None = None,
 ) -> tuple[Tensor, KeysValues]:
     """One pass of a prepared model over packed `embeds` [N, H] that follow `context`.
+
+    The last of them may be `riders`, which follow the others as well.
 
     Returns the logits [n, V] at the packed places `logits_at` [n] (the last one, if not given) and the rows' own keys
     and values per layer [G, N, D].
     """
     places = torch.tensor([len(embeds) - 1], device=embeds.device) if logits_at is None else logits_at
+    current = _Pass(packing, context, riders)
     bloom = model.config.model_type == "bloom"  # has no positions but those in its attention
-    extra = {} if bloom else {"position_ids": packing.positions[None], "attention_mask": embeds.new_zeros(1, 1, 1, 1)}
-    with _passing(_Pass(packing, context)) as current:
+    extra = {} if bloom else {"position_ids": current.positions[None], "attention_mask": embeds.new_zeros(1, 1, 1, 1)}
+    with _passing(current):
         output = model(inputs_embeds=embeds[None].to(model.dtype), use_cache=False, logits_to_keep=places, **extra)
     return output.logits[0], current.own
 
@@ -123,7 +143,7 @@ class _AlibiAttention(BloomAttention):
             return usual
         query, key, value = self._reshape(self.query_key_value(hidden_states))  # each [1, H, N, d]
         slopes = _get_alibi_slopes(self.num_heads, key.device) / self.inv_norm_factor  # [H]
-        bias = (slopes[:, None] * current.packing.positions)[None, :, :, None].to(key.dtype)  # [1, H, N, 1]
+        bias = (slopes[:, None] * current.positions)[None, :, :, None].to(key.dtype)  # [1, H, N, 1]
         query = torch.cat([query, torch.ones_like(bias)], -1)
         key = torch.cat([key, bias], -1)
         value = torch.cat([value, torch.zeros_like(bias)], -1)  # kernels want one size for all three

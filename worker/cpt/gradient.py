@@ -34,11 +34,28 @@ class _Segment:
     loss: Tensor
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Packed training examples: embeddings [N, H], tokens of each, labels by packed place, and a mask [N, T] of what
+    they may not see of the context.
+    """
+
+    embeds: Tensor
+    lengths: Sequence[int]
+    labels: LabelTokens
+    hidden: Tensor | None
+
+    def packing(self, offset: int) -> Packing:
+        """How they lie after a context of `offset` tokens."""
+        return Packing.causal(self.lengths, offset, self.embeds.device, self.hidden)
+
+
 class SharedContext:
     """The context within one step: `forward` each segment, `add` training examples, `backward` each segment.
 
     embeds: [T, H]. `context_scale` and `example_scale` multiply the weighted loss of a label token of the context and
-    of a training example. `memory` is the number of bytes that graphs of segments may hold together.
+    of a training example. `memory` is the number of bytes that graphs of segments may hold together. `riders` are
+    examples few enough to run in the same pass as the last segment: larger matrices, fewer passes.
     """
 
     def __init__(
@@ -51,6 +68,7 @@ class SharedContext:
         example_scale: float,
         segment_tokens: int,
         memory: int,
+        riders: Examples | None,
     ) -> None:
         self._model = model
         self._embeds = embeds.detach()
@@ -58,6 +76,7 @@ class SharedContext:
         self._context_scale = context_scale
         self._example_scale = example_scale
         self._memory = memory
+        self._riders = riders
         starts = range(0, len(embeds), segment_tokens)
         self._bounds = [(start, min(start + segment_tokens, len(embeds))) for start in starts]
         self._keep_from = 0  # segments from here on keep their graph
@@ -72,7 +91,7 @@ class SharedContext:
         return range(len(self._bounds))
 
     def forward(self, number: int) -> Tensor:
-        """Run a segment after the ones before it; returns its loss."""
+        """Run a segment after the ones before it; returns its loss and that of its riders."""
         meter = GraphMeter(self._model)
         with torch.set_grad_enabled(number >= self._keep_from), meter.metering():
             segment = self._run(number)
@@ -86,16 +105,13 @@ class SharedContext:
             self._kept[number] = segment
         return segment.loss.detach()
 
-    def add(self, embeds: Tensor, lengths: Sequence[int], labels: LabelTokens, hidden: Tensor | None) -> Tensor:
-        """Run packed training examples [N, H] after the context, forward and backward; returns their loss.
-
-        `hidden` is the mask [N, T] of what they may not see of the context.
-        """
-        packing = Packing.causal(lengths, len(self._embeds), embeds.device, hidden)
+    def add(self, examples: Examples) -> Tensor:
+        """Run training examples after the context, forward and backward; returns their loss."""
+        packing = examples.packing(len(self._embeds))
         leaves = self._leaves(len(self._embeds))
-        places = torch.tensor(labels.read_at, device=embeds.device)
-        logits, _ = base_model.run(self._model, embeds, packing, leaves, places)
-        loss = weighted_cross_entropy(logits, labels) * self._example_scale
+        places = torch.tensor(examples.labels.read_at, device=examples.embeds.device)
+        logits, _ = base_model.run(self._model, examples.embeds, packing, leaves, places)
+        loss = weighted_cross_entropy(logits, examples.labels) * self._example_scale
         self._gather(torch.autograd.grad(loss, [leaf for pair in leaves for leaf in pair]))
         return loss.detach()
 
@@ -116,12 +132,23 @@ class SharedContext:
         start, stop = self._bounds[number]
         leaves = self._leaves(start) if start else []
         embeds = self._embeds[start:stop].clone().requires_grad_()
-        labels = self._labels.between(start, stop)
+        labels, riders = self._labels.between(start, stop), self._riders if stop == len(self._embeds) else None
         packing = Packing.causal([stop - start], start, embeds.device)
-        places = torch.tensor(labels.read_at or (stop - start - 1,), device=embeds.device)
-        logits, own = base_model.run(self._model, embeds, packing, leaves, places)
-        loss = weighted_cross_entropy(logits, labels) if len(labels) else logits.sum() * 0.0
-        return _Segment(start, stop, leaves, embeds, own, loss * self._context_scale)
+        ridden = riders.labels.shifted(stop - start) if riders else NO_LABEL_TOKENS
+        places = torch.tensor((labels + ridden).read_at or (stop - start - 1,), device=embeds.device)
+        logits, own = base_model.run(
+            self._model,
+            torch.cat([embeds, riders.embeds.to(embeds)]) if riders else embeds,
+            packing,
+            leaves,
+            places,
+            riders.packing(stop) if riders else None,
+        )
+        loss = weighted_cross_entropy(logits[: len(labels)], labels) if len(labels) else logits.sum() * 0.0
+        loss = loss * self._context_scale
+        if riders:
+            loss = loss + weighted_cross_entropy(logits[len(labels) :], ridden) * self._example_scale
+        return _Segment(start, stop, leaves, embeds, own, loss)
 
     def _allocate(self, own: KeysValues) -> None:
         tokens = len(self._embeds)
@@ -169,14 +196,19 @@ class Chunk:
             start += len(example)
         return labels
 
-    def hidden(self, context: Tokens, leave_one_out: bool, dropped: Callable[[], Tensor]) -> Tensor | None:
-        """[N, T] mask of what the examples may not see: their own copy in the context, and a draw of `dropped` each."""
+    def examples_after(
+        self, model: Any, context: Tokens, leave_one_out: bool, dropped: Callable[[], Tensor]
+    ) -> Examples:
+        """What runs: `leave_one_out` hides each example's own copy in the context; `dropped` draws, for one example
+        after the other, the context tokens [T] bool that it may not see besides.
+        """
         marks = [dropped() for _ in self.examples]
         for example, marked in zip(self.examples, marks, strict=True):
             if leave_one_out and example.context_index is not None:
                 first, end = context.span(example.context_index)
                 marked[first:end] = True
-        return hide(self.lengths, marks)
+        embeds = base_model.word_embeddings(model, self.ids)
+        return Examples(embeds, self.lengths, self.labels, hide(self.lengths, marks))
 
 
 def chunks(batch: Sequence[Tokens], chunk_tokens: int) -> list[Chunk]:
@@ -190,30 +222,22 @@ def chunks(batch: Sequence[Tokens], chunk_tokens: int) -> list[Chunk]:
 
 
 def loss_and_gradient(
-    shared: SharedContext,
-    model: Any,
-    context: Tokens,
-    parts: Sequence[Chunk],
-    leave_one_out: bool,
-    dropped: Callable[[], Tensor],
-    between_chunks: Callable[[float], None],
+    shared: SharedContext, parts: Sequence[Callable[[], Examples]], between_chunks: Callable[[float], None]
 ) -> tuple[float, Tensor]:
-    """Loss of the chunks and their context, and its gradient [T, H] by the context's embeddings.
+    """Loss of the examples and their context, and its gradient [T, H] by the context's embeddings.
 
-    `dropped` draws, for one example after the other, the context tokens [T] bool that it may not see.
     `between_chunks` is called between pieces of work with the fraction of the step that is done.
     """
-
-    def add(chunk: Chunk) -> Tensor:
-        hidden = chunk.hidden(context, leave_one_out, dropped)
-        return shared.add(base_model.word_embeddings(model, chunk.ids), chunk.lengths, chunk.labels, hidden)
-
     work = [partial(shared.forward, number) for number in shared.segments]
-    work += [partial(add, chunk) for chunk in parts]
+    work += [partial(_add, shared, part) for part in parts]
     work += [partial(shared.backward, number) for number in reversed(shared.segments)]
-    total = torch.zeros((), device=model.device)
+    total = torch.zeros((), device=shared.gradient.device)
     for done, piece in enumerate(work):
         if done > 0:
             between_chunks(done / len(work))
         total += piece()
     return total.item(), shared.gradient
+
+
+def _add(shared: SharedContext, part: Callable[[], Examples]) -> Tensor:
+    return shared.add(part())

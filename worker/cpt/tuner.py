@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from worker.cpt.base_model import prepare
 from worker.cpt.config import CPTConfig
 from worker.cpt.context import Context, Tokens
 from worker.cpt.embedding import CPTEmbedding
-from worker.cpt.gradient import SharedContext, chunks, loss_and_gradient
+from worker.cpt.gradient import Examples, SharedContext, chunks, loss_and_gradient
 from worker.cpt.loss import context_labels, training_labels
 from worker.cpt.memory import free_memory
 
@@ -128,6 +129,8 @@ class Tuner:
         """The mean over the batch's label tokens, each row of it counting the context's, and its delta gradient."""
         embeds = self.embedding(torch.arange(len(self._context), device=self._model.device))  # [T, H]
         label_tokens = len(batch) * len(self._labels) + sum(len(training_labels(tokens)) for tokens in batch)
+        parts = self._parts(batch)
+        all_in_one = len(self._context) + sum(map(len, batch)) <= self._chunk_tokens
         shared = SharedContext(
             self._model,
             embeds,
@@ -136,18 +139,20 @@ class Tuner:
             example_scale=1 / label_tokens,
             segment_tokens=self._chunk_tokens,
             memory=self._memory,
+            riders=parts.pop()() if all_in_one else None,
         )
-        loss, gradient = loss_and_gradient(
-            shared,
-            self._model,
-            self._context,
-            chunks(batch, self._chunk_tokens),
-            self._settings.leave_one_out,
-            dropout(len(self._context), self._settings.token_dropout, self._settings.seed, self._step),
-            between_chunks or (lambda _: None),
-        )
+        loss, gradient = loss_and_gradient(shared, parts, between_chunks or (lambda _: None))
         (delta_gradient,) = torch.autograd.grad(embeds, self._delta, gradient)
         return loss, delta_gradient
+
+    def _parts(self, batch: list[Tokens]) -> list[Callable[[], Examples]]:
+        """The batch in chunks, each made ready when its turn comes."""
+        settings, context = self._settings, self._context
+        dropped = dropout(len(context), settings.token_dropout, settings.seed, self._step)
+        return [
+            partial(chunk.examples_after, self._model, context, settings.leave_one_out, dropped)
+            for chunk in chunks(batch, self._chunk_tokens)
+        ]
 
 
 def batch_order(examples: int, batch_size: int | None, seed: int, step: int) -> list[int]:
