@@ -28,5 +28,5 @@ def _remove(url: str) -> None:
         filesystem, path = fsspec.url_to_fs(url)
         with suppress(FileNotFoundError):
             filesystem.rm_file(path)
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - each file system has its own; the record has changed already
         structlog.get_logger().warning("not_removed", url=url, reason=str(error))

@@ -7,9 +7,9 @@ when its worker dies or the bus restarts, and may be answered by whichever copy 
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from redis.exceptions import RedisError
 
 from app.contract.batches import Announcement, ClassifyBatch, PlanRequest
-from app.contract.names import ANNOUNCE_EVERY, announcement_key, broker_url, classify_queue
+from app.contract.names import ANNOUNCE_EVERY, ANNOUNCE_TTL, announcement_key, broker_url, classify_queue
 
 #: How often a waiting call looks whether its worker still lives (seconds).
 _LOOK_EVERY: Final = 0.5
@@ -29,6 +29,10 @@ _LOOK_EVERY: Final = 0.5
 _UNTAKEN_AFTER: Final = 10.0
 #: How long a call whose worker died waits for another worker to appear.
 _WORKERLESS_FOR: Final = 20.0
+#: Generation of a call whose message no connection has carried yet.
+_NEVER_SENT: Final = -1
+#: How long a new call waits for a bus that was lost or found just now, and for its workers to be announced again.
+_RESTART_WITHIN: Final = 5.0
 
 
 class BusUnavailable(Exception):
@@ -57,6 +61,7 @@ class _Call:
     taken_by: str | None = None
     sent: int = 1
     workerless_since: float | None = None
+    unsent_since: float | None = None
 
 
 class _Head(BaseModel):
@@ -84,8 +89,11 @@ class Bus:
     _redis: redis.asyncio.Redis = field(init=False)
     _calls: dict[str, _Call] = field(init=False, default_factory=dict)
     _announcements: list[Announcement] = field(init=False, default_factory=list)
+    _looked_at: float = field(init=False, default=-math.inf)
     _tasks: list[asyncio.Task[None]] = field(init=False, default_factory=list)
     _connected: bool = field(init=False, default=False)
+    _changed_at: float = field(init=False, default=-math.inf)
+    _stopped: bool = field(init=False, default=False)
     #: Counts connections of the listener: replies sent while there was none are lost.
     _generation: int = field(init=False, default=0)
 
@@ -98,7 +106,7 @@ class Bus:
             task_ignore_result=True,
         )
         self._redis = redis.asyncio.Redis.from_url(
-            self.url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2
+            self.url, decode_responses=True, encoding_errors="replace", socket_timeout=5, socket_connect_timeout=2
         )
 
     async def start(self) -> None:
@@ -106,7 +114,11 @@ class Bus:
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._watch_workers())]
 
     async def stop(self) -> None:
-        """End every wait and close the connections."""
+        """Close the connections; calls that wait raise `BusUnavailable`."""
+        self._stopped = True
+        for call in self._calls.values():
+            if not call.reply.done():
+                call.reply.set_exception(BusUnavailable("the gateway stops"))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -128,8 +140,10 @@ class Bus:
 
     async def send(self, task: str, queue: str, payload: str) -> None:
         """Hand a message to the broker; raises `BusUnavailable`. Off the event loop, since Celery blocks."""
+        described = f"({len(payload)} characters)"  # what Celery's logs show of the payload: no text
+        options = {"args": (payload,), "argsrepr": described, "queue": queue, "ignore_result": True}
         try:
-            await asyncio.to_thread(self._celery.send_task, task, args=(payload,), queue=queue, ignore_result=True)
+            await asyncio.to_thread(self._celery.send_task, task, **options)
         except (OperationalError, RedisError, OSError) as error:
             raise BusUnavailable(str(error)) from error
 
@@ -140,14 +154,11 @@ class Bus:
         ``request.expires_at``, `DeadlineExceeded`.
         """
         model, queue, payload = request.model, classify_queue(request.model), request.model_dump_json()
-        if not self._connected:
-            raise BusUnavailable("not connected")
-        if not self.live_workers(model):
-            raise NoWorker(model)
+        await self._reachable(model)
         call = _Call(asyncio.get_running_loop().create_future(), self._generation, time.monotonic())
         self._calls[request.id] = call
         try:
-            await self.send(task, queue, payload)
+            await self._send_for(call, task, queue, payload)
             while True:
                 done, _ = await asyncio.wait({call.reply}, timeout=_LOOK_EVERY)
                 if done:
@@ -155,9 +166,30 @@ class Bus:
                 if time.time() > request.expires_at:
                     raise DeadlineExceeded
                 if self._must_send_again(call, model):
-                    await self.send(task, queue, payload)
+                    await self._send_for(call, task, queue, payload)
         finally:
             del self._calls[request.id]
+
+    async def _reachable(self, model: str) -> None:
+        """Return when a worker can be reached. Raises `BusUnavailable` or `NoWorker`, in time if that was just lost."""
+        while not (self._connected and self.live_workers(model)):
+            if self._stopped:
+                raise BusUnavailable("the gateway stops")
+            if time.monotonic() - self._changed_at > _RESTART_WITHIN:
+                raise NoWorker(model) if self._connected else BusUnavailable("not connected")
+            await asyncio.sleep(_LOOK_EVERY / 5)
+
+    async def _send_for(self, call: _Call, task: str, queue: str, payload: str) -> None:
+        """Send a call's message. One that cannot be sent, since the bus was lost just now, is sent when it is back."""
+        try:
+            await self.send(task, queue, payload)
+            call.unsent_since = None
+        except BusUnavailable:
+            now = time.monotonic()
+            call.unsent_since = call.unsent_since or now
+            if now - call.unsent_since > _RESTART_WITHIN:
+                raise
+            call.generation = _NEVER_SENT
 
     def _must_send_again(self, call: _Call, model: str) -> bool:
         now = time.monotonic()
@@ -185,18 +217,32 @@ class Bus:
             raise NoWorker(model)
 
     async def _listen(self) -> None:
-        while True:
-            with suppress(RedisError, OSError):
-                async with self._redis.pubsub() as pubsub:
-                    await pubsub.subscribe(self.reply_channel)
-                    self._generation += 1
-                    self._connected = True
-                    while True:
-                        message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
-                        if message is not None:
-                            self._deliver(message["data"])
-            self._connected = False
+        log = structlog.get_logger()
+        while not self._stopped:  # a cancel can be lost inside redis-py's connect
+            try:
+                await self._deliver_replies()
+            except (RedisError, OSError):
+                pass  # `_watch_workers` reports it
+            except Exception as error:
+                # Without a listener no call would ever be answered.
+                log.error("listening_failed", exc_info=error)
+            finally:
+                self._note_connected(False)
             await asyncio.sleep(0.2)
+
+    async def _deliver_replies(self) -> None:
+        async with self._redis.pubsub() as pubsub:
+            await pubsub.subscribe(self.reply_channel)
+            self._generation += 1
+            self._note_connected(True)
+            while not self._stopped:
+                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
+                if message is not None:
+                    self._deliver(message["data"])
+
+    def _note_connected(self, connected: bool) -> None:
+        if connected != self._connected:
+            self._connected, self._changed_at = connected, time.monotonic()
 
     def _deliver(self, text: str) -> None:
         """Hand a reply to its call. Replies to calls that have ended are dropped: the other copy was faster."""
@@ -214,12 +260,21 @@ class Bus:
             call.reply.set_result(text)
 
     async def _watch_workers(self) -> None:
-        while True:
+        log = structlog.get_logger()
+        while not self._stopped:
             try:
-                keys = [key async for key in self._redis.scan_iter(match=announcement_key("*"), count=1000)]
-                values = await self._redis.mget(keys) if keys else []
-                self._announcements = [a for value in values if value and (a := _announcement(value))]
+                await self._look_at_workers()
             except (RedisError, OSError) as error:
-                structlog.get_logger().warning("bus_unavailable", reason=str(error))
+                log.warning("bus_unavailable", reason=str(error))
+            except Exception as error:
+                # Workers that are not seen get no work.
+                log.error("watching_failed", exc_info=error)
+            if time.monotonic() - self._looked_at > ANNOUNCE_TTL:  # until then what was seen last is still good
                 self._announcements = []
             await asyncio.sleep(ANNOUNCE_EVERY / 3)
+
+    async def _look_at_workers(self) -> None:
+        keys = [key async for key in self._redis.scan_iter(match=announcement_key("*"), count=1000)]
+        values = await self._redis.mget(keys) if keys else []
+        self._announcements = [a for value in values if value and (a := _announcement(value))]
+        self._looked_at = time.monotonic()

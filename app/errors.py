@@ -63,7 +63,7 @@ class ProblemDocument(Model):
 
 
 class Problem(Exception):
-    """An expected failure: what went wrong (``code``), in words, where, and in how many seconds to try again."""
+    """An expected failure: what went wrong (``code``), in words (``detail``), and where (``param``)."""
 
     def __init__(self, code: ErrorCode, detail: str, param: str | None = None) -> None:
         super().__init__(detail)

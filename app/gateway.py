@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
@@ -16,25 +17,31 @@ from app.config import Settings
 from app.jobs import sweep_forever
 from app.records.store import Records, connect
 
+#: Threads for calls that block, most of which wait for the store: asyncio's own default is a few for each core.
+_THREADS: Final = 64
+
 
 @dataclass(frozen=True)
 class Gateway:
-    """The collaborators of the routes."""
+    """The collaborators of the routes. ``stopping`` is set as soon as the process is asked to end."""
 
     settings: Settings
     records: Records
     bus: Bus
     batcher: Batcher
+    stopping: asyncio.Event
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """Connections for the life of a gateway. Neither store nor bus need be up yet.
+async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Gateway]:
+    """Connections and threads for the life of a gateway. Neither store nor bus need be up yet.
 
     Raises ValueError when ``redis_url`` or ``bus_url`` is not set.
     """
     if settings.redis_url is None or settings.bus_url is None:
         raise ValueError("set CONTEXTUNE_REDIS_URL and CONTEXTUNE_BUS_URL, or start everything with `contextune up`")
+    threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="gateway")
+    asyncio.get_running_loop().set_default_executor(threads)
     client = connect(settings.redis_url)
     records = Records(client)
     bus = Bus(settings.bus_url)
@@ -42,12 +49,13 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     await bus.start()
     sweeper = asyncio.create_task(sweep_forever(records, settings.artifacts_url))
     try:
-        yield Gateway(settings, records, bus, batcher)
+        yield Gateway(settings, records, bus, batcher, stopping)
     finally:
         sweeper.cancel()
         await asyncio.gather(sweeper, return_exceptions=True)
         await bus.stop()
         client.close()
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _gateway(request: Request) -> Gateway:

@@ -53,12 +53,12 @@ async def submit(records: Records, bus: Bus, submission: Submission) -> tuple[St
     return context, job
 
 
-async def wait_until_terminal(records: Records, job_id: str, seconds: float) -> Job | None:
-    """The job, once it is terminal or ``seconds`` have passed; None if there is no such job."""
+async def wait_until_terminal(records: Records, job_id: str, seconds: float, stopping: asyncio.Event) -> Job | None:
+    """The job, once it is terminal, ``seconds`` have passed or ``stopping`` is set; None if there is no such job."""
     deadline = time.monotonic() + seconds
     while True:
         job = await asyncio.to_thread(records.job, job_id)
-        if job is None or job.terminal or time.monotonic() >= deadline:
+        if job is None or job.terminal or stopping.is_set() or time.monotonic() >= deadline:
             return job
         await asyncio.sleep(min(_LOOK_EVERY, max(0.0, deadline - time.monotonic())))
 

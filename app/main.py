@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
 import structlog
 import uvicorn
@@ -22,10 +25,13 @@ from app.gateway import open_gateway
 from app.logs import configure_logging
 from app.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from app.records.store import UnknownEntry
-from app.routes import classify, contexts, health, jobs, models
+from app.routes import classify, contexts, docs, health, jobs, models
 from app.routes.problems import problem_schemas
 
 _DESCRIPTION = "Turns a handful of labelled examples into a classifier: create a context, wait for its job, classify."
+
+#: Exit status of a server that could not start, such as on a port in use; uvicorn's own.
+_STARTUP_FAILURE: Final = 3
 
 #: What the bus, the batcher and the lists may raise, as problems.
 _PROBLEMS: dict[type[Exception], Problem] = {
@@ -47,18 +53,29 @@ class _Application(FastAPI):
         return description
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The gateway as an ASGI application. It connects when it starts, and needs no server to be up by then."""
+def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> FastAPI:
+    """The gateway as an ASGI application. It connects when it starts, and needs no server to be up by then.
+
+    Requests that wait for a job end early once ``stopping`` is set.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_gateway(settings) as gateway:
+        async with open_gateway(settings, stopping or asyncio.Event()) as gateway:
             app.state.gateway = gateway
             yield
 
-    app = _Application(title="Contextune", version=version("contextune"), description=_DESCRIPTION, lifespan=lifespan)
-    for route in (contexts, jobs, classify, models, health):
+    app = _Application(
+        title="Contextune",
+        version=version("contextune"),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # `docs` has its own
+        redoc_url=None,
+    )
+    for route in (contexts, jobs, classify, models, health, docs):
         app.include_router(route.router)
+    app.mount(docs.ASSETS_PATH, docs.assets())
     install_error_handlers(app)
     for kind, problem in _PROBLEMS.items():
         app.add_exception_handler(kind, partial(_answer, problem))
@@ -77,19 +94,38 @@ async def _answer_refused(request: Request, error: Exception) -> JSONResponse:
     return problem_response(request, Problem.from_failure(error.failure))
 
 
+class _Server(uvicorn.Server):
+    """Sets ``stopping`` at the first signal: a request that waits would otherwise be cut off when the grace ends."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop."""
+        self._stopping.set()
+        super().handle_exit(sig, frame)
+
+
 def main() -> None:
     """Serve until SIGTERM or SIGINT, configured by the environment."""
     settings = Settings()
     configure_logging(settings.log_level)
     structlog.get_logger().info("gateway_starting", host=settings.host, port=settings.port)
-    uvicorn.run(
-        create_app(settings),
+    stopping = asyncio.Event()
+    config = uvicorn.Config(
+        create_app(settings, stopping),
         host=settings.host,
         port=settings.port,
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=8,
     )
+    server = _Server(config, stopping)
+    with suppress(KeyboardInterrupt):  # uvicorn raises a signal again once it has stopped
+        server.run()
+    if not server.started:
+        sys.exit(_STARTUP_FAILURE)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from app import contexts
+from app.bus import DeadlineExceeded
 from app.contract.batches import Scored, Truncate
 from app.contract.names import ErrorCode
 from app.contract.payload import Model
@@ -31,7 +32,7 @@ def _few_enough(inputs: tuple[str, ...]) -> tuple[str, ...]:
     return inputs
 
 
-class Query(Model):
+class ClassifyRequest(Model):
     """Texts to classify with a context. ``truncate`` says what to do with a text that is too long."""
 
     context: str = Field(min_length=1, max_length=200, description="an id, a name, or name@version")
@@ -110,11 +111,15 @@ def _classification(index: int, labels: tuple[str, ...], scored: Scored, min_con
     ),
     openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE_BODY}}}},
 )
-async def classify(body: Query, gateway: GatewayDep) -> Answer:
+async def classify(body: ClassifyRequest, gateway: GatewayDep) -> Answer:
     """Classify texts. An answer does not depend on what else was in the request, or in the batch."""
-    stored, artifact = await asyncio.to_thread(contexts.find_ready, gateway.records, body.context)
-    context = stored.context
-    scored = await gateway.batcher.classify(context.model, context.id, artifact, body.truncate, body.inputs)
+    try:
+        async with asyncio.timeout(gateway.settings.classify_timeout):
+            stored, artifact = await asyncio.to_thread(contexts.find_ready, gateway.records, body.context)
+            context = stored.context
+            scored = await gateway.batcher.classify(context.model, context.id, artifact, body.truncate, body.inputs)
+    except TimeoutError:
+        raise DeadlineExceeded from None
     return Answer(
         id=new_id("cls"),
         context_id=context.id,

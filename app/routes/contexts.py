@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response, status
+from fastapi import APIRouter, Path, Query, Request, Response, status
+from fastapi.responses import JSONResponse
 from pydantic import Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -13,8 +14,9 @@ from app import contexts, jobs
 from app.contract.names import ErrorCode, JobStatus
 from app.contract.objects import Context, Job
 from app.contract.payload import Model
-from app.contract.tuning import Characters, TuningSpec
+from app.contract.tuning import Characters, Plan, TuningSpec
 from app.errors import Problem
+from app.example_warnings import ExampleWarning, warnings_about
 from app.gateway import GatewayDep
 from app.records.rows import StoredContext
 from app.records.store import Submission
@@ -67,9 +69,18 @@ class Created(Model):
     job: Job
 
 
+class DryRun(Plan):
+    """What a context would need. Nothing was stored or queued."""
+
+    object: Literal["dry_run"] = "dry_run"
+    model: str
+    warnings: tuple[ExampleWarning, ...]
+
+
 @router.post(
     "/contexts",
     status_code=status.HTTP_202_ACCEPTED,
+    response_model=Created,
     responses=problems(
         ErrorCode.CONTEXT_TOO_LONG,
         ErrorCode.TOO_FEW_LABELS,
@@ -79,16 +90,25 @@ class Created(Model):
         ErrorCode.NO_WORKER,
         ErrorCode.BUS_UNAVAILABLE,
         ErrorCode.DEADLINE_EXCEEDED,
-    ),
+    )
+    | {200: {"model": DryRun, "description": "What the context would need, with `dry_run`"}},
     openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE_BODY}}}},
 )
-async def create_context(body: NewContext, gateway: GatewayDep, response: Response) -> Created:
+async def create_context(
+    body: NewContext,
+    gateway: GatewayDep,
+    response: Response,
+    dry_run: Annotated[bool, Query(description="only check the examples and say what they need")] = False,
+) -> Created | JSONResponse:
     """Check the examples with a worker, store them, and queue the job that tunes them."""
     model = body.model or gateway.settings.default_model
     if model not in gateway.settings.models:
         raise Problem(ErrorCode.MODEL_UNKNOWN, "there is no such model; GET /models lists them", "/model")
     spec = body.spec
     plan = await jobs.plan(gateway.bus, model, spec)
+    if dry_run:
+        needed = DryRun(**dict(plan), model=model, warnings=warnings_about(spec))
+        return JSONResponse(needed.model_dump(mode="json"))
     submission = Submission(name=body.name, model=model, spec=spec, plan=plan, metadata=body.metadata)
     stored, job = await jobs.submit(gateway.records, gateway.bus, submission)
     response.headers["Location"] = f"/jobs/{job.id}"
@@ -128,10 +148,12 @@ def get_context(ref: str, gateway: GatewayDep) -> Context:
 
 
 @router.delete(
-    "/contexts/{context_id}",
+    "/contexts/{ref}",
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(ErrorCode.CONTEXT_NOT_FOUND),
 )
-async def delete_context(context_id: str, gateway: GatewayDep) -> None:
+async def delete_context(
+    ref: Annotated[str, Path(description="an id; names are not taken")], gateway: GatewayDep
+) -> None:
     """Delete a context for good, cancelling its job if that still runs."""
-    await asyncio.to_thread(contexts.delete, gateway.records, gateway.settings.artifacts_url, context_id)
+    await asyncio.to_thread(contexts.delete, gateway.records, gateway.settings.artifacts_url, ref)

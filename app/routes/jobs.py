@@ -43,8 +43,8 @@ async def get_job(
     gateway: GatewayDep,
     wait: Annotated[float, Query(ge=0, le=60, allow_inf_nan=False, description="seconds to wait for the end")] = 0,
 ) -> Job:
-    """Get a job; with ``wait``, as soon as it is terminal or that many seconds have passed."""
-    job = await jobs.wait_until_terminal(gateway.records, job_id, wait)
+    """Get a job; with ``wait``, as soon as it is terminal or that many seconds have passed (or the service stops)."""
+    job = await jobs.wait_until_terminal(gateway.records, job_id, wait, gateway.stopping)
     if job is None:
         raise _not_found()
     return job

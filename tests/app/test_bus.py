@@ -1,6 +1,7 @@
 """The gateway's side of a real bus, with a stand-in for the worker on the other side."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import redis
 
 from app.bus import Bus, BusUnavailable, DeadlineExceeded, NoWorker, WorkerLost
 from app.contract.batches import ClassifyBatch, ClassifyReply
-from app.contract.names import CLASSIFY_TASK, announcement_key
+from app.contract.names import ANNOUNCE_TTL, CLASSIFY_TASK, announcement_key
 from app.embedded import EmbeddedServer
 from app.records.store import new_id
 from tests.app.standin import MODEL, StandIn
@@ -263,16 +264,111 @@ def test_call_goes_on_while_the_bus_comes_and_goes(another_server: EmbeddedServe
     run(another_server.url, scenario)
 
 
+def test_message_that_cannot_be_sent_as_the_bus_goes_is_sent_when_it_is_back(another_server: EmbeddedServer) -> None:
+    async def scenario(bus: Bus) -> None:
+        with StandIn(another_server.url) as worker:
+            worker.announce()
+            await until(lambda: bus.live_workers(MODEL))
+        another_server.stop()  # on the event loop, so that nobody has noticed yet
+        assert bus.connected
+        call = calling(bus)
+        await until(lambda: not bus.connected)
+        await asyncio.to_thread(another_server.start)
+        with StandIn(another_server.url) as worker:
+            await until(lambda: bus.connected)
+            worker.announce()
+            answer(worker, await take(worker))
+            assert await call
+
+    run(another_server.url, scenario)
+
+
+def test_call_just_after_a_restart_waits_for_the_workers_to_be_announced_again(another_server: EmbeddedServer) -> None:
+    async def scenario(bus: Bus) -> None:
+        with StandIn(another_server.url) as worker:
+            worker.announce()
+            await until(lambda: bus.live_workers(MODEL))
+        await asyncio.to_thread(another_server.stop)
+        await until(lambda: not bus.connected)
+        early = calling(bus)
+        another_server.start()
+        await until(lambda: bus.connected and not bus.live_workers(MODEL))
+        late = calling(bus)
+        with StandIn(another_server.url) as worker:
+            worker.announce()
+            for _ in range(2):
+                answer(worker, await take(worker))
+            assert await early
+            assert await late
+
+    run(another_server.url, scenario)
+
+
 def test_what_cannot_be_read_harms_nobody(bus_url: str, worker: StandIn) -> None:
     async def scenario(bus: Bus) -> None:
         with redis.Redis.from_url(bus_url) as client:
             client.set(announcement_key("newer"), '{"worker_id": "newer", "speaks": "another language"}')
-            for text in ("{", "[]", '{"id": 7}', '{"id": "unknown"}', ""):
+            client.set(announcement_key("garbled"), b"\xff\xfe")
+            for text in ("{", "[]", '{"id": 7}', '{"id": "unknown"}', "", b"\xff\xfe"):
                 client.publish(bus.reply_channel, text)
         worker.announce()
         await until(lambda: bus.live_workers(MODEL) == 1)
         call = calling(bus)
         answer(worker, await take(worker))
         assert await call
+
+    run(bus_url, scenario)
+
+
+def test_nothing_that_fails_ends_the_listening_or_the_watching(bus_url: str, worker: StandIn) -> None:
+    async def scenario(bus: Bus) -> None:
+        with redis.Redis.from_url(bus_url) as client:
+            worker.announce()
+            await until(lambda: bus.live_workers(MODEL) == 1)
+            client.set(announcement_key("garbled"), b"\xff")
+            client.publish(bus.reply_channel, b"\xff")
+            await until(lambda: bus.live_workers(MODEL) == 0)  # no look has succeeded for long
+            client.delete(announcement_key("garbled"))
+            worker.announce()
+            await until(lambda: bus.live_workers(MODEL) == 1)
+            await until(lambda: bus.connected and client.publish(bus.reply_channel, "") == 1)
+
+    run(f"{bus_url}?encoding_errors=strict", scenario)
+
+
+def test_workers_stay_known_while_the_bus_is_away_for_a_moment(another_server: EmbeddedServer) -> None:
+    async def scenario(bus: Bus) -> None:
+        with StandIn(another_server.url) as worker:
+            worker.announce()
+            await until(lambda: bus.live_workers(MODEL))
+        await asyncio.to_thread(another_server.stop)
+        lost_at = time.monotonic()
+        await until(lambda: not bus.live_workers(MODEL))
+        assert time.monotonic() - lost_at > ANNOUNCE_TTL / 2  # several failed looks
+
+    run(another_server.url, scenario)
+
+
+def test_stopping_fails_the_calls_that_wait(bus_url: str, worker: StandIn, tmp_path: Path) -> None:
+    async def scenario(bus: Bus) -> None:
+        worker.announce()
+        await until(lambda: bus.live_workers(MODEL) == 1)
+        call = calling(bus)
+        await take(worker)
+        await bus.stop()
+        for after in (call, calling(bus)):
+            with pytest.raises(BusUnavailable):
+                await after
+
+    run(bus_url, scenario)
+
+
+def test_no_text_is_in_what_celery_may_log(bus_url: str) -> None:
+    async def scenario(bus: Bus) -> None:
+        await bus.send(CLASSIFY_TASK, "classify.logged", "a private text")
+        with redis.Redis.from_url(bus_url, decode_responses=True) as client:
+            message = json.loads(client.lindex("classify.logged", 0))
+        assert message["headers"]["argsrepr"] == "(14 characters)"
+        assert "private" not in json.dumps(message["headers"])
 
     run(bus_url, scenario)

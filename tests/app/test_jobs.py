@@ -52,8 +52,8 @@ def test_job_is_submitted_although_no_worker_can_be_woken(records: Records, tmp_
 def test_waiting_ends_with_the_job(records: Records) -> None:
     async def scenario() -> None:
         claim = running(records)
-        waiting = asyncio.create_task(jobs.wait_until_terminal(records, claim.job_id, 30))
-        job = await jobs.wait_until_terminal(records, claim.job_id, 0)
+        waiting = asyncio.create_task(jobs.wait_until_terminal(records, claim.job_id, 30, asyncio.Event()))
+        job = await jobs.wait_until_terminal(records, claim.job_id, 0, asyncio.Event())
         assert job
         assert job.status == "running"
         records.finish_failed(claim.job_id, claim.fence, JobError(code=ErrorCode.INTERNAL, message="it broke"))
@@ -65,7 +65,19 @@ def test_waiting_ends_with_the_job(records: Records) -> None:
 
 
 def test_waiting_for_an_unknown_job_ends_at_once(records: Records) -> None:
-    assert asyncio.run(jobs.wait_until_terminal(records, "job_unknown", 30)) is None
+    assert asyncio.run(jobs.wait_until_terminal(records, "job_unknown", 30, asyncio.Event())) is None
+
+
+def test_waiting_ends_when_the_gateway_stops(records: Records) -> None:
+    async def scenario() -> None:
+        claim, stopping = running(records), asyncio.Event()
+        waiting = asyncio.create_task(jobs.wait_until_terminal(records, claim.job_id, 3600, stopping))
+        stopping.set()
+        job = await asyncio.wait_for(waiting, 60)
+        assert job
+        assert job.status == "running"
+
+    asyncio.run(scenario())
 
 
 # -- sweep and clear up -----------------------------------------------------------------------------------------------
@@ -131,6 +143,13 @@ def test_artifact_and_checkpoint_go_with_their_context(records: Records, root: s
 def test_removing_what_is_not_there_is_no_fault(root: str) -> None:
     remove_artifact(root, "address")
     remove_checkpoint(root, "job_1")
+
+
+def test_file_system_that_cannot_be_reached_does_not_undo_a_removal(records: Records) -> None:
+    claim = running(records)
+    records.finish_succeeded(claim.job_id, claim.fence, "address", Metrics(served="tuned"), {})
+    contexts.delete(records, "unheard-of://bucket", claim.context_id)
+    assert records.context(claim.context_id) is None
 
 
 # -- contexts that can answer -----------------------------------------------------------------------------------------

@@ -2,8 +2,16 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FuturesTimeoutError
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +19,17 @@ import httpx
 import pytest
 
 from app.config import Settings
+from app.contract.batches import PlanReply
 from app.contract.names import ErrorCode
 from app.main import create_app
+from app.records.store import Records
 from app.routes.classify import EXAMPLE_BODY as CLASSIFY_EXAMPLE
-from app.routes.classify import Query
+from app.routes.classify import ClassifyRequest
 from app.routes.contexts import EXAMPLE_BODY as CONTEXT_EXAMPLE
 from app.routes.contexts import NewContext
+from tests.app.standin import MODEL, StandIn
+from tests.submissions import plan, submission
+from tests.waiting import eventually
 
 POST_BODIES: list[tuple[str, dict[str, Any]]] = [
     ("/contexts", CONTEXT_EXAMPLE),
@@ -116,6 +129,106 @@ def test_list_that_cannot_go_on_is_422(settings: Settings) -> None:
     ask(settings, scenario)
 
 
+def test_deadline_of_a_query_covers_a_store_that_is_silent(bus_url: str, tmp_path: Path) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        response = await http.post("/classify", json=CLASSIFY_EXAMPLE)
+        assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
+
+    path = tmp_path / "silent"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()  # takes connections, and never answers
+        ask(Settings(data_dir=tmp_path, redis_url=f"unix://{path}", bus_url=bus_url, classify_timeout=0.5), scenario)
+
+
+def test_context_is_not_deleted_by_its_name(settings: Settings, records: Records) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        context, _ = records.submit(submission("intents"))
+        for ref in ("intents", "intents@1"):
+            response = await http.delete(f"/contexts/{ref}")
+            assert (response.status_code, response.json()["code"]) == (404, "context_not_found")
+        assert (await http.delete(f"/contexts/{context.context.id}")).status_code == 204
+
+    ask(settings, scenario)
+
+
+def answer_plans(worker: StandIn, count: int) -> None:
+    for _ in range(count):
+        request = worker.take()
+        worker.say(request, PlanReply(id=request["id"], plan=plan()))
+
+
+def test_dry_run_says_what_a_context_needs_and_stores_nothing(settings: Settings) -> None:
+    examples = NewContext.model_validate(CONTEXT_EXAMPLE).examples
+    body = {**CONTEXT_EXAMPLE, "examples": [example.model_dump() for example in (*examples, examples[0])]}
+
+    async def scenario(http: httpx.AsyncClient) -> None:
+        with StandIn(settings.bus_url or "") as worker:
+            worker.announce()
+            answers = asyncio.create_task(asyncio.to_thread(answer_plans, worker, 1))
+            response = await http.post("/contexts", params={"dry_run": "true", "other": "7"}, json=body)
+            async with asyncio.timeout(20):
+                while response.status_code == 503:  # the bus is not connected yet, or the worker not seen
+                    response = await http.post("/contexts", params={"dry_run": "true", "other": "7"}, json=body)
+            await answers
+        assert response.status_code == 200
+        needed = response.json()
+        (warning,) = needed.pop("warnings")
+        assert (warning["code"], warning["param"]) == ("duplicate_examples", "/examples/4")
+        assert needed == {"object": "dry_run", "model": MODEL, **plan().model_dump(mode="json")}
+        for path in ("/contexts", "/jobs"):
+            assert (await http.get(path)).json()["data"] == []
+
+    ask(settings.model_copy(update={"models": (MODEL,)}), scenario)
+
+
+def test_dry_run_is_true_or_false(tmp_path: Path) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        response = await http.post("/contexts", params={"dry_run": "perhaps"}, json=CONTEXT_EXAMPLE)
+        assert (response.status_code, response.json()["param"]) == (422, "/dry_run")
+
+    ask(settings_without_servers(tmp_path), scenario)
+
+
+# -- the process ------------------------------------------------------------------------------------------------------
+
+
+def test_request_that_waits_is_answered_when_the_gateway_stops(settings: Settings, records: Records) -> None:
+    _, job = records.submit(submission())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "CONTEXTUNE_REDIS_URL": settings.redis_url or "",
+        "CONTEXTUNE_BUS_URL": settings.bus_url or "",
+        "CONTEXTUNE_DATA_DIR": str(settings.data_dir),
+        "CONTEXTUNE_PORT": str(port),
+    }
+
+    def lives() -> bool:
+        with suppress(httpx.TransportError):
+            return http.get("/health/live").is_success
+        return False
+
+    with (
+        subprocess.Popen([sys.executable, "-m", "app.main"], env=environment) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
+        ThreadPoolExecutor() as threads,
+    ):
+        try:
+            eventually(lives)
+            waiting = threads.submit(http.get, f"/jobs/{job.id}", params={"wait": 60})
+            with suppress(FuturesTimeoutError):
+                waiting.result(1)
+            assert not waiting.done()
+            process.send_signal(signal.SIGTERM)
+            response = waiting.result(60)
+            assert (response.status_code, response.json()["status"]) == (200, "queued")
+            assert process.wait(30) in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
+
+
 # -- the description --------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +251,7 @@ def test_description_lists_every_route(description: Any) -> None:
         ("post", "/contexts"),
         ("get", "/contexts"),
         ("get", "/contexts/{ref}"),
-        ("delete", "/contexts/{context_id}"),
+        ("delete", "/contexts/{ref}"),
         ("get", "/jobs"),
         ("get", "/jobs/{job_id}"),
         ("post", "/jobs/{job_id}/cancel"),
@@ -149,6 +262,21 @@ def test_description_lists_every_route(description: Any) -> None:
     }
     ids = [operation["operationId"] for item in description["paths"].values() for operation in item.values()]
     assert len(set(ids)) == len(ids)
+
+
+def test_page_of_the_description_needs_no_internet(tmp_path: Path) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        page = (await http.get("/docs")).text
+        assets = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+        assert len(assets) == 3
+        assert "://" not in page
+        assert "'/openapi.json'" in page
+        for path in (*assets, "/openapi.json"):
+            assert (await http.get(path)).status_code == 200, path
+        assert (await http.get("/docs/assets/none")).json()["code"] == "route_not_found"
+        assert (await http.get("/redoc")).status_code == 404
+
+    ask(settings_without_servers(tmp_path), scenario)
 
 
 def test_every_reference_of_the_description_leads_somewhere(description: Any) -> None:
@@ -186,5 +314,5 @@ def test_examples_of_the_description_are_what_the_routes_take(
     shown = description["paths"][path]["post"]["requestBody"]["content"]["application/json"]
     assert shown["example"] == body
     assert "$ref" in shown["schema"]
-    model = NewContext if path == "/contexts" else Query
+    model = NewContext if path == "/contexts" else ClassifyRequest
     assert model.model_validate(body)

@@ -15,6 +15,7 @@ import pytest
 from app.embedded import EmbeddedServer
 from tests.waiting import eventually
 
+TINY = "tiny"
 EXAMPLES = [
     {"text": "I still haven't received my card in the mail", "label": "card arrival"},
     {"text": "How do I link my card in the app?", "label": "card linking"},
@@ -25,9 +26,9 @@ TEXTS = ["my card never came", "add the card to my phone", "when will it be deli
 
 
 class Service:
-    """A service on ``folder``, whose dequantised models are kept in ``models``."""
+    """A service on ``folder``, whose dequantised models are kept in ``model_cache``."""
 
-    def __init__(self, folder: Path, models: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, model_cache: Path, **settings: str) -> None:
         self.folder = folder
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
@@ -38,9 +39,9 @@ class Service:
             **{f"CONTEXTUNE_{name.upper()}": value for name, value in settings.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=90, trust_env=False)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=150, trust_env=False)
         folder.mkdir(exist_ok=True)
-        (folder / "models").symlink_to(models)
+        (folder / "models").symlink_to(model_cache)
 
     def start(self) -> None:
         """Start, and wait until it is ready."""
@@ -158,7 +159,9 @@ class Service:
 
 def assert_problem(response: httpx.Response, status: int, code: str, param: str | None = None) -> None:
     """A problem document (RFC 9457) of this status, code and pointer, with its request id."""
-    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json"), response.text
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json"), (
+        response.text
+    )
     document = response.json()
     assert document == {
         "type": f"urn:contextune:problem:{code}",

@@ -1,0 +1,114 @@
+"""Processes that die, on a service of these tests' own. Each test leaves it whole."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.service import TEXTS, Service, assert_problem, same
+from tests.waiting import eventually
+
+TUNING = {"method": "cpt", "steps": 10, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def fragile(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("fragile"), models, checkpoint_seconds="0.5", classify_timeout="120")
+    try:
+        service.start()
+        yield service
+    finally:
+        service.close()
+
+
+@pytest.fixture(scope="module")
+def unbroken(fragile: Service) -> str:
+    """Id of the context that `TUNING` makes when nothing happens."""
+    return fragile.tuned(hyperparameters=TUNING)
+
+
+def assert_as_unbroken(service: Service, context_id: str, unbroken: str) -> None:
+    curves = [service.context(one)["metrics"]["loss_curve"] for one in (context_id, unbroken)]
+    assert len(curves[0]) == TUNING["steps"]
+    assert same(*curves)
+    assert same(service.confidences(context_id), service.confidences(unbroken))
+
+
+@contextmanager
+def classifying(service: Service, ref: str) -> Iterator[None]:
+    """Several requests under way, each of which must be answered as if nothing had happened."""
+    expected = service.confidences(ref)
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(service.confidences, ref, TEXTS * 40) for _ in range(3)]
+        service.confidences(ref, TEXTS[:1])  # answered in turn with the others, which are under way by then
+        yield
+        assert not all(one.done() for one in asked)
+        for one in asked:
+            assert same(one.result(150), expected * 40)
+
+
+def test_worker_killed_in_mid_tuning(fragile: Service, unbroken: str) -> None:
+    before = fragile.artifacts()
+    context_id, job_id = fragile.create(hyperparameters=TUNING)
+    fragile.moving(job_id)
+    fragile.kill_worker()
+    assert fragile.job(job_id)["status"] == "running"
+    job = fragile.ended(job_id)
+    assert (job["status"], job["attempt"], job["error"]) == ("succeeded", 2, None)
+    assert job["progress"] == {"step": 10, "total_steps": 10, "fraction": 1.0}
+    assert_as_unbroken(fragile, context_id, unbroken)
+    eventually(lambda: len(fragile.artifacts() - before) == 1)
+
+
+def test_worker_killed_while_it_classifies(fragile: Service, unbroken: str) -> None:
+    with classifying(fragile, unbroken):
+        fragile.kill_worker()
+
+
+def test_context_posted_while_the_worker_starts_again(fragile: Service) -> None:
+    fragile.kill_worker()
+
+    def posted() -> str | None:
+        response = fragile.post_context(name="posted-meanwhile")
+        if response.status_code == 202:
+            return str(response.json()["job"]["id"])
+        assert_problem(response, 503, "no_worker")
+        assert response.headers["retry-after"]
+        return None
+
+    job_id = eventually(posted, 120)
+    assert job_id
+    assert fragile.ended(job_id)["status"] == "succeeded"
+    assert len(fragile.listed("/contexts", name="posted-meanwhile")) == 1
+
+
+def test_bus_restarted_while_it_classifies_and_tunes(fragile: Service, unbroken: str) -> None:
+    context_id, job_id = fragile.create(hyperparameters=TUNING)
+    fragile.moving(job_id)
+    worker = fragile.worker_pid()
+    with classifying(fragile, unbroken):
+        fragile.kill_bus()
+    job = fragile.ended(job_id)
+    assert (job["status"], job["attempt"]) == ("succeeded", 1)
+    assert_as_unbroken(fragile, context_id, unbroken)
+    eventually(lambda: fragile.http.get("/health/ready").status_code == 200)
+    assert fragile.confidences(fragile.tuned())
+    assert fragile.worker_pid() == worker
+
+
+def test_service_stopped_and_started_gives_the_same_answers(fragile: Service, unbroken: str) -> None:
+    answers, context = fragile.confidences(unbroken), fragile.context(unbroken)
+    job = fragile.job(context["job_id"])
+    lists = [fragile.listed(path) for path in ("/contexts", "/jobs")]
+    broken, job_id = fragile.create(hyperparameters=TUNING)
+    fragile.moving(job_id)
+    fragile.stop()
+    fragile.start()
+    assert same(fragile.confidences(unbroken), answers)
+    assert (fragile.context(unbroken), fragile.job(context["job_id"])) == (context, job)
+    assert [fragile.listed(path, after=new) for path, new in (("/contexts", broken), ("/jobs", job_id))] == lists
+    ended = fragile.ended(job_id)
+    assert (ended["status"], ended["attempt"]) == ("succeeded", 1)
+    assert_as_unbroken(fragile, broken, unbroken)
