@@ -10,11 +10,13 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from app import contexts
+from app.batcher import Refused
 from app.bus import DeadlineExceeded
 from app.contract.batches import Scored, Truncate
 from app.contract.names import ErrorCode
 from app.contract.payload import Model
 from app.contract.tuning import MAX_INPUTS, Text
+from app.errors import Problem
 from app.gateway import GatewayDep
 from app.records.store import new_id
 from app.routes.problems import problems
@@ -120,6 +122,11 @@ async def classify(body: ClassifyRequest, gateway: GatewayDep) -> Answer:
             scored = await gateway.batcher.classify(context.model, context.id, artifact, body.truncate, body.inputs)
     except TimeoutError:
         raise DeadlineExceeded from None
+    except Refused as refused:
+        if refused.failure.code == ErrorCode.CONTEXT_NOT_FOUND:  # its artifact is gone: deleted meanwhile, or lost?
+            await asyncio.to_thread(contexts.find_ready, gateway.records, context.id)
+            raise Problem(ErrorCode.ARTIFACT_CORRUPT, "the context's artifact is missing", "/context") from refused
+        raise
     return Answer(
         id=new_id("cls"),
         context_id=context.id,
