@@ -1,4 +1,4 @@
-"""The device: one thread that computes. Queries go before tuning, which lets them pass between two pieces of its work.
+"""The device: one thread that computes. Tuning lets the queries that wait pass between two pieces of its work.
 
 All that runs on the device runs in this one thread: threads that each compute would bring a team of OpenMP threads
 each, and more teams than cores slow every parallel loop down.
