@@ -81,11 +81,6 @@ class Tuner:
         self._optimizer = torch.optim.AdamW([self._delta], lr=settings.learning_rate)
         self._step = 0
 
-    @property
-    def steps_done(self) -> int:
-        """Completed updates."""
-        return self._step
-
     def step(self, between_chunks: Callable[[float], None] | None = None) -> float:
         """Do one update and return the loss before it.
 
