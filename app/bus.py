@@ -43,6 +43,10 @@ class NoWorker(Exception):
     """No live worker serves the model."""
 
 
+class ModelUnsupported(Exception):
+    """The model has a feature that contexts cannot be tuned with; the message names it."""
+
+
 class WorkerLost(Exception):
     """Two workers in turn died over the same message."""
 
@@ -150,8 +154,8 @@ class Bus:
     async def call(self, task: str, request: PlanRequest | ClassifyBatch) -> str:
         """Send a request to a worker of its model and await the reply, a JSON document.
 
-        Sent once more if its worker dies. Raises `BusUnavailable`, `NoWorker`, `WorkerLost` or, after
-        ``request.expires_at``, `DeadlineExceeded`.
+        Sent once more if its worker dies. Raises `BusUnavailable`, `NoWorker`, `ModelUnsupported`, `WorkerLost` or,
+        after ``request.expires_at``, `DeadlineExceeded`.
         """
         model, queue, payload = request.model, classify_queue(request.model), request.model_dump_json()
         await self._reachable(model)
@@ -171,8 +175,11 @@ class Bus:
             del self._calls[request.id]
 
     async def _reachable(self, model: str) -> None:
-        """Return when a worker can be reached. Raises `BusUnavailable` or `NoWorker`, in time if that was just lost."""
+        """Return when a worker can be reached, which may just be coming back. Raises what `call` says."""
         while not (self._connected and self.live_workers(model)):
+            for announcement in self.announcements(model):
+                if announcement.unsupported is not None:
+                    raise ModelUnsupported(announcement.unsupported)
             if self._stopped:
                 raise BusUnavailable("the gateway stops")
             if time.monotonic() - self._changed_at > _RESTART_WITHIN:

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from app.batcher import Overloaded, Refused
-from app.bus import BusUnavailable, DeadlineExceeded, NoWorker, WorkerLost
+from app.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, WorkerLost
 from app.config import Settings
 from app.contract.names import ErrorCode
 from app.errors import Problem, install_error_handlers, problem_response
@@ -80,6 +80,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
     for kind, problem in _PROBLEMS.items():
         app.add_exception_handler(kind, partial(_answer, problem))
     app.add_exception_handler(Refused, _answer_refused)
+    app.add_exception_handler(ModelUnsupported, _answer_unsupported)
     app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(RequestIdMiddleware)
     return app
@@ -92,6 +93,10 @@ async def _answer(problem: Problem, request: Request, _error: Exception) -> JSON
 async def _answer_refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refused)  # noqa: S101 - registered for this type
     return problem_response(request, Problem.from_failure(error.failure))
+
+
+async def _answer_unsupported(request: Request, error: Exception) -> JSONResponse:
+    return problem_response(request, Problem(ErrorCode.MODEL_UNSUPPORTED, str(error), "/model"))
 
 
 class _Server(uvicorn.Server):

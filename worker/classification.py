@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +22,10 @@ from worker.models import BaseModel
 from worker.resident import Resident, ResidentContexts, UnusableContext
 
 
+class Expired(Exception):
+    """Nobody waits for the answers any more."""
+
+
 class _Refusal(Exception):
     def __init__(self, code: ErrorCode, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -36,26 +41,43 @@ class _Query:
 def classify(
     base: BaseModel, resident_contexts: ResidentContexts, device: Device, batch: ClassifyBatch
 ) -> tuple[PartReply, ...]:
-    """Answers to the parts of ``batch``, in their order. Queries of the same context are computed together."""
+    """Answers to the parts of ``batch``, in their order. Queries of the same context are computed together.
+
+    Raises `Expired`, between two passes of the model, once the batch has expired.
+    """
+
+    def check() -> None:
+        if time.time() > batch.expires_at:
+            raise Expired
+
     replies: dict[int, PartReply] = {}
     by_artifact: dict[str, list[int]] = {}
     for index, part in enumerate(batch.parts):
         by_artifact.setdefault(part.artifact, []).append(index)
     for artifact, indices in by_artifact.items():
         parts = [batch.parts[index] for index in indices]
-        replies.update(zip(indices, _classify_parts(base, resident_contexts, device, artifact, parts), strict=True))
+        replies.update(
+            zip(indices, _classify_parts(base, resident_contexts, device, artifact, parts, check), strict=True)
+        )
     return tuple(replies[index] for index in range(len(batch.parts)))
 
 
 def _classify_parts(
-    base: BaseModel, resident_contexts: ResidentContexts, device: Device, artifact: str, parts: Sequence[ClassifyPart]
+    base: BaseModel,
+    resident_contexts: ResidentContexts,
+    device: Device,
+    artifact: str,
+    parts: Sequence[ClassifyPart],
+    check: Callable[[], None],
 ) -> list[PartReply]:
     try:
         resident = resident_contexts.get(artifact)
         encoded = [_encode_part(base, resident, part) for part in parts]
         queries = [query.ids for one in encoded if not isinstance(one, Failure) for query in one]
-        confidences = iter(device.run_query(partial(_confidences, base, resident, queries)))
+        confidences = iter(device.run_query(partial(_confidences, base, resident, queries, check)))
         return [_reply(one, confidences) for one in encoded]
+    except Expired:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
         return [PartReply(failure=_failure(error))] * len(parts)
 
@@ -82,11 +104,13 @@ def _failure(error: Exception) -> Failure:
     return Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
 
 
-def _confidences(base: BaseModel, resident: Resident, queries: Sequence[list[int]]) -> list[tuple[float, ...]]:
-    """Probabilities over the labels, one row a query."""
+def _confidences(
+    base: BaseModel, resident: Resident, queries: Sequence[list[int]], check: Callable[[], None]
+) -> list[tuple[float, ...]]:
+    """Probabilities over the labels, one row a query; ``check`` may raise before each pass of the model."""
     if not queries:
         return []
-    scores = score(base.model, resident.prefix, resident.label_ids, queries)  # (Q, L)
+    scores = score(base.model, resident.prefix, resident.label_ids, queries, before_pass=check)  # (Q, L)
     rows: list[list[float]] = scores.double().softmax(dim=1).tolist()
     return [tuple(row) for row in rows]
 

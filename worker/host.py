@@ -15,8 +15,8 @@ from app.contract.names import ErrorCode
 from app.records.store import Records, connect
 from worker.artifacts import Artifacts
 from worker.bus import Announcer, WorkerBus
-from worker.classification import classify
-from worker.config import WorkerSettings
+from worker.classification import Expired, classify
+from worker.config import ModelSource, WorkerSettings
 from worker.cpt.adapter import load
 from worker.cpt.prefix import PrefixKV
 from worker.cpt.template import Template
@@ -41,6 +41,7 @@ class Host:
         self._artifacts = Artifacts(settings.artifacts_url)
         self._device = Device()
         self._bases: dict[str, BaseModel] = {}
+        self._unsupported: dict[str, str] = {}
         self._stages: dict[str, str] = dict.fromkeys(settings.models, "starting")
         self._residents: dict[str, ResidentContexts] = {}
         self._announcer = Announcer(self._bus, self._announcements)
@@ -50,19 +51,26 @@ class Host:
         self._stopping = Event()
 
     def load(self) -> None:
-        """Load every model, announcing each stage. Raises what `load_base_model` raises."""
+        """Load every model, announcing each stage, or that it is not supported. Raises OSError if one is not there."""
         self._announcer.start()
         for model_id, source in self._settings.models.items():
-            started = time.monotonic()
-            folder, enter = self._settings.data_dir / "models", partial(self._enter, model_id)
-            base = self._device.run(partial(load_base_model, model_id, source, folder, enter))
-            capacity = self._settings.resident_bytes // len(self._settings.models)
-            self._residents[model_id] = ResidentContexts(self._artifacts, partial(self._prepare, base), capacity)
-            self._bases[model_id] = base
-            structlog.get_logger().info(
-                "model_loaded", model=model_id, device=base.device, seconds=round(time.monotonic() - started, 1)
-            )
+            try:
+                self._load(model_id, source)
+            except ValueError as error:
+                self._unsupported[model_id] = str(error)
+                structlog.get_logger().error("model_unsupported", model=model_id, reason=str(error))
         self._announcer.announce_now()
+
+    def _load(self, model_id: str, source: ModelSource) -> None:
+        started = time.monotonic()
+        folder, enter = self._settings.data_dir / "models", partial(self._enter, model_id)
+        base = self._device.run(partial(load_base_model, model_id, source, folder, enter))
+        capacity = self._settings.resident_bytes // len(self._settings.models)
+        self._residents[model_id] = ResidentContexts(self._artifacts, partial(self._prepare, base), capacity)
+        self._bases[model_id] = base
+        structlog.get_logger().info(
+            "model_loaded", model=model_id, device=base.device, seconds=round(time.monotonic() - started, 1)
+        )
 
     def start(self) -> None:
         """Begin to claim jobs, and to keep the pinned contexts resident."""
@@ -113,7 +121,10 @@ class Host:
         if time.time() > batch.expires_at:
             return
         self._bus.reply(batch.reply_to, Taken(id=batch.id, taken_by=self._id))
-        parts = classify(self._bases[batch.model], self._residents[batch.model], self._device, batch)
+        try:
+            parts = classify(self._bases[batch.model], self._residents[batch.model], self._device, batch)
+        except Expired:
+            return
         self._bus.reply(batch.reply_to, ClassifyReply(id=batch.id, parts=parts))
 
     def _plan(self, request: PlanRequest) -> PlanReply:
@@ -141,12 +152,17 @@ class Host:
     def _announcement(self, model_id: str) -> Announcement:
         base = self._bases.get(model_id)
         if base is None:
-            return Announcement(worker_id=self._id, model=model_id, ready=False, stage=self._stages[model_id])
+            return Announcement(
+                worker_id=self._id,
+                model=model_id,
+                ready=False,
+                stage=self._stages[model_id],
+                unsupported=self._unsupported.get(model_id),
+            )
         return Announcement(
             worker_id=self._id,
             model=model_id,
             ready=self._tuning is not None and not self._stopping.is_set(),
-            device=base.device,
             parameters=base.parameters,
             context_length=base.context_length,
             resident_contexts=len(self._residents[model_id]),

@@ -64,10 +64,15 @@ def load_base_model(model_id: str, source: ModelSource, cache: Path, stage: Call
         id=model_id,
         model=model,
         tokenizer=tokenizer,
-        context_length=int(model.config.max_position_embeddings),
+        context_length=_context_length(model.config),
         parameters=sum(p.numel() for p in model.parameters()),
         flops=_measure_flops(model),
     )
+
+
+def _context_length(config: Any) -> int:
+    """Tokens the model was made for; BLOOM's ALiBi has no limit and its configuration none, so what it learned from."""
+    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "seq_length", None) or 2048)
 
 
 def _gguf_file(path: str) -> Path | None:

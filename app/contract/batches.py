@@ -91,13 +91,16 @@ class Taken(Model):
 
 
 class Announcement(Model):
-    """What a worker says of itself and of one model it serves or loads."""
+    """What a worker says of itself and of one model it serves or loads.
+
+    ``unsupported`` is why it will never serve the model, which is then not ready.
+    """
 
     worker_id: str
     model: str
     ready: bool
     stage: str | None = None
-    device: str | None = None
+    unsupported: str | None = None
     parameters: int | None = None
     context_length: int | None = None
     resident_contexts: int = 0

@@ -86,6 +86,7 @@ class DryRun(Plan):
         ErrorCode.TOO_FEW_LABELS,
         ErrorCode.CONTRADICTING_EXAMPLES,
         ErrorCode.MODEL_UNKNOWN,
+        ErrorCode.MODEL_UNSUPPORTED,
         ErrorCode.BODY_TOO_LARGE,
         ErrorCode.NO_WORKER,
         ErrorCode.BUS_UNAVAILABLE,

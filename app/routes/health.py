@@ -20,9 +20,9 @@ class Alive(Model):
 
 
 class ModelState(Model):
-    """Whether a model can be used; ``stage`` says what its worker does meanwhile."""
+    """Whether a model can be used; ``stage`` says what its worker does meanwhile, or why it never will be."""
 
-    status: Literal["ready", "loading", "no_worker"]
+    status: Literal["ready", "loading", "unsupported", "no_worker"]
     workers: int
     stage: str | None
 
@@ -75,6 +75,9 @@ def _model_state(gateway: Gateway, model: str) -> ModelState:
     workers = gateway.bus.live_workers(model)
     if workers:
         return ModelState(status="ready", workers=workers, stage=None)
+    for announcement in announced:
+        if announcement.unsupported is not None:
+            return ModelState(status="unsupported", workers=0, stage=announcement.unsupported)
     if announced:
         return ModelState(status="loading", workers=0, stage=announced[0].stage)
     return ModelState(status="no_worker", workers=0, stage=None)

@@ -32,6 +32,9 @@ class StandIn:
     def announce(self, ready: bool = True) -> None:
         self._bus.announce(Announcement(worker_id=self.id, model=MODEL, ready=ready))
 
+    def refuse(self, reason: str) -> None:
+        self._bus.announce(Announcement(worker_id=self.id, model=MODEL, ready=False, unsupported=reason))
+
     def die(self) -> None:
         """What the bus shows once a dead worker's announcement has expired."""
         self._bus.withdraw(Announcement(worker_id=self.id, model=MODEL, ready=True))

@@ -119,6 +119,23 @@ def test_without_a_worker_a_context_is_refused_and_not_stored(settings: Settings
     ask(settings, scenario)
 
 
+def test_context_for_an_unsupported_model_is_422_with_the_reason_and_not_stored(
+    settings: Settings, bus_url: str
+) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        with StandIn(bus_url) as worker:
+            async with asyncio.timeout(20):
+                while (await http.get("/health/ready")).json()["checks"]["models"][MODEL]["status"] != "unsupported":
+                    await asyncio.to_thread(worker.refuse, "MistralConfig: sliding window attention is not supported.")
+            response = await http.post("/contexts", json={**CONTEXT_EXAMPLE, "model": MODEL})
+        problem = response.json()
+        assert (response.status_code, problem["code"], problem["param"]) == (422, "model_unsupported", "/model")
+        assert "sliding window" in problem["detail"]
+        assert (await http.get("/contexts")).json()["data"] == []
+
+    ask(settings.model_copy(update={"models": (MODEL,)}), scenario)
+
+
 def test_list_that_cannot_go_on_is_422(settings: Settings) -> None:
     async def scenario(http: httpx.AsyncClient) -> None:
         for path in ("/contexts", "/jobs"):

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from app.contract.batches import ClassifyBatch, ClassifyPart, PartReply
 from tests.submissions import submission
 from tests.worker.tiny import CONTEXT_LENGTH, base_model, confidences, part, stored_context
 from worker.artifacts import Artifacts
-from worker.classification import classify
+from worker.classification import Expired, classify
 from worker.cpt.context import encode_query
 from worker.cpt.template import Template
 from worker.device import Device
@@ -37,7 +38,7 @@ def other_context(base: BaseModel, artifacts: Artifacts) -> str:
 
 
 def answers(base: BaseModel, residents: ResidentContexts, *parts: ClassifyPart) -> tuple[PartReply, ...]:
-    batch = ClassifyBatch(id="batch_1", reply_to="nowhere", expires_at=0, model=base.id, parts=parts)
+    batch = ClassifyBatch(id="batch_1", reply_to="nowhere", expires_at=time.time() + 60, model=base.id, parts=parts)
     return classify(base, residents, Device(), batch)
 
 
@@ -105,6 +106,12 @@ def test_failing_part_does_not_touch_the_others(
         assert close(confidences([reply]), confidences(answers(base, residents, good)))
 
 
+def test_expired_batch_is_not_computed(base: BaseModel, residents: ResidentContexts, context: str) -> None:
+    late = ClassifyBatch(id="batch_1", reply_to="", expires_at=time.time(), model=base.id, parts=(part(context, "x"),))
+    with pytest.raises(Expired):
+        classify(base, residents, Device(), late)
+
+
 def test_pointer_to_a_long_input_counts_from_the_start_of_its_request(
     base: BaseModel, residents: ResidentContexts, context: str
 ) -> None:
@@ -161,7 +168,11 @@ def test_batches_of_many_threads_are_answered_as_if_alone(
     def ask(artifact: str) -> None:
         for _ in range(10):
             batch = ClassifyBatch(
-                id="batch_1", reply_to="nowhere", expires_at=0, model=base.id, parts=(part(artifact, *TEXTS),)
+                id="batch_1",
+                reply_to="nowhere",
+                expires_at=time.time() + 60,
+                model=base.id,
+                parts=(part(artifact, *TEXTS),),
             )
             rows = confidences(classify(base, residents, device, batch))
             if not close(rows, expected[artifact]):

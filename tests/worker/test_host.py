@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 import redis
+from transformers import MistralConfig, MistralForCausalLM
 
 from app.contract.batches import Announcement, ClassifyBatch, ClassifyReply, PlanReply, PlanRequest
 from app.contract.names import announcement_key
@@ -79,7 +80,34 @@ def batch(artifact: str, expires_in: float = 60) -> ClassifyBatch:
 
 def test_loaded_worker_announces_its_model(host: Host, bus_client: redis.Redis) -> None:
     (one,) = eventually(lambda: [each for each in announced(bus_client) if each.ready])
-    assert (one.model, one.context_length, one.device, one.resident_contexts) == (MODEL, CONTEXT_LENGTH, "cpu", 0)
+    assert (one.model, one.context_length, one.resident_contexts) == (MODEL, CONTEXT_LENGTH, 0)
+
+
+def test_unsupported_model_is_announced_with_its_reason_and_the_others_serve(
+    settings: WorkerSettings, bus_client: redis.Redis, tmp_path: Path
+) -> None:
+    MistralForCausalLM(
+        MistralConfig(
+            vocab_size=8,
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            num_key_value_heads=1,
+            sliding_window=64,
+        )
+    ).save_pretrained(tmp_path / "sliding")
+    models = {"sliding": ModelSource(path=str(tmp_path / "sliding"), device="cpu"), **settings.models}
+    host = Host(settings.model_copy(update={"models": models}))
+    try:
+        host.load()
+        host.start()
+        eventually(lambda: len([each for each in announced(bus_client) if each.ready]) == 1)
+        (refused,) = [each for each in announced(bus_client) if not each.ready]
+    finally:
+        host.stop()
+    assert refused.model == "sliding"
+    assert refused.unsupported == "MistralConfig: sliding window attention is not supported."
 
 
 def test_worker_that_stops_is_not_ready_any_more_and_then_gone(host: Host, bus_client: redis.Redis) -> None:

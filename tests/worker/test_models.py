@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BloomConfig, BloomForCausalLM
 
 from tests.worker.tiny import CONTEXT_LENGTH, causal_model, tokenizer
 from worker.config import ModelSource
@@ -55,6 +56,13 @@ def test_model_that_contexts_cannot_be_tuned_for_is_refused_by_name(folder: Path
     )
     with pytest.raises(ValueError, match="sliding window"):
         load(folder)
+
+
+def test_bloom_has_the_length_it_learned_from(folder: Path, tmp_path: Path) -> None:
+    config = BloomConfig(vocab_size=258, hidden_size=16, n_layer=1, n_head=2, seq_length=128)
+    BloomForCausalLM(config).save_pretrained(tmp_path / "bloom")
+    tokenizer().save_pretrained(tmp_path / "bloom")
+    assert load(tmp_path / "bloom")[0].context_length == 128
 
 
 def test_gguf_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ Labels are a trie: a beginning that several labels share is run once per query, 
 only read. A query's row is its tokens followed by the trie's inner nodes, which see the query and their ancestors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,11 +68,12 @@ def score(
     *,
     normalise: bool = False,
     pass_tokens: int = PASS_TOKENS,
+    before_pass: Callable[[], None] | None = None,
 ) -> Tensor:
     """Log-probability [Q, L] of all tokens of each label after prefix and query, float32 on the CPU.
 
     With `normalise` the sum is divided by the label's number of tokens. A query's scores do not depend on what else is
-    scored with it.
+    scored with it. `before_pass` is called before each pass of the model; what it raises ends the work.
 
     Raises:
         ValueError: an empty query or label.
@@ -84,6 +85,8 @@ def score(
     # Neighbours in length share a pass, so that padding inside row attention stays small.
     order = sorted(range(len(queries)), key=lambda number: len(queries[number]))
     for numbers in _passes(order, [len(query) + len(trie.tokens) for query in queries], pass_tokens):
+        if before_pass is not None:
+            before_pass()
         scores[numbers] = _score_pass(model, prefix, trie, [queries[number] for number in numbers])
     return scores / torch.tensor([len(label) for label in label_ids]) if normalise else scores
 

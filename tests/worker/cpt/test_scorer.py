@@ -80,6 +80,20 @@ def test_empty_labels_and_queries_are_refused(llama: Any, labels: list[list[int]
         score(llama, prefix, labels, queries)
 
 
+def test_what_is_called_before_a_pass_can_end_the_work(llama: Any) -> None:
+    prefix = PrefixKV.compute(llama, word_embeddings(llama, CONTEXT))
+    passes: list[int] = []
+
+    def allow_two() -> None:
+        passes.append(len(passes))
+        if len(passes) > 2:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        score(llama, prefix, LABELS, QUERIES, pass_tokens=1, before_pass=allow_two)
+    assert passes == [0, 1, 2]
+
+
 def test_no_queries_have_no_scores(llama: Any) -> None:
     prefix = PrefixKV.compute(llama, word_embeddings(llama, CONTEXT))
     assert score(llama, prefix, LABELS, []).shape == (0, len(LABELS))
