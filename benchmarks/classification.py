@@ -5,6 +5,7 @@ Every contender scores the same queries of mixed lengths after the same untuned 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from benchmarks import llama
 from benchmarks.machine import describe
-from benchmarks.measurement import interleaved, ratios, spread
+from benchmarks.measurement import interleaved, ratios, spread, timed
 from benchmarks.plain import PlainScorer
 from benchmarks.reference import ReferenceScorer
 from benchmarks.results import Cell, Results
@@ -33,13 +34,19 @@ _TOLERANCE = 5e-3
 Queries = Sequence[Sequence[int]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Peer:
-    """A contender and how many of the queries it is timed on."""
+    """A contender and how many of the queries it is timed on: first those it was tried on, `seconds` being its time."""
 
     score: Callable[[Queries], object]
     timed: int
+    seconds: float
     detail: dict[str, Any]
+
+    def choose_timed(self, queries: Queries, settings: Settings) -> None:
+        """Take all queries, unless they would take too long."""
+        if self.seconds / self.timed * len(queries) <= settings.patience:
+            self.timed = len(queries)
 
 
 def measure(subject: Subject, settings: Settings, results: Results) -> None:
@@ -50,7 +57,7 @@ def measure(subject: Subject, settings: Settings, results: Results) -> None:
         for batch in settings.batches:
             contest = partial(_contest, subject, settings, task, prefix, plain_model, labels, batch)
             results.cell(f"classification/{batch}x{labels}", contest)
-    for batch in settings.batches:
+    for batch in (batch for batch in settings.batches if batch <= settings.timed_queries):
         results.cell(f"labels/{batch}", partial(_labels, subject, settings, prefix, batch))
 
 
@@ -59,11 +66,14 @@ def _contest(
 ) -> Cell:
     queries, label_ids = subject.queries(batch), subject.label_ids(labels)
     expected = score(subject.base.model, prefix, label_ids, queries)  # [Q, L]
-    peers = {"ours": _Peer(partial(score, subject.base.model, prefix, label_ids), batch, {})}
-    peers["plain"] = _plain(plain_model, task, label_ids, queries, expected)
-    peers["peft"] = _reference(plain_model, task, label_ids, queries[: settings.timed_queries], expected)
+    peers = {"ours": _Peer(partial(score, subject.base.model, prefix, label_ids), batch, 0.0, {})}
+    sample = queries[: settings.timed_queries]
+    peers["plain"] = _plain(plain_model, task, label_ids, sample, expected)
+    peers["peft"] = _reference(plain_model, task, label_ids, sample, expected)
     if llama.available():
-        peers |= _llama(task, label_ids, queries, expected)
+        peers |= _llama(task, label_ids, sample, expected)
+    for peer in peers.values():
+        peer.choose_timed(queries, settings)
     contenders = {name: partial(peer.score, queries[: peer.timed]) for name, peer in peers.items()}
     seconds = interleaved(contenders, settings.rounds)
     per_query = {name: [one / peers[name].timed for one in seconds[name]] for name in peers}
@@ -100,24 +110,26 @@ def _labels(subject: Subject, settings: Settings, prefix: PrefixKV, batch: int) 
 def _plain(model: Any, task: Task, label_ids: list[list[int]], queries: Queries, expected: Tensor) -> _Peer:
     scorer = PlainScorer(model, task.context.tokens.ids, label_ids)
     scorer.choose_micro_batch(queries)
-    _check_same("transformers", scorer.score(queries), expected)
-    return _Peer(scorer.score, len(queries), {"micro_batch": scorer.micro_batch})
+    seconds = timed(lambda: _check_same("transformers", scorer.score(queries), expected[: len(queries)]))
+    return _Peer(scorer.score, len(queries), seconds, {"micro_batch": scorer.micro_batch})
 
 
 def _reference(model: Any, task: Task, label_ids: list[list[int]], queries: Queries, expected: Tensor) -> _Peer:
     scorer = ReferenceScorer(model, task.config, label_ids)
     scorer.choose_micro_batch(queries)
-    _check_same("PEFT", scorer.score(queries), expected[: len(queries)])
-    return _Peer(scorer.score, len(queries), {"micro_batch": scorer.micro_batch})
+    seconds = timed(lambda: _check_same("PEFT", scorer.score(queries), expected[: len(queries)]))
+    return _Peer(scorer.score, len(queries), seconds, {"micro_batch": scorer.micro_batch})
 
 
 def _llama(task: Task, label_ids: list[list[int]], queries: Queries, expected: Tensor) -> dict[str, _Peer]:
     peers = {}
     for name, together in (("llama_alone", 1), ("llama_packed", llama.MOST_TOGETHER)):
         scorer = llama.LlamaScorer(gguf_file(), task.context.tokens.ids, label_ids, together, describe()["cores"])
+        started = time.perf_counter()
         found = torch.tensor(scorer.score(queries)).argmax(1)
-        agreement = (found == expected.argmax(1)).float().mean().item()
-        peers[name] = _Peer(scorer.score, len(queries), {"same_prediction": agreement})
+        seconds = time.perf_counter() - started
+        agreement = (found == expected[: len(queries)].argmax(1)).float().mean().item()
+        peers[name] = _Peer(scorer.score, len(queries), seconds, {"same_prediction": agreement})
     return peers
 
 

@@ -45,9 +45,9 @@ def _batch(subject: Subject, settings: Settings, batch: int) -> Cell:
 
 def _profile(subject: Subject, settings: Settings, work: Callable[[], object]) -> Cell:
     work()
-    plain = interleaved({"work": work}, settings.rounds)["work"]
+    plain = interleaved({"work": work}, settings.profile_rounds)["work"]
     vocabulary = subject.base.model.config.vocab_size
-    shares = [_shares(work, vocabulary) for _ in range(settings.rounds)]
+    shares = [_shares(work, vocabulary) for _ in range(settings.profile_rounds)]
     return {"seconds": spread(plain), "shares": {name: spread([one[name] for one in shares]) for name in SHARES}}
 
 

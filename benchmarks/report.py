@@ -171,9 +171,10 @@ def _classification(cells: list[Cell]) -> str:
         for cell in cells
     ]
     context = cells[0]["context_tokens"]
-    scaled = sorted({cell["timed_queries"]["peft"] for cell in cells if cell["timed_queries"]["peft"] < cell["batch"]})
-    note = f" PEFT is timed on {scaled[0]} queries where the batch is larger." if scaled else ""
-    return f"{_table(head, rows)}\n\nContext of {context} tokens; queries of mixed lengths.{note}"
+    note = f"Context of {context} tokens; queries of mixed lengths."
+    if any(timed < cell["batch"] for cell in cells for timed in cell["timed_queries"].values()):
+        note += " A peer that would take too long for a batch is timed on its first 32 queries."
+    return f"{_table(head, rows)}\n\n{note}"
 
 
 def _peer(cell: Cell, name: str) -> str:

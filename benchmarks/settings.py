@@ -17,26 +17,37 @@ class Settings:
     batches, labels: inputs classified at once; labels that are told apart.
     clients, inputs: concurrent clients of the service; inputs in each request.
     load_seconds: how long clients go on to send requests in a round; each sends one at least.
-    timed_rows, timed_queries: what the reference is timed on where the whole takes too long; the time is scaled then.
+    timed_rows: rows of a step that the reference is timed on where the whole takes too long; the time is scaled then.
+    timed_queries: queries that a peer is timed on where all of them would take it longer than `patience` seconds.
+    profile_rounds: times that a piece of work is profiled.
+    heavy_load, heavy_rounds: inputs under way from which on a load is measured only so many times: it takes minutes.
     steady_seconds: life of a worker before it is killed; one that crashes sooner is restarted with a delay.
     """
 
     rounds: int = 5
     examples: tuple[int, ...] = (2, 8, 24, 84)
     job_examples: int = 8
-    job_steps: int = 20
+    job_steps: int = 8
     batches: tuple[int, ...] = (1, 8, 32, 256)
     labels: tuple[int, ...] = (2, 6, 77)
     clients: tuple[int, ...] = (1, 16, 64, 256)
     inputs: tuple[int, ...] = (1, 32)
-    load_seconds: float = 10.0
+    load_seconds: float = 6.0
     timed_rows: int = 8
     timed_queries: int = 32
+    patience: float = 20.0
+    profile_rounds: int = 3
+    heavy_load: int = 8192
+    heavy_rounds: int = 2
     steady_seconds: float = STEADY_SECONDS + 1
 
     def rows_timed(self, examples: int) -> int:
         """How many of the training examples of a step the reference is timed on."""
         return examples if examples <= 24 else self.timed_rows
+
+    def rounds_under_load(self, clients: int, inputs: int) -> int:
+        """How many times a load is measured."""
+        return self.heavy_rounds if clients * inputs >= self.heavy_load else self.rounds
 
 
 FULL = Settings()
