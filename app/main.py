@@ -33,6 +33,10 @@ _DESCRIPTION = "Turns a handful of labelled examples into a classifier: create a
 #: Exit status of a server that could not start, such as on a port in use; uvicorn's own.
 _STARTUP_FAILURE: Final = 3
 
+#: How long an idle connection stays open (seconds): longer than clients and proxies keep theirs, or one would send a
+#: request just as the server closes.
+_KEEP_ALIVE: Final = 120
+
 #: What the bus, the batcher and the lists may raise, as problems.
 _PROBLEMS: dict[type[Exception], Problem] = {
     BusUnavailable: Problem(ErrorCode.BUS_UNAVAILABLE, "the bus does not answer"),
@@ -125,6 +129,7 @@ def main() -> None:
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=8,
+        timeout_keep_alive=_KEEP_ALIVE,
     )
     server = _Server(config, stopping)
     with suppress(KeyboardInterrupt):  # uvicorn raises a signal again once it has stopped

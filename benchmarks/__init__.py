@@ -1,4 +1,4 @@
 """What the service and its library cost, against named peers measured in the same run.
 
-`python -m benchmarks` measures; `benchmarks.protocol` is the protocol of accuracy figures and measures nothing itself.
+`python -m benchmarks` measures; `python -m benchmarks.accuracy` measures accuracy.
 """

@@ -29,6 +29,8 @@ from worker.config import ModelSource
 from worker.models import load_base_model
 
 CONTEXT_EXAMPLES = 8
+#: A small context with two labels, so that the heaviest load takes minutes and not hours.
+LOAD_EXAMPLES = 2
 #: Inputs in a message to a worker, the service's default; more at once are no faster in this process either.
 MAX_BATCH = 64
 #: The heaviest load holds 8192 inputs at once, for minutes; the defaults would refuse it.
@@ -57,12 +59,13 @@ def _measure(
     results.cell("overhead/default", lambda: _overhead(service, subject, settings, MODEL, peer, settings.load_seconds))
     results.cell("first/step", lambda: _first_step(service, subject, settings))
     results.cell("first/classification", lambda: _first_classification(service, subject, settings))
-    for inputs in settings.inputs:
-        for clients in settings.clients:
-            under_load = partial(_under_load, service, subject, settings, peer, clients, inputs)
-            results.cell(f"load/{clients}x{inputs}", under_load)
     restart = partial(_after_restart, service, subject, settings, str(cache), str(data))
     results.cell("first/restart", restart)
+    light = InProcess.prepare(subject.base.model, subject.base.tokenizer, examples[:LOAD_EXAMPLES])
+    for inputs in settings.inputs:
+        for clients in settings.clients:
+            under_load = partial(_under_load, service, subject, settings, light, clients, inputs)
+            results.cell(f"load/{clients}x{inputs}", under_load)
 
 
 def _overhead(
@@ -83,7 +86,7 @@ def _under_load(
     service: Service, subject: Subject, settings: Settings, peer: InProcess, clients: int, inputs: int
 ) -> Cell:
     """Clients at work, against this process on batches as large as the service can make of their requests."""
-    context, texts = _plain_context(service, subject, MODEL), list(subject.texts.queries)
+    context, texts = _plain_context(service, subject, MODEL, LOAD_EXAMPLES), list(subject.texts.queries)
     batch = min(MAX_BATCH, clients * inputs)
     service.classify(context, texts[:1]).raise_for_status()
     peer.classify(texts[:batch])
@@ -171,9 +174,9 @@ def _against(what: str, peer: str, there: Sequence[float], here: Sequence[float]
     return {"what": what, "peer": peer, "service": spread(there), "other": spread(here), "ratio": ratios(there, here)}
 
 
-def _plain_context(service: Service, subject: Subject, model: str) -> str:
+def _plain_context(service: Service, subject: Subject, model: str, examples: int = CONTEXT_EXAMPLES) -> str:
     """A context that is ready, untuned: tuning changes nothing in what a query costs."""
-    context, job = service.create(model, list(subject.texts.examples[:CONTEXT_EXAMPLES]), method="icl")
+    context, job = service.create(model, list(subject.texts.examples[:examples]), method="icl")
     service.succeeded(job)
     return context
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.protocol import Rows, load
+from benchmarks.accuracy.protocol import Rows, load
 from worker.cpt.context import encode_example
 from worker.cpt.template import Template
 

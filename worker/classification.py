@@ -10,11 +10,13 @@ from typing import Any
 
 import structlog
 import torch
+from torch import Tensor
 
 from app.contract.batches import ClassifyBatch, ClassifyPart, Failure, PartReply, Scored, Truncate
 from app.contract.names import ErrorCode
 from worker.artifacts import ArtifactCorrupt
 from worker.cpt.context import encode_query
+from worker.cpt.features import features
 from worker.cpt.scorer import score
 from worker.cpt.template import Template
 from worker.device import Device
@@ -34,6 +36,7 @@ class _Refusal(Exception):
 
 @dataclass(frozen=True)
 class _Query:
+    text: str
     ids: list[int]
     truncated: bool
 
@@ -73,7 +76,7 @@ def _classify_parts(
     try:
         resident = resident_contexts.get(artifact)
         encoded = [_encode_part(base, resident, part) for part in parts]
-        queries = [query.ids for one in encoded if not isinstance(one, Failure) for query in one]
+        queries = [query for one in encoded if not isinstance(one, Failure) for query in one]
         confidences = iter(device.run_query(partial(_confidences, base, resident, queries, check)))
         return [_reply(one, confidences) for one in encoded]
     except Expired:
@@ -105,14 +108,32 @@ def _failure(error: Exception) -> Failure:
 
 
 def _confidences(
-    base: BaseModel, resident: Resident, queries: Sequence[list[int]], check: Callable[[], None]
+    base: BaseModel, resident: Resident, queries: Sequence[_Query], check: Callable[[], None]
 ) -> list[tuple[float, ...]]:
     """Probabilities over the labels, one row a query; ``check`` may raise before each pass of the model."""
     if not queries:
         return []
-    scores = score(base.model, resident.prefix, resident.label_ids, queries, before_pass=check)  # (Q, L)
-    rows: list[list[float]] = scores.double().softmax(dim=1).tolist()
+    ids, texts = [query.ids for query in queries], [query.text for query in queries]
+    rows: list[list[float]] = probabilities(base, resident, ids, texts, check).tolist()
     return [tuple(row) for row in rows]
+
+
+def probabilities(
+    base: BaseModel,
+    resident: Resident,
+    queries: Sequence[list[int]],
+    texts: Sequence[str],
+    check: Callable[[], None],
+) -> Tensor:
+    """Probabilities (Q, L) float64 for queries as tokens and as texts; ``check`` may raise before each pass."""
+    scores = score(base.model, resident.prefix, resident.label_ids, queries, before_pass=check)  # (Q, L)
+    classifier = resident.classifier
+    if classifier is None:
+        return scores.double().softmax(dim=1)
+    if not classifier.heads:
+        return classifier.probabilities(scores)
+    views = features(base.model, base.tokenizer, texts, base.context_length, check)  # (V, Q, H)
+    return classifier.probabilities(scores, views)
 
 
 def _encode_part(base: BaseModel, resident: Resident, part: ClassifyPart) -> list[_Query] | Failure:
@@ -130,7 +151,7 @@ def _fit(base: BaseModel, template: Template, text: str, room: int, truncate: Tr
     """The query of ``text``, cut to ``room`` tokens at the end that ``truncate`` names."""
     ids = encode_query(base.tokenizer, template, text)
     if len(ids) <= room:
-        return _Query(ids, truncated=False)
+        return _Query(text, ids, truncated=False)
     if truncate == "NONE":
         raise _too_long(len(ids), room, index)
     while text and len(ids) > room:
@@ -139,7 +160,7 @@ def _fit(base: BaseModel, template: Template, text: str, room: int, truncate: Tr
         ids = encode_query(base.tokenizer, template, text)
     if not text.strip():
         raise _too_long(len(ids), room, index)
-    return _Query(ids, truncated=True)
+    return _Query(text, ids, truncated=True)
 
 
 def _too_long(tokens: int, room: int, index: int) -> _Refusal:

@@ -185,4 +185,5 @@ def prepare(base: BaseModel, content: bytes) -> Resident:
         prefix=PrefixKV.compute(base.model, tuned.embeds),
         label_ids=tuple(tuple(ids) for ids in tuned.metadata["label_ids"]),
         template=Template(**tuned.metadata["template"]),
+        classifier=tuned.classifier,
     )

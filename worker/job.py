@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 import safetensors.torch
 import structlog
@@ -19,15 +18,17 @@ from app.contract.objects import Metrics
 from app.contract.tuning import ResolvedHyperparameters
 from app.records.store import Claim
 from worker.artifacts import Artifacts
+from worker.classification import probabilities
 from worker.cpt.adapter import TunedContext, save
+from worker.cpt.classifier import Classifier
 from worker.cpt.prefix import PrefixKV
-from worker.cpt.scorer import score
-from worker.cpt.tuner import Tuner, TuningSettings
+from worker.cpt.search import Found, Search
 from worker.device import Device
 from worker.lease import Lease, Stopping
-from worker.metrics import confusion_matrix, evaluate, per_label
 from worker.models import BaseModel
-from worker.planning import Encoded, encode, tokens_per_step
+from worker.planning import Encoded, encode, search_settings, tokens_per_step
+from worker.report import Predictions, report
+from worker.resident import Resident
 
 #: Validation examples scored before the device is given to others (inputs).
 _VALIDATION_BATCH: Final = 32
@@ -53,7 +54,9 @@ class JobRun:
         self._lease = lease
         self._encoded: Encoded = encode(base, claim.spec)
         self._hyperparameters: ResolvedHyperparameters = claim.hyperparameters
-        self._tuner = device.run(partial(_tuner, base, self._encoded, claim.hyperparameters))
+        settings = search_settings(base, claim.spec.hyperparameters, claim.hyperparameters)
+        make = partial(Search, base.model, self._encoded.shots, settings, base.context_length)
+        self._search: Search = device.run(make)
         self._losses: list[float] = []
         self._tokens_per_step = tokens_per_step(self._encoded, claim.hyperparameters.batch_size)
         self._started = time.monotonic()
@@ -67,20 +70,20 @@ class JobRun:
         """
         self._resume()
         saved = time.monotonic()
-        while len(self._losses) < self._hyperparameters.steps:
-            state = self._device.run(self._tuner.state)
+        while not self._search.finished:
+            state = self._device.run(self._search.state)
             try:
                 self._step()
             except Stopping:
                 self._save(state)
                 raise
             if time.monotonic() - saved >= checkpoint_seconds:
-                self._save(self._device.run(self._tuner.state))
+                self._save(self._device.run(self._search.state))
                 saved = time.monotonic()
-        return Result(self._device.run(self._dump), self._measure(), self._progress(0.0))
+        return self._result(self._device.run(partial(self._search.result, self._between_chunks)))
 
     def _step(self) -> None:
-        self._losses.append(self._device.run(partial(self._tuner.step, self._between_chunks)))
+        self._losses.append(self._device.run(partial(self._search.step, self._between_chunks)))
         self._note(0.0)
 
     def _between_chunks(self, fraction: float) -> None:
@@ -92,14 +95,14 @@ class JobRun:
     def _note(self, fraction: float) -> None:
         done = len(self._losses) - self._started_at_step + fraction
         elapsed = time.monotonic() - self._started
-        left = self._hyperparameters.steps - len(self._losses) - fraction
+        left = max(0.0, self._search.total_steps - len(self._losses) - fraction)
         self._lease.note(self._progress(fraction), elapsed / done * left if done > 0 else None)
 
     def _progress(self, fraction: float) -> dict[str, str | int | float]:
-        steps, done = self._hyperparameters.steps, len(self._losses)
+        steps, done = self._search.total_steps, len(self._losses)
         return {
             "step": done,
-            "fraction": round((done + fraction) / steps, 4) if steps else 1.0,
+            "fraction": round(min(1.0, (done + fraction) / steps), 4) if steps else 1.0,
             "trained_tokens": done * self._tokens_per_step,
         }
 
@@ -119,77 +122,97 @@ class JobRun:
                 return
             header_bytes = int.from_bytes(content[:8], "little")
             losses = json.loads(json.loads(content[8 : 8 + header_bytes])["__metadata__"]["losses"])
-            self._tuner.load_state(safetensors.torch.load(content))
+            state = safetensors.torch.load(content)
+            self._device.run(partial(self._search.load_state, state))
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             structlog.get_logger().warning("checkpoint_not_usable", job_id=self._claim.job_id, reason=str(error))
             return
         self._losses = losses
         self._started_at_step = len(losses)
 
-    def _dump(self) -> bytes:
-        spec = self._claim.spec
+    def _result(self, found: Found) -> Result:
+        """Serve what was tuned, unless it is known to be worse than the plain context."""
+        measured = self._measured(found)
+        worse = measured is not None and measured.tuned_is_worse
+        plain = self._hyperparameters.method == "icl" or (worse and self._may_choose)
+        served: Literal["tuned", "icl"] = "icl" if plain else "tuned"
+        losses = self._losses[len(self._losses) - found.steps :]
+        metrics = report(self._base, self._claim, found, measured, served, losses)
+        fields = self._progress(0.0) | {
+            "step": len(self._losses),
+            "total_steps": len(self._losses),
+            "fraction": 1.0,
+            "hyperparameters": self._chosen(found).model_dump_json(),
+        }
+        return Result(self._dump(found, served), metrics, fields)
+
+    @property
+    def _may_choose(self) -> bool:
+        """Whether the plain context may be served instead: not to a user who asked for a method by name."""
+        return self._hyperparameters.method == "auto"
+
+    def _chosen(self, found: Found) -> ResolvedHyperparameters:
+        """The hyperparameters with what was chosen on held-out folds."""
+        return self._hyperparameters.model_copy(
+            update={
+                "steps": found.steps,
+                "weighted_loss_type": found.config["opt_weighted_loss_type"],
+                "loss_decay_factor": found.config["opt_loss_decay_factor"],
+            }
+        )
+
+    def _classifier(self, found: Found) -> Classifier | None:
+        """None where label scores are all there is."""
+        return found.classifier if self._hyperparameters.calibration or self._hyperparameters.head else None
+
+    def _dump(self, found: Found, served: str) -> bytes:
+        spec, tuned = self._claim.spec, served == "tuned"
         return save(
             TunedContext(
-                tokens=self._encoded.context.tokens,
-                embedding=self._tuner.embedding.embedding.weight.detach(),
-                delta=self._tuner.embedding.delta_embedding.weight.detach(),
+                tokens=found.tokens,
+                embedding=found.embedding,
+                delta=found.delta if tuned else torch.zeros_like(found.delta),
                 metadata={
                     "context_id": self._claim.context_id,
                     "model": self._claim.model,
                     "labels": spec.label_names,
-                    "label_ids": self._encoded.label_ids,
+                    "label_ids": self._encoded.shots.label_ids,
                     "template": spec.template.model_dump(),
                 },
+                classifier=self._classifier(found) if tuned else None,
             )
         )
 
-    def _measure(self) -> Metrics:
-        """Quality of the plain and of the tuned context on the validation examples, if there are any."""
-        embedding, tuned = self._tuner.embedding, self._hyperparameters.method != "icl"
-        metrics = Metrics(served="tuned" if tuned else "icl", loss_curve=tuple(self._losses))
-        if not self._encoded.validation:
-            return metrics
-        labels, examples = self._claim.spec.label_names, self._claim.spec.validation_examples
-        truth = torch.tensor([labels.index(example.label) for example in examples])
-        plain = self._classified(embedding.embedding.weight.detach())
-        served = self._classified(self._device.run(embedding.tuned)) if tuned else plain
-        matrix = confusion_matrix(served, truth)
-        return metrics.model_copy(
-            update={
-                "icl": evaluate(plain, truth),
-                "tuned": evaluate(served, truth) if tuned else None,
-                "confusion_matrix": matrix,
-                "per_label": dict(zip(labels, per_label(matrix), strict=True)),
-            }
-        )
+    def _resident(self, embeds: Tensor, classifier: Classifier | None) -> Resident:
+        shots = self._encoded.shots
+        prefix = self._device.run(partial(PrefixKV.compute, self._base.model, embeds))
+        return Resident(prefix=prefix, label_ids=shots.label_ids, template=shots.template, classifier=classifier)
 
-    def _classified(self, embeddings: Tensor) -> Tensor:
-        """Probabilities (N, L) for the validation examples after a context with these embeddings (T, H)."""
+    def _measured(self, found: Found) -> Predictions | None:
+        """Predictions for the validation examples or else for those of the held-out folds, if there are either."""
+        examples = self._claim.spec.validation_examples
+        if examples:
+            names = self._claim.spec.label_names
+            truth = torch.tensor([names.index(example.label) for example in examples])
+            icl = tuned = self._classified(self._resident(found.embedding, None))
+            if self._hyperparameters.method != "icl":
+                tuned = self._classified(self._resident(found.embedding + found.delta, self._classifier(found)))
+            return Predictions("validation_examples", truth, icl, tuned)
+        if found.held_out is None:
+            return None
+        numbers = [number for fold in found.held_out.folds for number in fold]
+        truth = torch.tensor([self._encoded.shots.truth[number] for number in numbers])
+        return Predictions("folds", truth, found.held_out.icl, found.held_out.tuned)
+
+    def _classified(self, resident: Resident) -> Tensor:
+        """Probabilities (N, L) for the validation examples."""
         queries = self._encoded.validation
-        prefix = self._device.run(partial(PrefixKV.compute, self._base.model, embeddings))
-        starts = range(0, len(queries), _VALIDATION_BATCH)
-        batches = [self._probabilities(prefix, queries[start : start + _VALIDATION_BATCH]) for start in starts]
-        return torch.cat(batches)
-
-    def _probabilities(self, prefix: PrefixKV, queries: Sequence[Sequence[int]]) -> Tensor:
-        self._lease.check()
-        scores = self._device.run(partial(score, self._base.model, prefix, self._encoded.label_ids, queries))
-        return scores.double().softmax(dim=1)
-
-
-def _tuner(base: BaseModel, encoded: Encoded, hyperparameters: ResolvedHyperparameters) -> Tuner:
-    config = encoded.context.config(
-        opt_weighted_loss_type=hyperparameters.weighted_loss_type,
-        opt_loss_decay_factor=hyperparameters.loss_decay_factor,
-        opt_projection_epsilon=hyperparameters.projection_epsilon,
-        opt_projection_format_epsilon=hyperparameters.projection_format_epsilon,
-    )
-    settings = TuningSettings(
-        steps=hyperparameters.steps,
-        learning_rate=hyperparameters.learning_rate,
-        batch_size=hyperparameters.batch_size,
-        seed=hyperparameters.seed,
-        leave_one_out=hyperparameters.leave_one_out,
-        token_dropout=hyperparameters.token_dropout,
-    )
-    return Tuner(base.model, encoded.context, encoded.training, config, settings)
+        texts = [example.text for example in self._claim.spec.validation_examples]
+        found = []
+        for start in range(0, len(queries), _VALIDATION_BATCH):
+            self._lease.check()
+            stop = start + _VALIDATION_BATCH
+            some, written = [list(query) for query in queries[start:stop]], texts[start:stop]
+            compute = partial(probabilities, self._base, resident, some, written, self._lease.check)
+            found.append(self._device.run(compute))
+        return torch.cat(found)

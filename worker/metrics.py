@@ -1,4 +1,4 @@
-"""How good predictions are: accuracy with its interval, macro-F1, negative log-likelihood, calibration error."""
+"""How good predictions are: accuracy, macro-F1, likelihood, calibration, Brier score, each with its interval."""
 
 from __future__ import annotations
 
@@ -6,28 +6,81 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
-from app.contract.objects import LabelScore, Score
+from app.contract.objects import Difference, LabelScore, Score, Threshold
 
 _Z95: Final = 1.959963984540054
 _ECE_BINS: Final = 10
 _SMALLEST: Final = 1e-12
+_RESAMPLES: Final = 1000
 
 
 def evaluate(probabilities: Tensor, truth: Tensor) -> Score:
     """Score predictions: ``probabilities`` (N, L) rows that sum to 1, ``truth`` (N,) indices of labels, N > 0."""
-    right = probabilities.argmax(dim=1) == truth
-    accuracy = right.double().mean().item()
-    likelihood = probabilities.gather(1, truth[:, None]).clamp_min(_SMALLEST)
-    return Score(
-        accuracy=accuracy,
-        macro_f1=_macro_f1(confusion_matrix(probabilities, truth)),
-        nll=-likelihood.log().mean().item(),
-        ece=_expected_calibration_error(probabilities.max(dim=1).values, right),
-        accuracy_ci95=wilson_interval(accuracy, len(truth)),
-        n=len(truth),
+    n = len(truth)
+    figures = {name: figure.item() for name, figure in _figures(probabilities, truth, torch.arange(n)[None]).items()}
+    intervals = {name: _percentiles(drawn) for name, drawn in _figures(probabilities, truth, _resamples(n)).items()}
+    intervals["accuracy"] = wilson_interval(figures["accuracy"], n)
+    return Score.model_validate(figures | {f"{name}_ci95": interval for name, interval in intervals.items()} | {"n": n})
+
+
+def compare(tuned: Tensor, plain: Tensor, truth: Tensor) -> Difference:
+    """The paired difference of two sets of probabilities (N, L) for the same inputs, tuned minus plain."""
+    right = (tuned.argmax(1) == truth).double() - (plain.argmax(1) == truth).double()
+    loss = _losses(tuned, truth) - _losses(plain, truth)
+    draws = _resamples(len(truth))
+    return Difference(
+        accuracy=right.mean().item(),
+        accuracy_ci95=_percentiles(right[draws].mean(1)),
+        nll=loss.mean().item(),
+        nll_ci95=_percentiles(loss[draws].mean(1)),
     )
+
+
+def threshold(probabilities: Tensor, truth: Tensor, precision: float) -> Threshold | None:
+    """The least confidence from which on the share of right predictions is ``precision``; None if there is none."""
+    confidence, predicted = probabilities.max(1)
+    order = confidence.argsort(descending=True, stable=True)
+    right = (predicted == truth)[order].double().cumsum(0) / torch.arange(1, len(truth) + 1)
+    enough = (right >= precision).nonzero().flatten().tolist()
+    if not enough:
+        return None
+    last = enough[-1]
+    least = math.floor(confidence[order[last]].item() * 1e4) / 1e4
+    return Threshold(target_precision=precision, min_confidence=least, coverage=(last + 1) / len(truth))
+
+
+def _figures(probabilities: Tensor, truth: Tensor, draws: Tensor) -> dict[str, Tensor]:
+    """Each figure (B,) for each of the ``draws`` (B, N) of inputs."""
+    confidence, predicted = probabilities.double().max(1)
+    right = (predicted == truth).double()
+    distance = (probabilities.double() - functional.one_hot(truth, probabilities.shape[1])).square().sum(1)
+    return {
+        "accuracy": right[draws].mean(1),
+        "macro_f1": _macro_f1(truth[draws], predicted[draws], probabilities.shape[1]),
+        "nll": _losses(probabilities, truth)[draws].mean(1),
+        "ece": _expected_calibration_error(confidence[draws], right[draws]),
+        "brier": distance[draws].mean(1),
+    }
+
+
+def _losses(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """(N,) negative log-likelihoods."""
+    return -probabilities.double().gather(1, truth[:, None]).clamp_min(_SMALLEST).log().flatten()
+
+
+def _resamples(n: int) -> Tensor:
+    """(B, N) draws with replacement, always the same."""
+    return torch.randint(n, (_RESAMPLES, n), generator=torch.Generator().manual_seed(0))
+
+
+def _percentiles(values: Tensor) -> tuple[float, float]:
+    """The middle 95% of values (B,)."""
+    low, high = values.double().quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
 
 
 def wilson_interval(share: float, n: int) -> tuple[float, float]:
@@ -61,20 +114,18 @@ def per_label(matrix: Sequence[Sequence[int]]) -> list[LabelScore]:
     return scores
 
 
-def _macro_f1(matrix: Sequence[Sequence[int]]) -> float:
-    """Mean F1 over the labels that are true or predicted somewhere."""
-    occurring = [
-        score.f1 for label, score in enumerate(per_label(matrix)) if score.n or any(row[label] for row in matrix)
-    ]
-    return sum(occurring) / len(occurring)
+def _macro_f1(truth: Tensor, predicted: Tensor, labels: int) -> Tensor:
+    """Mean F1 (B,) over the labels that are true or predicted somewhere in a row of (B, N)."""
+    ones = torch.ones(truth.shape, dtype=torch.float64)
+    zeros = torch.zeros(len(truth), labels, dtype=torch.float64)
+    true, found = zeros.scatter_add(1, truth, ones), zeros.scatter_add(1, predicted, ones)
+    hits = zeros.scatter_add(1, truth, (truth == predicted).double())
+    occurring = (true + found) > 0
+    return (2 * hits / (true + found).clamp_min(1)).sum(1) / occurring.sum(1)
 
 
-def _expected_calibration_error(confidence: Tensor, right: Tensor) -> float:
-    """ECE (Guo et al. 2017) over ten equal bins of confidence."""
+def _expected_calibration_error(confidence: Tensor, right: Tensor) -> Tensor:
+    """ECE (B,) (Guo et al. 2017) over ten equal bins of confidence, of rows of (B, N)."""
     bins = (confidence * _ECE_BINS).long().clamp_max(_ECE_BINS - 1)
-    error = 0.0
-    for index in bins.unique():
-        inside = bins == index
-        gap = (confidence[inside].double().mean() - right[inside].double().mean()).abs().item()
-        error += gap * inside.double().mean().item()
-    return error
+    gaps = torch.zeros(len(bins), _ECE_BINS, dtype=torch.float64).scatter_add(1, bins, confidence - right)
+    return gaps.abs().sum(1) / confidence.shape[1]

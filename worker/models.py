@@ -26,9 +26,17 @@ _EMBEDDED: Final = {
 }
 
 
+#: Values of each weight that go into its model's fingerprint.
+_FINGERPRINT_VALUES: Final = 64
+
+
 @dataclass(frozen=True)
 class BaseModel:
-    """A frozen causal language model, ready to compute. ``flops`` is the device's measured matrix rate (FLOP/s)."""
+    """A frozen causal language model, ready to compute.
+
+    ``flops`` is the device's measured matrix rate (FLOP/s), ``embedding_norm`` the mean norm of the word embeddings,
+    ``revision`` the configured one or else a fingerprint of the weights.
+    """
 
     id: str
     model: Any
@@ -36,6 +44,8 @@ class BaseModel:
     context_length: int
     parameters: int
     flops: float
+    embedding_norm: float
+    revision: str
 
     @property
     def device(self) -> str:
@@ -67,7 +77,18 @@ def load_base_model(model_id: str, source: ModelSource, cache: Path, stage: Call
         context_length=_context_length(model.config),
         parameters=sum(p.numel() for p in model.parameters()),
         flops=_measure_flops(model),
+        embedding_norm=model.get_input_embeddings().weight.float().norm(dim=1).mean().item(),
+        revision=revision or fingerprint(model),
     )
+
+
+def fingerprint(model: Any) -> str:
+    """A hash of names, shapes and first values of all weights: quick, and another for another model."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        values = weight.flatten()[:_FINGERPRINT_VALUES].float().cpu().numpy()
+        digest.update(f"{name} {tuple(weight.shape)}".encode() + values.tobytes())
+    return digest.hexdigest()
 
 
 def _context_length(config: Any) -> int:

@@ -2,36 +2,81 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
 
 from app.contract.batches import Failure
 from app.contract.names import ErrorCode
-from app.contract.tuning import Example, Hyperparameters, Plan, ResolvedHyperparameters, TuningSpec
+from app.contract.tuning import Hyperparameters, Plan, ResolvedHyperparameters, TuningSpec
 from worker.cpt.config import CPTConfig
-from worker.cpt.context import Context, Tokens, encode_example, encode_labels, encode_query
+from worker.cpt.context import Context, Tokens, encode_labels, encode_query
+from worker.cpt.folds import FEWEST
+from worker.cpt.projection import REFERENCE_HIDDEN
+from worker.cpt.search import MOST_FOR_BIAS, SearchSettings, held_out_folds
+from worker.cpt.shots import Shots
 from worker.cpt.template import Template
+from worker.cpt.tuner import TuningSettings
 from worker.models import BaseModel
 
-_DEFAULT_STEPS: Final = 20
-_DEFAULT_LEARNING_RATE: Final = 1e-2
+#: What "auto" stands for where the method is the reference's: the values of its configuration.
+_REFERENCE: Final[dict[str, Any]] = {
+    "steps": 20,
+    "learning_rate": 1e-2,
+    "batch_size": None,
+    "projection_epsilon": CPTConfig.opt_projection_epsilon,
+    "projection_format_epsilon": CPTConfig.opt_projection_format_epsilon,
+    "weighted_loss_type": CPTConfig.opt_weighted_loss_type,
+    "loss_decay_factor": CPTConfig.opt_loss_decay_factor,
+    "leave_one_out": False,
+    "token_dropout": 0.0,
+    "epsilon_unit": "reference",
+    "learning_rate_schedule": "constant",
+    "cross_validation": False,
+    "early_stopping": False,
+    "calibration": False,
+    "head": False,
+}
+#: What it stands for where the method is "auto", unless it is chosen on held-out folds.
+_BEST: Final[dict[str, Any]] = {
+    "steps": 6,
+    "learning_rate": 1e-2,
+    "projection_epsilon": 0.17,
+    "projection_format_epsilon": 0.17,
+    "weighted_loss_type": "none",
+    "loss_decay_factor": 1.0,
+    "token_dropout": 0.05,
+    "epsilon_unit": "embedding_norm",
+    "learning_rate_schedule": "constant",
+    "cross_validation": True,
+    "early_stopping": True,
+    "calibration": True,
+    "head": True,
+}
+#: Training examples in a step of "auto", at most.
+_BATCH: Final = 64
 #: Share of the device's matrix rate that tuning reaches, for the estimate.
 _EFFICIENCY: Final = 0.6
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A `TuningSpec` as tokens.
+    """A `TuningSpec` as tokens: what is tuned on, and queries that are only measured."""
 
-    ``training`` holds the copies of the context's examples, then those outside it; ``validation`` holds queries.
-    """
-
-    context: Context
-    training: tuple[Tokens, ...]
+    shots: Shots
     validation: tuple[tuple[int, ...], ...]
-    label_ids: tuple[tuple[int, ...], ...]
-    template: Template
+
+    @cached_property
+    def context(self) -> Context:
+        """The context of all its examples."""
+        return self.shots.context_of(range(len(self.shots)))
+
+    @cached_property
+    def training(self) -> tuple[Tokens, ...]:
+        """The copies of the context's examples, then those outside it."""
+        return tuple(self.shots.training_of(range(len(self.shots))))
 
 
 class Unplannable(Exception):
@@ -49,39 +94,44 @@ def encode(base: BaseModel, spec: TuningSpec) -> Encoded:
         label_ids = encode_labels(base.tokenizer, template, spec.label_names)
     except ValueError as error:
         raise Unplannable(ErrorCode.LABELS_INDISTINGUISHABLE, str(error), "/examples") from error
-    copies = _encode_all(base, template, spec.examples)
-    others = _encode_all(base, template, spec.training_examples)
-    return Encoded(
-        context=Context.build(base.tokenizer, template, [(e.text, e.label) for e in spec.examples]),
-        training=(*(replace(tokens, context_index=i) for i, tokens in enumerate(copies)), *others),
-        validation=tuple(
-            tuple(encode_query(base.tokenizer, template, example.text)) for example in spec.validation_examples
-        ),
-        label_ids=tuple(tuple(ids) for ids in label_ids),
+    examples = (*spec.examples, *spec.training_examples)
+    shots = Shots(
+        tokenizer=base.tokenizer,
         template=template,
+        labels=spec.label_names,
+        label_ids=tuple(map(tuple, label_ids)),
+        texts=tuple(example.text for example in examples),
+        truth=tuple(spec.label_names.index(example.label) for example in examples),
+        context=len(spec.examples),
     )
-
-
-def _encode_all(base: BaseModel, template: Template, examples: Sequence[Example]) -> list[Tokens]:
-    return [encode_example(base.tokenizer, template, example.text, example.label) for example in examples]
+    queries = (tuple(encode_query(base.tokenizer, template, example.text)) for example in spec.validation_examples)
+    return Encoded(shots, tuple(queries))
 
 
 def plan(base: BaseModel, spec: TuningSpec) -> Plan:
     """What tuning ``spec`` takes. Raises `Unplannable` when the context is longer than the model allows."""
     encoded = encode(base, spec)
-    longest_label = max(len(ids) for ids in encoded.label_ids)
+    longest_label = max(len(ids) for ids in encoded.shots.label_ids)
     longest = max(
         *(len(tokens) for tokens in encoded.training), *(len(query) + longest_label for query in encoded.validation)
     )
     _check_length(len(encoded.context), longest, base.context_length)
-    resolved = resolve(spec.hyperparameters)
+    resolved = resolve(spec)
+    search = search_settings(base, spec.hyperparameters, resolved)
+    folds = held_out_folds(encoded.shots, search)
+    trials = len(folds) * len(search.configs)
+    tokens = tokens_per_step(encoded, resolved.batch_size)
+    plain = _plain_steps(resolved) * tokens
     return Plan(
         context_tokens=len(encoded.context),
         longest_example_tokens=longest,
         context_limit=base.context_length,
         training_examples=len(encoded.training),
         hyperparameters=resolved,
-        estimated_seconds=_estimate_seconds(base, encoded, resolved),
+        trials=trials,
+        total_steps=(trials + 1) * resolved.steps,
+        plain_seconds=_seconds(base, plain),
+        estimated_seconds=_seconds(base, _search_tokens(encoded, search, folds, tokens)),
     )
 
 
@@ -95,31 +145,74 @@ def _check_length(context: int, longest: int, limit: int) -> None:
         )
 
 
-def resolve(given: Hyperparameters) -> ResolvedHyperparameters:
-    """The values that "auto" stands for: those of the reference's configuration."""
-    defaults = {
-        "steps": _DEFAULT_STEPS,
-        "learning_rate": _DEFAULT_LEARNING_RATE,
-        "batch_size": None,
-        "projection_epsilon": CPTConfig.opt_projection_epsilon,
-        "projection_format_epsilon": CPTConfig.opt_projection_format_epsilon,
-        "weighted_loss_type": CPTConfig.opt_weighted_loss_type,
-        "loss_decay_factor": CPTConfig.opt_loss_decay_factor,
-        "leave_one_out": False,
-        "token_dropout": 0.0,
-        "method": "cpt",
+def resolve(spec: TuningSpec) -> ResolvedHyperparameters:
+    """The values that "auto" stands for: the reference's, or for the method "auto" the best known."""
+    given = spec.hyperparameters.model_dump()
+    examples = len(spec.examples) + len(spec.training_examples)
+    best = _BEST | {
+        "batch_size": None if examples <= _BATCH else _BATCH,
+        "leave_one_out": len(spec.examples) >= FEWEST,  # with fewer there is little left to learn from
     }
-    chosen = given.model_dump()
-    values = {name: defaults[name] if value == "auto" else value for name, value in chosen.items()}
+    defaults = best if given["method"] == "auto" else _REFERENCE
+    values = {name: defaults[name] if name != "method" and value == "auto" else value for name, value in given.items()}
     if values["method"] == "icl":
-        values["steps"] = 0
+        values |= {"steps": 0, "cross_validation": False, "early_stopping": False, "calibration": False, "head": False}
     return ResolvedHyperparameters.model_validate(values)
 
 
-def _estimate_seconds(base: BaseModel, encoded: Encoded, resolved: ResolvedHyperparameters) -> float:
+def search_settings(base: BaseModel, given: Hyperparameters, resolved: ResolvedHyperparameters) -> SearchSettings:
+    """How a job searches. The loss is chosen on held-out folds if that and the steps are left to the service."""
+    scale = base.embedding_norm / math.sqrt(base.model.config.get_text_config().hidden_size / REFERENCE_HIDDEN)
+    unit = scale if resolved.epsilon_unit == "embedding_norm" else 1.0
+    config = {
+        "opt_weighted_loss_type": resolved.weighted_loss_type,
+        "opt_loss_decay_factor": resolved.loss_decay_factor,
+        "opt_projection_epsilon": resolved.projection_epsilon * unit,
+        "opt_projection_format_epsilon": resolved.projection_format_epsilon * unit,
+    }
+    label_only = config | {"opt_weighted_loss_type": "decay", "opt_loss_decay_factor": 0.0}
+    left = given.weighted_loss_type == given.loss_decay_factor == given.steps == "auto"
+    steps = resolved.steps
+    return SearchSettings(
+        tuning=TuningSettings(
+            steps=steps,
+            learning_rate=resolved.learning_rate,
+            batch_size=resolved.batch_size,
+            seed=resolved.seed,
+            leave_one_out=resolved.leave_one_out,
+            token_dropout=resolved.token_dropout,
+            cosine=resolved.learning_rate_schedule == "cosine",
+        ),
+        configs=(config, label_only) if left and resolved.method == "auto" else (config,),
+        stops=tuple(sorted({0, steps // 2, steps})) if resolved.early_stopping else (steps,),
+        folds=resolved.cross_validation,
+        calibration=resolved.calibration,
+        head=resolved.head,
+    )
+
+
+def _plain_steps(resolved: ResolvedHyperparameters) -> int:
+    """Steps of one plain run with the same examples: the reference's, or the user's if they are more."""
+    return max(resolved.steps, _REFERENCE["steps"]) if resolved.method == "auto" else resolved.steps
+
+
+def _search_tokens(encoded: Encoded, search: SearchSettings, folds: Sequence[Sequence[int]], tokens: int) -> float:
+    """Tokens that are computed forward and back; those that are only scored count half."""
+    examples, context = len(encoded.training), len(encoded.context)
+    example = sum(map(len, encoded.training)) / examples
+    total = float(search.tuning.steps * tokens)
+    measured = context + (min(MOST_FOR_BIAS, examples) * example if search.calibration else 0)
+    for fold in folds:
+        share = 1 - len(fold) / examples
+        stops = len(search.stops) * len(search.configs)
+        total += share * search.tuning.steps * tokens * len(search.configs)
+        total += stops * (share * measured + len(fold) * example) / 2
+    return total
+
+
+def _seconds(base: BaseModel, tokens: float) -> float:
     """Forward and backward through activations take four floating-point operations a parameter and token."""
-    tokens = tokens_per_step(encoded, resolved.batch_size)
-    return resolved.steps * 4 * base.parameters * tokens / (base.flops * _EFFICIENCY)
+    return 4 * base.parameters * tokens / (base.flops * _EFFICIENCY)
 
 
 def tokens_per_step(encoded: Encoded, batch_size: int | None) -> int:

@@ -12,17 +12,24 @@ from threading import Lock
 from typing import Final
 
 from worker.artifacts import Artifacts
+from worker.cpt.classifier import Classifier
 from worker.cpt.prefix import PrefixKV
 from worker.cpt.template import Template
 
 
 @dataclass(frozen=True)
 class Resident:
-    """A context that is ready to answer."""
+    """A context that is ready to answer; ``classifier`` is None where the label scores are all there is."""
 
     prefix: PrefixKV
     label_ids: tuple[tuple[int, ...], ...]
     template: Template
+    classifier: Classifier | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self.prefix.nbytes + (self.classifier.nbytes if self.classifier is not None else 0)
 
 
 class UnusableContext(Exception):
@@ -38,7 +45,7 @@ class _Slot:
 
 
 class ResidentContexts:
-    """At most ``capacity`` bytes of prefix KVs, not counting the pinned ones, and always the one in use.
+    """At most ``capacity`` bytes of contexts, not counting the pinned ones, and always the one in use.
 
     ``prepare`` makes a `Resident` of an artifact's bytes, or raises `UnusableContext`; it may be slow and runs once a
     context, whoever waits.
@@ -86,7 +93,7 @@ class ResidentContexts:
     def _evict(self, keep: str) -> None:
         with self._lock:
             sizes = {
-                address: slot.resident.prefix.nbytes
+                address: slot.resident.nbytes
                 for address, slot in self._slots.items()
                 if slot.resident is not None and address not in self._pinned
             }

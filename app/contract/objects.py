@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from app.contract.names import ErrorCode, JobStatus
 from app.contract.payload import Model
-from app.contract.tuning import ResolvedHyperparameters
+from app.contract.tuning import ResolvedHyperparameters, Template
+
+Interval = tuple[float, float]
 
 
 class LabelScore(Model):
@@ -21,26 +23,102 @@ class LabelScore(Model):
 
 
 class Score(Model):
-    """Quality of one set of predictions. ``accuracy_ci95`` is the Wilson interval; ``nll`` is in nats per input."""
+    """Quality of one set of predictions, each figure with a 95% interval.
+
+    The interval of the accuracy is Wilson's, the others are percentiles of a bootstrap over the inputs. ``nll`` is in
+    nats per input; ``brier`` is the squared distance from the truth, 0 to 2.
+    """
 
     accuracy: float
     macro_f1: float
     nll: float
     ece: float
-    accuracy_ci95: tuple[float, float]
+    brier: float
+    accuracy_ci95: Interval
+    macro_f1_ci95: Interval
+    nll_ci95: Interval
+    ece_ci95: Interval
+    brier_ci95: Interval
     n: int
 
 
+class Difference(Model):
+    """Tuned minus ICL on the same inputs, with a paired bootstrap's 95% intervals."""
+
+    accuracy: float
+    accuracy_ci95: Interval
+    nll: float
+    nll_ci95: Interval
+
+
+class EpsilonUse(Model):
+    """How far the deltas of one token type went, as shares of their epsilon; ``at_boundary`` is a share of tokens."""
+
+    mean: float
+    max: float
+    at_boundary: float
+    tokens: int
+
+
+class SuspectExample(Model):
+    """An example that held-out predictions contradict; ``param`` is the JSON pointer to it."""
+
+    param: str
+    probability: float
+    prediction: str
+    prediction_probability: float
+
+
+class HarmfulExample(Model):
+    """An example without which the head predicts the others better, by ``gain`` nats each."""
+
+    param: str
+    gain: float
+
+
+class Threshold(Model):
+    """The least ``min_confidence`` with which held-out predictions had the wanted precision, and the share answered."""
+
+    target_precision: float
+    min_confidence: float
+    coverage: float
+
+
+class Reproducibility(Model):
+    """What decides the result besides the machine: the same again gives the same bits on the same kind of machine."""
+
+    seed: int
+    examples_sha256: str
+    template: Template
+    model: str
+    model_revision: str
+    versions: dict[str, str]
+    device: str
+    threads: int
+
+
 class Metrics(Model):
-    """What is known of a tuned context; ``icl`` and ``tuned`` are None without validation examples."""
+    """What is known of a tuned context.
+
+    Figures are of ``measured_on``: the validation examples, or folds that were held out in turn; without either there
+    are none. ``notes`` say in words what the figures do not.
+    """
 
     icl: Score | None = None
     tuned: Score | None = None
+    difference: Difference | None = None
     served: Literal["tuned", "icl"]
+    measured_on: Literal["validation_examples", "folds"] | None = None
+    notes: tuple[str, ...] = ()
     #: Of what is served: rows are true labels, columns predicted ones, in the order of the context's labels.
     confusion_matrix: tuple[tuple[int, ...], ...] | None = None
     per_label: dict[str, LabelScore] | None = None
     loss_curve: tuple[float, ...] = ()
+    epsilon_use: dict[str, EpsilonUse] = Field(default_factory=dict)
+    suspect_examples: tuple[SuspectExample, ...] = ()
+    harmful_examples: tuple[HarmfulExample, ...] = ()
+    thresholds: tuple[Threshold, ...] = ()
+    reproducibility: Reproducibility | None = None
 
 
 class Context(Model):

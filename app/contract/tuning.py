@@ -87,7 +87,24 @@ Auto = Literal["auto"]
 
 
 class Hyperparameters(Model):
-    """How a context is tuned; ``"auto"`` leaves a value to the service. Values of another JSON type are refused."""
+    """How a context is tuned; ``"auto"`` leaves a value to the service. Values of another JSON type are refused.
+
+    ``method`` "cpt" is the reference exactly, "icl" tunes nothing, "auto" holds examples out to choose what is best and
+    is then calibrated. The method gives the values that are left to the service; any of them may be set all the same.
+
+    - ``epsilon_unit``: "reference" multiplies both epsilons by sqrt(hidden / 2048) as the reference does,
+      "embedding_norm" by the mean norm of the base model's embeddings.
+    - ``weighted_loss_type`` "decay" weighs a context label by ``loss_decay_factor`` to the power of its distance from
+      the training example; a factor of 0 trains on the training examples' labels alone.
+    - ``leave_one_out`` hides a training example's own copy in the context from it; ``token_dropout`` hides tokens at
+      random.
+    - ``learning_rate_schedule`` "cosine" lets the learning rate fall to nothing over the steps.
+    - ``cross_validation`` tunes on folds besides, to report and to choose on examples that were held out;
+      ``early_stopping`` takes no more steps than did best on them.
+    - ``calibration`` subtracts from the label scores what the context says of any text, and fits a temperature and a
+      bias for each label to what was held out.
+    - ``head`` mixes in logistic regression on the base model's hidden states over the text alone.
+    """
 
     model_config = ConfigDict(strict=True)
 
@@ -99,15 +116,24 @@ class Hyperparameters(Model):
     projection_epsilon: Annotated[float, Field(ge=0, le=1_000)] | Auto = "auto"
     projection_format_epsilon: Annotated[float, Field(ge=0, le=1_000)] | Auto = "auto"
     weighted_loss_type: Literal["none", "decay", "auto"] = "auto"
-    loss_decay_factor: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    loss_decay_factor: Annotated[float, Field(ge=0, le=1)] | Auto = "auto"
     leave_one_out: bool | Auto = "auto"
     token_dropout: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"  # noqa: S105 - not a password
+    epsilon_unit: Literal["reference", "embedding_norm", "auto"] = "auto"
+    learning_rate_schedule: Literal["constant", "cosine", "auto"] = "auto"
+    cross_validation: bool | Auto = "auto"
+    early_stopping: bool | Auto = "auto"
+    calibration: bool | Auto = "auto"
+    head: bool | Auto = "auto"
 
 
 class ResolvedHyperparameters(Model):
-    """The values a job runs with. ``batch_size`` None is all training examples in one step."""
+    """The values a job runs with; once it has succeeded, those that were chosen.
 
-    method: Literal["cpt", "icl"]
+    ``batch_size`` None is all training examples in one step.
+    """
+
+    method: Literal["auto", "cpt", "icl"]
     steps: int
     learning_rate: float
     batch_size: int | None
@@ -118,6 +144,12 @@ class ResolvedHyperparameters(Model):
     loss_decay_factor: float
     leave_one_out: bool
     token_dropout: float
+    epsilon_unit: Literal["reference", "embedding_norm"] = "reference"
+    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
+    cross_validation: bool = False
+    early_stopping: bool = False
+    calibration: bool = False
+    head: bool = False
 
 
 class TuningSpec(Model):
@@ -187,11 +219,18 @@ def _check_examples(examples: Mapping[str, Example], labels: Set[str]) -> None:
 
 
 class Plan(Model):
-    """A worker's answer to what a `TuningSpec` would need: exact token counts, resolved values and an estimate."""
+    """A worker's answer to what a `TuningSpec` would need: exact token counts, resolved values and an estimate.
+
+    ``trials`` are the tuning runs on folds before the last one; ``total_steps`` are those of all of them.
+    ``plain_seconds`` is what one plain run would take: a search takes 4 times that at most.
+    """
 
     context_tokens: int
     longest_example_tokens: int
     context_limit: int
     training_examples: int
     hyperparameters: ResolvedHyperparameters
+    trials: int
+    total_steps: int
+    plain_seconds: float
     estimated_seconds: float

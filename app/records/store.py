@@ -141,7 +141,7 @@ class Records:
                 "model": submission.model,
                 "hyperparameters": plan.hyperparameters.model_dump_json(),
                 "step": 0,
-                "total_steps": plan.hyperparameters.steps,
+                "total_steps": plan.total_steps,
                 "fraction": 0.0,
                 "fence": 0,
             }

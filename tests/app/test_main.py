@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FuturesTimeoutError
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +212,9 @@ def test_dry_run_is_true_or_false(tmp_path: Path) -> None:
 # -- the process ------------------------------------------------------------------------------------------------------
 
 
-def test_request_that_waits_is_answered_when_the_gateway_stops(settings: Settings, records: Records) -> None:
-    _, job = records.submit(submission())
+@contextmanager
+def gateway_process(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A gateway of its own that lives, and its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {
@@ -224,26 +227,42 @@ def test_request_that_waits_is_answered_when_the_gateway_stops(settings: Setting
 
     def lives() -> bool:
         with suppress(httpx.TransportError):
-            return http.get("/health/live").is_success
+            return httpx.get(f"http://127.0.0.1:{port}/health/live").is_success
         return False
 
+    with subprocess.Popen([sys.executable, "-m", "app.main"], env=environment) as process:
+        try:
+            eventually(lives)
+            yield process, port
+        finally:
+            process.kill()
+
+
+def test_request_that_waits_is_answered_when_the_gateway_stops(settings: Settings, records: Records) -> None:
+    _, job = records.submit(submission())
     with (
-        subprocess.Popen([sys.executable, "-m", "app.main"], env=environment) as process,
+        gateway_process(settings) as (process, port),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
         ThreadPoolExecutor() as threads,
     ):
-        try:
-            eventually(lives)
-            waiting = threads.submit(http.get, f"/jobs/{job.id}", params={"wait": 60})
-            with suppress(FuturesTimeoutError):
-                waiting.result(1)
-            assert not waiting.done()
-            process.send_signal(signal.SIGTERM)
-            response = waiting.result(60)
-            assert (response.status_code, response.json()["status"]) == (200, "queued")
-            assert process.wait(30) in (0, -signal.SIGTERM)
-        finally:
-            process.kill()
+        waiting = threads.submit(http.get, f"/jobs/{job.id}", params={"wait": 60})
+        with suppress(FuturesTimeoutError):
+            waiting.result(1)
+        assert not waiting.done()
+        process.send_signal(signal.SIGTERM)
+        response = waiting.result(60)
+        assert (response.status_code, response.json()["status"]) == (200, "queued")
+        assert process.wait(30) in (0, -signal.SIGTERM)
+
+
+def test_connection_that_was_idle_for_a_while_is_still_good(settings: Settings) -> None:
+    """Clients keep connections for some seconds; a server that closes first makes their next request fail."""
+    with gateway_process(settings) as (_, port), closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        for pause in (0, 6):
+            time.sleep(pause)
+            connection.request("GET", "/health/live")
+            response = connection.getresponse()
+            assert (response.status, json.loads(response.read())) == (200, {"status": "ok"})
 
 
 # -- the description --------------------------------------------------------------------------------------------------

@@ -57,8 +57,30 @@ def test_validation_examples_are_measured(service: Service) -> None:
     validation = [{"text": text, "label": label} for text, label in zip(TEXTS, [*LABELS, LABELS[0]], strict=True)]
     metrics = service.context(service.tuned(validation_examples=validation))["metrics"]
     for kind in ("icl", "tuned"):
-        assert set(metrics[kind]) == {"accuracy", "macro_f1", "nll", "ece", "accuracy_ci95", "n"}
+        figures = {"accuracy", "macro_f1", "nll", "ece", "brier"}
+        assert set(metrics[kind]) == figures | {f"{figure}_ci95" for figure in figures} | {"n"}
         assert metrics[kind]["n"] == 3
+
+
+def test_auto_reports_what_was_held_out_and_answers(service: Service) -> None:
+    words = {"card arrival": ("never came", "is late", "where is it"), "card linking": ("add it", "link it", "connect")}
+    examples = [{"text": f"my card: {text}", "label": label} for label, texts in words.items() for text in texts]
+    body = {"examples": examples, "model": TINY, "hyperparameters": {"method": "auto", "steps": 2}}
+    planned = service.http.post("/contexts", params={"dry_run": "true"}, json=body).json()
+    assert (planned["trials"], planned["total_steps"]) == (3, 8)
+    assert 0 < planned["estimated_seconds"] <= 4 * planned["plain_seconds"]
+    context_id = service.tuned(**body)
+    context = service.context(context_id)
+    job = service.http.get(f"/jobs/{context['job_id']}").json()
+    metrics = context["metrics"]
+    assert (metrics["measured_on"], metrics["icl"]["n"], metrics["tuned"]["n"]) == ("folds", 6, 6)
+    assert metrics["served"] == ("icl" if metrics["tuned"]["accuracy"] < metrics["icl"]["accuracy"] else "tuned")
+    assert "Only 6 examples" in metrics["notes"][0]
+    assert metrics["reproducibility"]["seed"] == 0
+    assert job["progress"]["fraction"] == 1.0
+    assert job["hyperparameters"]["steps"] in (0, 1, 2)
+    alone = [service.confidences(context_id, [text]) for text in TEXTS]
+    assert same(service.confidences(context_id, TEXTS), [value for row in alone for value in row])
 
 
 def test_icl_tunes_nothing_and_answers(service: Service) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from app.contract.batches import ClassifyBatch, ClassifyPart, PartReply
 from tests.submissions import submission
-from tests.worker.tiny import CONTEXT_LENGTH, base_model, confidences, part, stored_context
+from tests.worker.tiny import CONTEXT_LENGTH, base_model, classifier, confidences, part, stored_context
 from worker.artifacts import Artifacts
 from worker.classification import Expired, classify
 from worker.cpt.context import encode_query
@@ -74,6 +74,17 @@ def test_answers_do_not_depend_on_the_batch(
     parts = [part(other_context, "something", "else"), part(context, *TEXTS[:2]), part(context, *TEXTS[2:])]
     together = confidences(answers(base, residents, *parts))[2:]
     assert close(alone, together)
+
+
+def test_answers_with_heads_do_not_depend_on_the_batch_and_are_not_the_plain_ones(
+    base: BaseModel, residents: ResidentContexts, artifacts: Artifacts, context: str
+) -> None:
+    headed = stored_context(base, artifacts, submission().spec, classifier=classifier(2))
+    together = confidences(answers(base, residents, part(headed, *TEXTS)))
+    alone = [confidences(answers(base, residents, part(headed, text)))[0] for text in TEXTS]
+    assert close(together, alone)
+    assert not close(together, confidences(answers(base, residents, part(context, *TEXTS))))
+    assert all(sum(row) == pytest.approx(1) for row in together)
 
 
 def test_parts_are_answered_in_their_order_each_by_its_own_context(

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from worker.metrics import evaluate, wilson_interval
+from worker.metrics import _figures, compare, evaluate, threshold, wilson_interval
 
 # Predicted 0, 0, 1, 2; the truth is 0, 1, 1, 0: two of four are right.
 PROBABILITIES = torch.tensor(
@@ -56,3 +56,58 @@ def test_perfect_predictions() -> None:
 )
 def test_wilson_interval(share: float, n: int, low: float, high: float) -> None:
     assert wilson_interval(share, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_brier_is_the_squared_distance_from_the_truth() -> None:
+    distances = [0.04 + 0.01 + 0.01, 0.36 + 0.49 + 0.01, 0.0625 + 0.25 + 0.0625, 0.81 + 0.81]
+    assert evaluate(PROBABILITIES, TRUTH).brier == pytest.approx(sum(distances) / 4)
+
+
+def many(n: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.randint(3, (n,), generator=generator)
+    logits = torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    logits[range(n), truth] += 1
+    return logits.softmax(1), truth
+
+
+def test_intervals_hold_the_figure_and_are_about_four_errors_wide() -> None:
+    probabilities, truth = many()
+    score = evaluate(probabilities, truth)
+    losses = -probabilities[range(400), truth].log()
+    low, high = score.nll_ci95
+    assert high - low == pytest.approx(2 * 1.96 * losses.std().item() / 20, rel=0.15)
+    for name in ("accuracy", "macro_f1", "nll", "brier"):
+        low, high = getattr(score, f"{name}_ci95")
+        assert low < getattr(score, name) < high
+
+
+def test_figures_of_every_resample_are_those_of_its_rows_alone() -> None:
+    probabilities, truth = many(20)
+    draws = torch.randint(20, (3, 20), generator=torch.Generator().manual_seed(2))
+    together = _figures(probabilities, truth, draws)
+    for number, draw in enumerate(draws):
+        alone = evaluate(probabilities[draw], truth[draw])
+        for name, values in together.items():
+            assert values[number].item() == pytest.approx(getattr(alone, name))
+
+
+def test_difference_is_paired() -> None:
+    probabilities, truth = many()
+    same = compare(probabilities, probabilities, truth)
+    assert (same.accuracy, same.accuracy_ci95, same.nll, same.nll_ci95) == (0, (0, 0), 0, (0, 0))
+    better = compare(torch.eye(3, dtype=torch.float64)[truth], probabilities, truth)
+    assert better.accuracy == pytest.approx(1 - evaluate(probabilities, truth).accuracy)
+    assert better.accuracy_ci95[0] > 0
+    assert better.nll_ci95[1] < 0
+
+
+def test_threshold_is_the_least_confidence_with_the_wanted_precision() -> None:
+    sure = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]], dtype=torch.float64)
+    found = threshold(sure, torch.tensor([0, 0, 1, 0]), 0.7)
+    assert found
+    assert [found.min_confidence, found.coverage] == pytest.approx([0.6, 1.0], abs=2e-4)
+    found = threshold(sure, torch.tensor([0, 0, 1, 1]), 0.9)
+    assert found
+    assert [found.min_confidence, found.coverage] == pytest.approx([0.8, 0.5], abs=2e-4)
+    assert threshold(sure, torch.tensor([1, 1, 1, 1]), 0.5) is None

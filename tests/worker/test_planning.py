@@ -2,11 +2,12 @@ from typing import Any
 
 import pytest
 
-from app.contract.tuning import Example, Hyperparameters, Template, TuningSpec
+from app.contract.tuning import Example, Hyperparameters, ResolvedHyperparameters, Template, TuningSpec
 from tests.submissions import EXAMPLES
 from tests.worker.tiny import CONTEXT_LENGTH
+from worker.cpt.projection import epsilon
 from worker.models import BaseModel
-from worker.planning import Unplannable, encode, plan, resolve, tokens_per_step
+from worker.planning import Unplannable, encode, plan, resolve, search_settings, tokens_per_step
 
 BARE = Template(input="{text}", separator="=", output="{label}", between=";")
 
@@ -54,7 +55,7 @@ def test_labels_that_the_model_cannot_tell_apart_are_refused(base: BaseModel) ->
 
 
 def test_label_that_begins_another_is_told_from_it(base: BaseModel) -> None:
-    short, long = encode(base, spec(("a", "card"), ("b", "card arrival"))).label_ids
+    short, long = encode(base, spec(("a", "card"), ("b", "card arrival"))).shots.label_ids
     assert short != long[: len(short)]
 
 
@@ -63,13 +64,79 @@ def test_copies_in_the_context_know_their_place_and_others_have_none(base: BaseM
     assert [tokens.context_index for tokens in encoded.training] == [0, 1, None]
 
 
-def test_auto_is_the_reference_and_given_values_stay() -> None:
-    auto = resolve(Hyperparameters())
-    assert (auto.method, auto.batch_size, auto.weighted_loss_type, auto.loss_decay_factor) == ("cpt", None, "none", 1.0)
-    assert (auto.projection_epsilon, auto.projection_format_epsilon) == (0.1, 0.1)
-    given: dict[str, Any] = {"steps": 7, "learning_rate": 0.5, "batch_size": 3, "seed": 9, "leave_one_out": True}
-    resolved = resolve(Hyperparameters(**given)).model_dump()
-    assert {name: resolved[name] for name in given} == given
+def resolved(**given: Any) -> ResolvedHyperparameters:
+    return resolve(TuningSpec(examples=EXAMPLES, hyperparameters=Hyperparameters(**given)))
+
+
+def test_what_is_left_to_the_reference_is_its_own(base: BaseModel) -> None:
+    values = resolved(method="cpt")
+    assert (values.steps, values.batch_size, values.weighted_loss_type, values.loss_decay_factor) == (
+        20,
+        None,
+        "none",
+        1,
+    )
+    assert (values.projection_epsilon, values.projection_format_epsilon, values.epsilon_unit) == (0.1, 0.1, "reference")
+    search = search_settings(base, Hyperparameters(method="cpt"), values)
+    assert (search.folds, search.calibration, search.head, search.stops) == (False, False, False, (20,))
+    (config,) = search.configs
+    assert config["opt_projection_epsilon"] == 0.1
+
+
+@pytest.mark.parametrize("method", ["auto", "cpt"])
+def test_given_values_stay(method: str) -> None:
+    given: dict[str, Any] = {
+        "steps": 7,
+        "learning_rate": 0.5,
+        "batch_size": 3,
+        "seed": 9,
+        "leave_one_out": False,
+        "token_dropout": 0.3,
+        "projection_epsilon": 0.7,
+        "projection_format_epsilon": 0.9,
+        "epsilon_unit": "embedding_norm",
+        "weighted_loss_type": "decay",
+        "loss_decay_factor": 0.0,
+        "learning_rate_schedule": "cosine",
+        "cross_validation": False,
+        "early_stopping": False,
+        "calibration": False,
+        "head": True,
+    }
+    values = resolved(method=method, **given).model_dump()
+    assert {name: values[name] for name in given} == given
+
+
+def test_epsilons_relative_to_the_embeddings_give_a_share_of_their_norm(base: BaseModel) -> None:
+    given = Hyperparameters(projection_epsilon=0.25, projection_format_epsilon=0.5, epsilon_unit="embedding_norm")
+    search = search_settings(base, given, resolve(TuningSpec(examples=EXAMPLES, hyperparameters=given)))
+    encoded = encode(base, spec(("ab", "x"), ("cd", "y")))
+    radii = epsilon(encoded.context.config(**search.configs[0]), base.model.config.hidden_size)
+    found = {round(radius / base.embedding_norm, 3) for radius in radii.tolist()}
+    assert {0.25, 0.5} & found == {0.25}  # this template has no words of its own
+    assert max(found) == 0.25
+
+
+def test_loss_is_chosen_on_folds_only_where_it_is_left_to_the_service(base: BaseModel) -> None:
+    def ways(**given: Any) -> int:
+        hyperparameters = Hyperparameters(**given)
+        return len(search_settings(base, hyperparameters, resolved(**given)).configs)
+
+    assert ways() == 2
+    assert ways(method="cpt") == ways(weighted_loss_type="none") == ways(loss_decay_factor=0.5) == ways(steps=9) == 1
+
+
+@pytest.mark.parametrize("given", [{}, {"steps": 50}, {"steps": 1}, {"method": "cpt"}])
+def test_search_costs_no_more_than_four_plain_runs(base: BaseModel, given: dict[str, Any]) -> None:
+    examples = tuple(Example(text=f"{'ab' * number}", label=str(number % 3)) for number in range(1, 25))
+    planned = plan(base, TuningSpec(examples=examples[:9], hyperparameters=Hyperparameters(**given)))
+    assert 0 < planned.estimated_seconds <= 4 * planned.plain_seconds
+    assert planned.total_steps == (planned.trials + 1) * planned.hyperparameters.steps
+
+
+def test_too_few_examples_are_not_held_out(base: BaseModel) -> None:
+    assert plan(base, spec(("ab", "x"), ("cd", "y"))).trials == 0
+    assert plan(base, spec(("ab", "x"), ("cd", "y"), ("ef", "x"), ("gh", "y"))).trials == 4
 
 
 def test_validation_example_that_does_not_fit_is_refused_before_anything_is_stored(base: BaseModel) -> None:

@@ -36,7 +36,7 @@ def addresses(base: BaseModel, artifacts: Artifacts) -> list[str]:
 
 
 def size(base: BaseModel, artifacts: Artifacts, address: str) -> int:
-    return ResidentContexts(artifacts, partial(prepare_resident, base), 1).get(address).prefix.nbytes
+    return ResidentContexts(artifacts, partial(prepare_resident, base), 1).get(address).nbytes
 
 
 def test_context_is_prepared_once(artifacts: Artifacts, prepare: Counting, addresses: list[str]) -> None:

@@ -11,7 +11,11 @@ from app.contract.batches import ClassifyPart, PartReply, Truncate
 from app.contract.tuning import TuningSpec
 from worker.artifacts import Artifacts
 from worker.cpt.adapter import TunedContext, save
-from worker.models import BaseModel
+from worker.cpt.classifier import Classifier
+from worker.cpt.features import VIEWS
+from worker.cpt.head import Head
+from worker.cpt.mixture import Mixture
+from worker.models import BaseModel, fingerprint
 from worker.planning import encode
 
 CONTEXT_LENGTH = 512
@@ -58,20 +62,39 @@ def base_model(seed: int = 0) -> BaseModel:
         context_length=CONTEXT_LENGTH,
         parameters=sum(weight.numel() for weight in model.parameters()),
         flops=1e9,
+        embedding_norm=model.get_input_embeddings().weight.norm(dim=1).mean().item(),
+        revision=fingerprint(model),
     )
 
 
-def stored_context(base: BaseModel, artifacts: Artifacts, spec: TuningSpec, delta: float = 0.0) -> str:
+def classifier(labels: int, hidden: int = 16) -> Classifier:
+    """Random heads, mixed with the label scores."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator)
+
+    heads = [Head(random(hidden), random(hidden), 9 * random(hidden, labels), random(labels)) for _ in VIEWS]
+    return Classifier(random(labels), Mixture(random(1 + len(VIEWS)), random(labels)), tuple(heads))
+
+
+def stored_context(
+    base: BaseModel,
+    artifacts: Artifacts,
+    spec: TuningSpec,
+    delta: float = 0.0,
+    classifier: Classifier | None = None,
+) -> str:
     """Address of a context that answers for ``base``; every delta has the value ``delta``."""
     encoded = encode(base, spec)
     tokens = encoded.context.tokens
     embedding = base.model.get_input_embeddings()(torch.tensor(tokens.ids)).detach()
     metadata = {
         "labels": spec.label_names,
-        "label_ids": encoded.label_ids,
+        "label_ids": encoded.shots.label_ids,
         "template": spec.template.model_dump(),
     }
-    return artifacts.put(save(TunedContext(tokens, embedding, torch.full_like(embedding, delta), metadata)))
+    return artifacts.put(save(TunedContext(tokens, embedding, torch.full_like(embedding, delta), metadata, classifier)))
 
 
 def part(artifact: str, *inputs: str, truncate: Truncate = "NONE", first: int = 0) -> ClassifyPart:

@@ -11,21 +11,28 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from worker.cpt.classifier import Classifier
 from worker.cpt.context import Tokens
 
 # safetensors writes several metadata entries in no fixed order, so ours is a single JSON entry.
 _METADATA = "contextune"
+# What turns scores into probabilities, if there is more to it than a softmax.
+_CLASSIFIER = "classifier/"
 _FORMAT = {"embedding": ("F32", 2), "delta": ("F32", 2), "ids": ("I64", 1), "types": ("I64", 1)}
 
 
 @dataclass(frozen=True)
 class TunedContext:
-    """Tokens, their word embeddings and projected deltas [T, H] float32, and what else belongs to them as JSON."""
+    """Tokens, their word embeddings and projected deltas [T, H] float32, and what else belongs to them as JSON.
+
+    `classifier` is None where the label scores are all there is. `metadata` has the tokens of each label, `label_ids`.
+    """
 
     tokens: Tokens
     embedding: Tensor
     delta: Tensor
     metadata: Mapping[str, Any]
+    classifier: Classifier | None = None
 
     @property
     def embeds(self) -> Tensor:
@@ -48,6 +55,8 @@ def save(tuned: TunedContext) -> bytes:
         "ids": torch.tensor(tuned.tokens.ids, dtype=torch.int64),
         "types": torch.tensor(tuned.tokens.reference_types(), dtype=torch.int64),
     }
+    if tuned.classifier is not None:
+        tensors |= {f"{_CLASSIFIER}{name}": tensor for name, tensor in tuned.classifier.tensors().items()}
     metadata = json.dumps(tuned.metadata, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return safetensors.torch.save(tensors, {_METADATA: metadata})
 
@@ -76,7 +85,18 @@ def load(blob: bytes, *, hidden: int | None = None, vocabulary: int | None = Non
         raise ValueError("The adapter has token ids outside the vocabulary.")
     if min(types) < 0 or max(types) > 4 * tokens:
         raise ValueError("The adapter has unknown token types.")
-    return TunedContext(Tokens.from_reference(ids, types), tensors["embedding"], tensors["delta"], metadata)
+    classifier = _classifier(tensors, metadata, size)
+    return TunedContext(Tokens.from_reference(ids, types), tensors["embedding"], tensors["delta"], metadata, classifier)
+
+
+def _classifier(tensors: dict[str, Tensor], metadata: dict[str, Any], size: int) -> Classifier | None:
+    stored = {
+        name.removeprefix(_CLASSIFIER): tensor for name, tensor in tensors.items() if name.startswith(_CLASSIFIER)
+    }
+    if not stored:
+        return None
+    labels = metadata.get("label_ids")
+    return Classifier.from_tensors(stored, len(labels) if isinstance(labels, list) else 0, size)
 
 
 def _header(blob: bytes) -> dict[str, Any]:
@@ -89,7 +109,8 @@ def _header(blob: bytes) -> dict[str, Any]:
         header = json.loads(blob[8 : 8 + size])
     except (ValueError, RecursionError) as error:
         raise ValueError("The adapter is not a safetensors file.") from error
-    if not isinstance(header, dict) or set(header) != {*_FORMAT, "__metadata__"}:
+    names = {name for name in header if not name.startswith(_CLASSIFIER)} if isinstance(header, dict) else set()
+    if names != {*_FORMAT, "__metadata__"}:
         raise ValueError("The adapter does not hold embedding, delta, ids and types.")
     return header
 
@@ -103,7 +124,13 @@ def _check_shapes(header: dict[str, Any]) -> tuple[int, int]:
         if entry.get("dtype") != dtype or not isinstance(shape, list) or len(shape) != dimensions:
             raise ValueError(f"The adapter's {name} must have {dimensions} dimensions of type {dtype}.")
         shapes[name] = shape
+    if any(not isinstance(entry, dict) or entry.get("dtype") != "F32" for entry in _of_classifier(header)):
+        raise ValueError("The adapter's classifier must be of type F32.")
     tokens, size = shapes["embedding"]
     if shapes["delta"] != [tokens, size] or shapes["ids"] != [tokens] or shapes["types"] != [tokens] or not tokens:
         raise ValueError("The adapter's tensors have different lengths.")
     return tokens, size
+
+
+def _of_classifier(header: dict[str, Any]) -> list[Any]:
+    return [entry for name, entry in header.items() if name.startswith(_CLASSIFIER)]

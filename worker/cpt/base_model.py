@@ -94,11 +94,30 @@ def run(
     """
     places = torch.tensor([len(embeds) - 1], device=embeds.device) if logits_at is None else logits_at
     current = _Pass(packing, context, riders)
-    bloom = model.config.model_type == "bloom"  # has no positions but those in its attention
-    extra = {} if bloom else {"position_ids": current.positions[None], "attention_mask": embeds.new_zeros(1, 1, 1, 1)}
+    positions = _positions(model, embeds, current)
     with _passing(current):
-        output = model(inputs_embeds=embeds[None].to(model.dtype), use_cache=False, logits_to_keep=places, **extra)
+        output = model(inputs_embeds=embeds[None].to(model.dtype), use_cache=False, logits_to_keep=places, **positions)
     return output.logits[0], current.own
+
+
+def hidden_states(model: Any, embeds: Tensor, packing: Packing, layers: Sequence[int]) -> list[Tensor]:
+    """[N, H] of each of `layers` for packed rows `embeds` [N, H] without a context; 0 are the embeddings."""
+    current = _Pass(packing, None, None)
+    with _passing(current):
+        output = model(
+            inputs_embeds=embeds[None].to(model.dtype),
+            use_cache=False,
+            output_hidden_states=True,
+            logits_to_keep=1,
+            **_positions(model, embeds, current),
+        )
+    return [output.hidden_states[layer][0] for layer in layers]
+
+
+def _positions(model: Any, embeds: Tensor, current: _Pass) -> dict[str, Tensor]:
+    if model.config.model_type == "bloom":  # has no positions but those in its attention
+        return {}
+    return {"position_ids": current.positions[None], "attention_mask": embeds.new_zeros(1, 1, 1, 1)}
 
 
 def word_embeddings(model: Any, ids: Sequence[int]) -> Tensor:

@@ -10,7 +10,8 @@ from worker.cpt.template import TokenType
 
 # The reference's "zero": a radius that keeps the division defined.
 _NO_RADIUS = 1e-10
-_REFERENCE_HIDDEN = 2048
+# Epsilons are meant for embeddings of this size, and scaled by the root for others.
+REFERENCE_HIDDEN = 2048
 # Rounding must not leave a projected row outside its ball: projecting again would change it by a bit.
 _INSIDE = 1 - 5e-7
 
@@ -29,7 +30,7 @@ def trainable(types: Sequence[int]) -> Tensor:
 
 def epsilon(config: CPTConfig, hidden: int) -> Tensor:
     """[T] float32 radius of each context token's ball for embeddings of size `hidden`."""
-    scale = torch.tensor(hidden / _REFERENCE_HIDDEN).sqrt()
+    scale = torch.tensor(hidden / REFERENCE_HIDDEN).sqrt()
     kind = kinds(config.token_types)
     radius = torch.full(kind.shape, _NO_RADIUS)
     radius[(kind == TokenType.INPUT_TEMPLATE) | (kind == TokenType.OUTPUT_TEMPLATE)] = (

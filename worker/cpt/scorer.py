@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.cpt import base_model
-from worker.cpt.packing import Packing
+from worker.cpt.packing import Packing, hide
 from worker.cpt.prefix import PrefixKV
 
 # Bounds the logits of a pass (places x vocabulary) and the attention inside rows.
@@ -67,13 +67,15 @@ def score(
     queries: Sequence[Sequence[int]],
     *,
     normalise: bool = False,
+    hidden: Sequence[Tensor] | None = None,
     pass_tokens: int = PASS_TOKENS,
     before_pass: Callable[[], None] | None = None,
 ) -> Tensor:
     """Log-probability [Q, L] of all tokens of each label after prefix and query, float32 on the CPU.
 
     With `normalise` the sum is divided by the label's number of tokens. A query's scores do not depend on what else is
-    scored with it. `before_pass` is called before each pass of the model; what it raises ends the work.
+    scored with it. `hidden` marks, for each query, the tokens of the prefix [T] bool that it may not see. `before_pass`
+    is called before each pass of the model; what it raises ends the work.
 
     Raises:
         ValueError: an empty query or label.
@@ -87,7 +89,8 @@ def score(
     for numbers in _passes(order, [len(query) + len(trie.tokens) for query in queries], pass_tokens):
         if before_pass is not None:
             before_pass()
-        scores[numbers] = _score_pass(model, prefix, trie, [queries[number] for number in numbers])
+        marks = None if hidden is None else [hidden[number] for number in numbers]
+        scores[numbers] = _score_pass(model, prefix, trie, [queries[number] for number in numbers], marks)
     return scores / torch.tensor([len(label) for label in label_ids]) if normalise else scores
 
 
@@ -103,10 +106,12 @@ def _passes(order: list[int], lengths: list[int], pass_tokens: int) -> list[list
     return passes
 
 
-def _score_pass(model: Any, prefix: PrefixKV, trie: LabelTrie, queries: list[Sequence[int]]) -> Tensor:
+def _score_pass(
+    model: Any, prefix: PrefixKV, trie: LabelTrie, queries: list[Sequence[int]], hidden: Sequence[Tensor] | None
+) -> Tensor:
     """[B, L] scores of the queries of one pass."""
     ids = [token for query in queries for token in (*query, *trie.tokens)]
-    packing = _packing(prefix.tokens, trie, [len(query) for query in queries], model.device)
+    packing = _packing(prefix.tokens, trie, [len(query) for query in queries], model.device, hidden)
     places = _read_at(trie, [len(query) for query in queries]).to(model.device)
     embeds = base_model.word_embeddings(model, ids)
     logits, _ = base_model.run(model, embeds, packing, prefix.layers, places)
@@ -124,10 +129,13 @@ def _read_at(trie: LabelTrie, lengths: list[int]) -> Tensor:
     return (ends[:, None] - torch.arange(len(trie.tokens) + 1, 0, -1)).flatten()
 
 
-def _packing(offset: int, trie: LabelTrie, lengths: list[int], device: torch.device) -> Packing:
+def _packing(
+    offset: int, trie: LabelTrie, lengths: list[int], device: torch.device, hidden: Sequence[Tensor] | None
+) -> Packing:
     """Rows of queries, each followed by the trie's inner nodes."""
     nodes = len(trie.tokens)
-    packing = Packing.causal([length + nodes for length in lengths], offset, device)
+    rows = [length + nodes for length in lengths]
+    packing = Packing.causal(rows, offset, device, None if hidden is None else hide(rows, hidden))
     if not nodes:
         return packing
     return packing.branching(lengths, torch.tensor(trie.depths), trie.ancestors())

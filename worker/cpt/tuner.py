@@ -27,6 +27,7 @@ class TuningSettings:
 
     `leave_one_out` hides a training example's own copy in the context from it. `token_dropout` is the probability with
     which a token of the context is hidden from a training example in a step (Context Tuning, arXiv 2507.04221).
+    `cosine` lets the learning rate fall along half a cosine, from its full value to nothing after the last step.
     """
 
     steps: int = 20
@@ -35,6 +36,13 @@ class TuningSettings:
     seed: int = 0
     leave_one_out: bool = False
     token_dropout: float = 0.0
+    cosine: bool = False
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        return (
+            self.learning_rate * (1 + math.cos(math.pi * step / self.steps)) / 2 if self.cosine else self.learning_rate
+        )
 
     def __post_init__(self) -> None:
         if self.steps < 0 or (self.batch_size is not None and self.batch_size < 1):
@@ -81,6 +89,11 @@ class Tuner:
         self._optimizer = torch.optim.AdamW([self._delta], lr=settings.learning_rate)
         self._step = 0
 
+    @property
+    def steps_done(self) -> int:
+        """Completed updates."""
+        return self._step
+
     def step(self, between_chunks: Callable[[float], None] | None = None) -> float:
         """Do one update and return the loss before it.
 
@@ -90,6 +103,7 @@ class Tuner:
         numbers = batch_order(len(self._training), self._settings.batch_size, self._settings.seed, self._step)
         loss, gradient = self._loss_and_gradient([self._training[i] for i in numbers], between_chunks)
         self._delta.grad = gradient
+        self._optimizer.param_groups[0]["lr"] = self._settings.rate(self._step)
         self._optimizer.step()
         self.embedding.project_()
         self._step += 1

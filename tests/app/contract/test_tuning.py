@@ -134,7 +134,7 @@ def test_template_without_its_placeholders_is_refused(part: dict[str, str]) -> N
         {"projection_epsilon": -0.1},
         {"projection_format_epsilon": float("inf")},
         {"weighted_loss_type": "linear"},
-        {"loss_decay_factor": 0},
+        {"loss_decay_factor": -0.1},
         {"loss_decay_factor": 1.1},
         {"leave_one_out": "perhaps"},
         {"token_dropout": 1.0},

@@ -1,13 +1,17 @@
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
+from tests.worker.tiny import classifier
 from worker.cpt.adapter import TunedContext, load, save
+from worker.cpt.classifier import Classifier
+from worker.cpt.features import VIEWS
 
 METADATA = {"labels": ["a", "ü"], "step": 3, "loss": 0.5}
 
@@ -25,6 +29,22 @@ def test_saved_context_loads_as_it_was(tuned: TunedContext) -> None:
     assert torch.equal(loaded.embedding, tuned.embedding)
     assert torch.equal(loaded.delta, tuned.delta)
     assert torch.equal(loaded.embeds, tuned.embedding + tuned.delta)
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_classifier_loads_as_it_was(tuned: TunedContext, heads: bool) -> None:
+    kept = classifier(2, hidden=8) if heads else Classifier.plain(2)
+    metadata = METADATA | {"label_ids": [[1], [2, 3]]}
+    loaded = load(save(replace(tuned, metadata=metadata, classifier=kept))).classifier
+    assert loaded is not None
+    scores, views = torch.randn(5, 2), torch.randn(len(VIEWS), 5, 8)
+    assert torch.equal(loaded.probabilities(scores, views), kept.probabilities(scores, views))
+
+
+def test_classifier_for_other_labels_is_refused(tuned: TunedContext) -> None:
+    metadata = METADATA | {"label_ids": [[1], [2], [3]]}
+    with pytest.raises(ValueError, match="expected shapes"):
+        load(save(replace(tuned, metadata=metadata, classifier=classifier(2, hidden=8))))
 
 
 def test_same_context_gives_the_same_bytes(tuned: TunedContext) -> None:
@@ -45,13 +65,15 @@ def test_every_cut_short_blob_is_refused(tuned: TunedContext) -> None:
             load(blob[:length])
 
 
-def blob_of(metadata: str = "{}", **changes: torch.Tensor) -> bytes:
+def blob_of(metadata: str = "{}", classifier_bias: torch.Tensor | None = None, **changes: torch.Tensor) -> bytes:
     tensors = {
         "embedding": torch.zeros(3, 8),
         "delta": torch.zeros(3, 8),
         "ids": torch.tensor([1, 2, 3]),
         "types": torch.tensor([0, 1, 4]),
     }
+    if classifier_bias is not None:
+        changes["classifier/bias"] = classifier_bias
     return safetensors.torch.save(tensors | changes, {"contextune": metadata})
 
 
@@ -68,6 +90,8 @@ def blob_of(metadata: str = "{}", **changes: torch.Tensor) -> bytes:
         (blob_of(types=torch.tensor([0, -1, 4])), "unknown token types"),
         (blob_of(types=torch.tensor([0, 1, 2**40])), "unknown token types"),
         (blob_of(extra=torch.zeros(1)), "does not hold"),
+        (blob_of(classifier_bias=torch.zeros(1)), "expected shapes"),
+        (blob_of(classifier_bias=torch.zeros(1, dtype=torch.float64)), "of type F32"),
         (blob_of(metadata="[]"), "not an object"),
         (blob_of(metadata="{"), "damaged"),
         (safetensors.torch.save({"delta": torch.zeros(1)}), "does not hold"),

@@ -4,10 +4,10 @@ import pytest
 from transformers import (
     Gemma2Config,
     GPT2Config,
-    GPTJConfig,
     LlamaConfig,
     MambaConfig,
     MistralConfig,
+    MptConfig,
     Qwen2Config,
     T5Config,
     ViTConfig,
@@ -33,7 +33,7 @@ def test_models_with_plain_attention_are_supported(config: Any) -> None:
         (Gemma2Config(), "sliding"),
         (T5Config(), "encoder-decoder"),
         (MambaConfig(), "KV cache"),
-        (GPTJConfig(), "attention function"),
+        (MptConfig(), "attention function"),
         (ViTConfig(), "not a causal language model"),
         (
             LlamaConfig(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}),

@@ -1,0 +1,58 @@
+"""What is measured once: one method on one draw of one data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.accuracy.protocol import DataSet, Rows
+from worker.metrics import evaluate, wilson_interval
+
+Cell = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Drawn examples and test rows, (text, label) each."""
+
+    labels: tuple[str, ...]
+    shots: Rows
+    test: Rows
+
+    @classmethod
+    def draw(cls, data: DataSet, k: int, seed: int) -> Task:
+        """The task of the protocol."""
+        return cls(data.labels, data.draw(k, seed), data.test)
+
+    @property
+    def truth(self) -> Tensor:
+        """[N] numbers of the test rows' labels."""
+        return torch.tensor([self.labels.index(label) for _, label in self.test])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Probabilities [N, L] for the test rows, and the seconds that it took to learn and to classify all of them."""
+
+    probabilities: Tensor
+    tuning_seconds: float
+    classifying_seconds: float
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def cell(self, truth: Tensor) -> Cell:
+        """Its figures."""
+        score = evaluate(self.probabilities, truth)
+        figures = {name: getattr(score, name) for name in ("accuracy", "macro_f1", "nll", "ece", "brier", "n")}
+        seconds = {"tuning_seconds": self.tuning_seconds, "classifying_seconds": self.classifying_seconds}
+        return {**figures, **seconds, **self.detail, **self._coverage(score.accuracy)}
+
+    def _coverage(self, accuracy: float) -> dict[str, Any]:
+        """Whether the accuracy lies in the interval that the report gave."""
+        if "held_out" not in self.detail:
+            return {}
+        n = self.detail["held_out"]
+        low, high = wilson_interval(self.detail["held_out_right"] / n, n)
+        return {"reported": [low, high], "covered": low <= accuracy <= high}

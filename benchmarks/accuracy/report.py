@@ -1,0 +1,121 @@
+"""Accuracy results as a table in benchmarks/README.md, between two markers of its own."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.accuracy.cells import Cell
+from benchmarks.accuracy.protocol import ENGLISH, SEEDS
+from benchmarks.results import Results
+
+BEGIN, END = "<!-- accuracy: written by make bench-accuracy -->", "<!-- end of accuracy -->"
+
+_NAMES: Mapping[str, str] = {
+    "icl": "ICL",
+    "icl_calibrated": "ICL + batch calibration",
+    "cpt_1e-2": "CPT as in PEFT, 1e-2",
+    "cpt_1e-3": "CPT as in PEFT, 1e-3",
+    "hidden_head": "regression on last hidden state",
+    "minilm": "MiniLM + regression",
+    "setfit": "SetFit (MiniLM)",
+    "auto": "**ours, auto**",
+}
+_DRAWS = (
+    *((name, 4) for name in (*ENGLISH, "chnsenticorp")),
+    *((name, k) for name in ("sst2_sent", "trec") for k in (2, 8)),
+)
+
+
+def write(results: Results, readme: Path) -> None:
+    """Put the tables into `readme`, which has the markers."""
+    before, rest = readme.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    readme.write_text(f"{before}{BEGIN}\n\n{tables(results.cells)}\n{END}{after}")
+
+
+def tables(cells: Mapping[str, Cell]) -> str:
+    """All tables that there are cells for."""
+    parts = [
+        f"#### Accuracy (%), mean of {len(SEEDS)} seeds and each of them\n\n{_accuracy(cells)}",
+        f"#### NLL / ECE, means over the English sets at k = 4, and seconds\n\n{_calibration(cells)}",
+    ]
+    if any("/auto " in name for name in cells):
+        parts.append(f"#### Ablation: auto but for one lever, accuracy (%) at k = 4\n\n{_ablation(cells)}")
+    return "\n\n".join([*parts, _promises(cells)]) + "\n"
+
+
+def _of(cells: Mapping[str, Cell], name: str, k: int, method: str) -> list[Cell]:
+    keys = [f"{name}/{k}/{seed}/{method}" for seed in SEEDS]
+    return [cells[key] for key in keys if key in cells]
+
+
+def _accuracy(cells: Mapping[str, Cell]) -> str:
+    head = ["method", "mean of English, k = 4", *[f"{name}, k = {k}" for name, k in _DRAWS]]
+    rows = []
+    for method, title in _NAMES.items():
+        english = [_of(cells, name, 4, method) for name in ENGLISH]
+        rows.append(
+            [title, _mean_of_sets(english, "accuracy", 100)]
+            + [_each([100 * cell["accuracy"] for cell in _of(cells, name, k, method)]) for name, k in _DRAWS]
+        )
+    return _table(head, rows)
+
+
+def _calibration(cells: Mapping[str, Cell]) -> str:
+    head = ["method", "NLL", "ECE", "seconds to learn", "ms a query"]
+    rows = []
+    for method, title in _NAMES.items():
+        english = [_of(cells, name, 4, method) for name in ENGLISH]
+        milliseconds = [[{"ms": 1000 * c["classifying_seconds"] / c["n"]} for c in found] for found in english]
+        rows.append(
+            [
+                title,
+                _mean_of_sets(english, "nll", 1, 2),
+                _mean_of_sets(english, "ece", 1, 3),
+                _mean_of_sets(english, "tuning_seconds", 1, 0),
+                _mean_of_sets(milliseconds, "ms", 1, 0),
+            ]
+        )
+    return _table(head, rows)
+
+
+def _ablation(cells: Mapping[str, Cell]) -> str:
+    names = ("sst2_sent", "trec")
+    methods = ["auto", *dict.fromkeys(key.split("/")[-1] for key in cells if "/auto " in key)]
+    rows = [
+        [method, *[_each([100 * cell["accuracy"] for cell in _of(cells, name, 4, method)]) for name in names]]
+        for method in methods
+    ]
+    return _table(["", *names], rows)
+
+
+def _promises(cells: Mapping[str, Cell]) -> str:
+    """What is promised of single cells: never worse than ICL, and intervals that hold."""
+    ours = {key: cell for key, cell in cells.items() if key.endswith("/auto")}
+    pairs = [(cell, cells[key.replace("/auto", "/icl")]) for key, cell in ours.items() if f"{key[:-4]}icl" in cells]
+    not_worse = sum(mine["accuracy"] >= plain["accuracy"] for mine, plain in pairs)
+    reported = [cell["covered"] for cell in ours.values() if "covered" in cell]
+    return (
+        f"Auto is at least as accurate as ICL in {not_worse} of {len(pairs)} cells; the test accuracy lies in the "
+        f"interval that the report gave in {sum(reported)} of {len(reported)}."
+    )
+
+
+def _mean_of_sets(sets: Sequence[Sequence[Mapping[str, float]]], figure: str, scale: float, digits: int = 1) -> str:
+    if not all(len(found) == len(SEEDS) for found in sets):
+        return "-"
+    means = [statistics.mean(cell[figure] for cell in found) for found in sets]
+    return f"{scale * statistics.mean(means):.{digits}f}"
+
+
+def _each(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    return f"{statistics.mean(values):.1f} ({', '.join(f'{value:.0f}' for value in values)})"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

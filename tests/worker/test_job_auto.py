@@ -1,0 +1,117 @@
+"""Runs of the method "auto" on a tiny base model, with real records."""
+
+from typing import Any
+
+import pytest
+
+from app.contract.tuning import Example, Hyperparameters, TuningSpec
+from app.records.store import Claim, Records, Submission, new_id
+from tests.submissions import MODEL
+from tests.worker.test_job import run
+from worker.artifacts import Artifacts
+from worker.cpt.adapter import load
+from worker.job import Result
+from worker.lease import Stopping
+from worker.models import BaseModel
+from worker.planning import plan
+
+WORDS = {"good": ("fine", "great", "lovely", "splendid"), "bad": ("awful", "dull", "poor", "boring")}
+EXAMPLES = tuple(
+    Example(text=f"a {words[number]} film", label=label) for number in range(4) for label, words in WORDS.items()
+)
+
+
+def claimed(records: Records, base: BaseModel, examples: tuple[Example, ...] = EXAMPLES, **given: Any) -> Claim:
+    fields = {name: given.pop(name) for name in ("training_examples", "validation_examples") if name in given}
+    spec = TuningSpec(examples=examples, hyperparameters=Hyperparameters(**{"steps": 2, **given}), **fields)
+    records.submit(Submission(name=None, model=MODEL, spec=spec, plan=plan(base, spec), metadata={}))
+    claim = records.claim([MODEL], new_id("worker"))
+    assert claim
+    return claim
+
+
+def result(records: Records, base: BaseModel, artifacts: Artifacts, **given: Any) -> Result:
+    return run(records, claimed(records, base, **given), base, artifacts)
+
+
+def test_report_compares_both_on_held_out_examples(records: Records, base: BaseModel, artifacts: Artifacts) -> None:
+    metrics = result(records, base, artifacts).metrics
+    assert metrics.icl
+    assert metrics.tuned
+    assert metrics.difference
+    assert (metrics.measured_on, metrics.icl.n, metrics.tuned.n) == ("folds", 8, 8)
+    assert metrics.difference.accuracy == pytest.approx(metrics.tuned.accuracy - metrics.icl.accuracy)
+    assert "Only 8 examples" in metrics.notes[0]
+    assert metrics.reproducibility
+    assert metrics.reproducibility.model_revision == base.revision
+    for score in (metrics.icl, metrics.tuned):
+        for name in ("accuracy", "macro_f1", "nll", "ece", "brier"):
+            low, high = getattr(score, f"{name}_ci95")
+            assert low <= high
+
+
+def test_worse_than_the_plain_context_is_never_served(records: Records, base: BaseModel, artifacts: Artifacts) -> None:
+    served = set()
+    for seed in range(6):
+        one = result(records, base, artifacts, seed=seed)
+        assert one.metrics.icl
+        assert one.metrics.tuned
+        worse = one.metrics.tuned.accuracy < one.metrics.icl.accuracy
+        assert one.metrics.served == ("icl" if worse else "tuned")
+        stored = load(one.content)
+        assert (stored.classifier is None) == worse
+        if worse:
+            assert not stored.delta.any()
+        served.add(one.metrics.served)
+    assert "tuned" in served
+
+
+def test_same_seed_gives_the_same_bytes(records: Records, base: BaseModel, artifacts: Artifacts) -> None:
+    claim = claimed(records, base)
+    assert run(records, claim, base, artifacts) == run(records, claim, base, artifacts)
+
+
+@pytest.mark.parametrize("broken_after", [0, 1, 2, 5, 7])
+def test_resumed_search_gives_what_an_unbroken_one_gives(
+    records: Records, base: BaseModel, artifacts: Artifacts, broken_after: int
+) -> None:
+    claim = claimed(records, base, weighted_loss_type="none", early_stopping=False)
+    unbroken = run(records, claim, base, artifacts)
+    with pytest.raises(Stopping):
+        run(records, claim, base, artifacts, steps=broken_after)
+    assert artifacts.get_checkpoint(claim.job_id)
+    assert run(records, claim, base, artifacts) == unbroken
+
+
+def test_job_names_what_was_chosen(records: Records, base: BaseModel, artifacts: Artifacts) -> None:
+    one = result(records, base, artifacts, steps="auto")
+    chosen = Hyperparameters.model_fields.keys() & set(str(one.fields["hyperparameters"]).replace('"', " ").split())
+    assert "loss_decay_factor" in chosen
+    assert one.fields["step"] == one.fields["total_steps"]
+    assert len(one.metrics.loss_curve) <= 8
+
+
+def test_two_examples_are_tuned_without_figures(records: Records, base: BaseModel, artifacts: Artifacts) -> None:
+    metrics = result(records, base, artifacts, examples=EXAMPLES[:2]).metrics
+    assert (metrics.served, metrics.icl, metrics.tuned, metrics.measured_on) == ("tuned", None, None, None)
+    assert "too few examples" in metrics.notes[0]
+
+
+def test_validation_examples_are_what_the_report_is_on(records: Records, base: BaseModel, artifacts: Artifacts) -> None:
+    validation = (Example(text="a superb film", label="good"), Example(text="a bad film", label="bad"))
+    metrics = result(records, base, artifacts, validation_examples=validation).metrics
+    assert metrics.tuned
+    assert (metrics.measured_on, metrics.tuned.n) == ("validation_examples", 2)
+
+
+def test_examples_outside_a_small_context_are_held_out(records: Records, base: BaseModel, artifacts: Artifacts) -> None:
+    metrics = result(records, base, artifacts, examples=EXAMPLES[:2], training_examples=EXAMPLES[2:]).metrics
+    assert metrics.tuned
+    assert metrics.tuned.n == 6
+
+
+@pytest.mark.parametrize("lever", ["head", "calibration", "cross_validation", "early_stopping"])
+def test_each_lever_changes_the_result(records: Records, base: BaseModel, artifacts: Artifacts, lever: str) -> None:
+    usual = result(records, base, artifacts, steps=2, seed=1)
+    other = result(records, base, artifacts, steps=2, seed=1, **{lever: False})
+    assert usual.content != other.content or usual.metrics != other.metrics

@@ -1,0 +1,119 @@
+"""What the frozen model makes of a text alone: hidden states that a head predicts labels from.
+
+Causal models see only what comes before a token, so a text is written in two ways that let its last tokens know all
+of it: twice, read over the second copy (echo embeddings, arXiv 2402.15449), and before a question for one word, read at
+the end (PromptEOL, arXiv 2307.16645). Each is read at two depths: early layers know topics, late ones what is meant.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor
+
+from worker.cpt import base_model
+from worker.cpt.packing import Packing
+
+#: Texts are read up to here (tokens).
+TEXT_TOKENS: Final = 256
+#: Tokens of a pass, unless a single text has more.
+_PASS_TOKENS: Final = 1024
+#: Room that both ways of writing take besides the text (tokens), with a tokenizer of single bytes.
+_FRAME_TOKENS: Final = 64
+
+
+@dataclass(frozen=True)
+class View:
+    """One feature vector of a text: how it is written, and after which share of the layers it is read."""
+
+    prompt: Literal["echo", "one_word"]
+    depth: float
+
+    def layer(self, layers: int) -> int:
+        """Number of the hidden state, 0 being the embeddings."""
+        return round(self.depth * layers)
+
+
+VIEWS: Final = (View("echo", 0.27), View("echo", 0.93), View("one_word", 0.8), View("one_word", 0.93))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A written text: its ids, and the first token that is read; all from there to the end are averaged."""
+
+    ids: list[int]
+    read_from: int
+
+
+@torch.inference_mode()
+def features(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    context_length: int,
+    before_pass: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Feature vectors [V, N, H] of texts, one for each of `VIEWS`, float32 on the CPU.
+
+    A text's features do not depend on what else is read with it. `context_length` is the model's, in tokens.
+    `before_pass` is called before each pass of the model; what it raises ends the work.
+    """
+    base_model.prepare(model)
+    limit = min(TEXT_TOKENS, (context_length - _FRAME_TOKENS) // 2)
+    found = torch.zeros(len(VIEWS), len(texts), model.config.get_text_config().hidden_size)
+    for prompt in ("echo", "one_word"):
+        views = [number for number, view in enumerate(VIEWS) if view.prompt == prompt]
+        rows = [_write(tokenizer, prompt, text, limit) for text in texts]
+        layers = [VIEWS[number].layer(model.config.get_text_config().num_hidden_layers) for number in views]
+        for numbers in _passes([len(row.ids) for row in rows]):
+            before_pass()
+            states = _read(model, [rows[number] for number in numbers], layers)
+            for view, state in zip(views, states, strict=True):
+                found[view, numbers] = state
+    return found
+
+
+def _write(tokenizer: Any, prompt: str, text: str, limit: int) -> _Row:
+    # The first token draws attention whatever it is (arXiv 2309.17453): it must not be one of the text's.
+    sink = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    first = [] if sink is None else [sink]
+    if prompt == "echo":
+        before = first + _ids(tokenizer, text)[:limit] + _ids(tokenizer, "\nIn other words:")
+        return _Row(before + _ids(tokenizer, " " + text)[:limit], read_from=len(before))
+    before = first + _ids(tokenizer, 'This text: "') + _ids(tokenizer, text)[:limit]
+    ids = before + _ids(tokenizer, '" means in one word: "')
+    return _Row(ids, read_from=len(ids) - 1)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
+
+
+def _passes(lengths: Sequence[int]) -> list[list[int]]:
+    """Numbers of rows that run together, neighbours in length."""
+    passes: list[list[int]] = []
+    room = 0
+    for number in sorted(range(len(lengths)), key=lambda number: lengths[number]):
+        if lengths[number] > room:
+            passes.append([])
+            room = _PASS_TOKENS
+        passes[-1].append(number)
+        room -= lengths[number]
+    return passes
+
+
+def _read(model: Any, rows: Sequence[_Row], layers: Sequence[int]) -> list[Tensor]:
+    """[B, H] of each layer."""
+    lengths = [len(row.ids) for row in rows]
+    embeds = base_model.word_embeddings(model, [token for row in rows for token in row.ids])
+    packing = Packing.causal(lengths, 0, model.device)
+    states = base_model.hidden_states(model, embeds, packing, layers)
+    owners = torch.arange(len(rows)).repeat_interleave(torch.tensor(lengths))
+    read = torch.cat([torch.arange(len(row.ids)) >= row.read_from for row in rows])
+    counts = torch.tensor([len(row.ids) - row.read_from for row in rows])[:, None]
+    return [
+        state.new_zeros(len(rows), state.shape[1]).index_add_(0, owners[read], state[read]) / counts
+        for state in (each.float().cpu() for each in states)
+    ]

@@ -1,0 +1,25 @@
+"""Folds: which examples are held out together."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+
+#: Fewer examples than this are not split: there is too little to learn from what is left.
+FEWEST = 4
+_MOST_FOLDS = 3
+
+
+def stratified_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
+    """Two or three folds of places in `labels`, each label dealt evenly; none for too few examples.
+
+    A function of labels and seed alone.
+    """
+    if len(labels) < FEWEST:
+        return []
+    counts = sorted(Counter(labels).values())
+    folds: list[list[int]] = [[] for _ in range(min(_MOST_FOLDS, max(2, counts[len(counts) // 2])))]
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed % 2**63)).tolist()
+    for turn, place in enumerate(sorted(order, key=lambda place: labels[place])):
+        folds[turn % len(folds)].append(place)
+    return [sorted(fold) for fold in folds]

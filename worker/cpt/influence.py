@@ -1,0 +1,53 @@
+"""Which examples harm: without them a head predicts the others better."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from worker.cpt.head import fit_head
+
+#: More examples than this are not tried one by one: it would take long, and one matters little among many.
+MOST_TRIED: Final = 64
+#: Least gain (nats per example), and how many times its own standard error it must be.
+_LEAST_GAIN: Final = 0.02
+_ERRORS: Final = 2.0
+
+
+def harmful_examples(
+    views: Tensor, truth: Tensor, folds: Sequence[Sequence[int]], labels: int, before_each: Callable[[], None]
+) -> tuple[tuple[int, float], ...]:
+    """(number, gain) of examples, the worst first; `views` are features [V, N, H], `truth` [N], `folds` numbers.
+
+    Judged by the view that predicts the folds best, on the folds that an example is not in.
+    """
+    if len(truth) > MOST_TRIED:
+        return ()
+    everything = range(len(truth))
+    losses = torch.stack([_held_out(view, truth, folds, labels, everything) for view in views])  # [V, N]
+    best = int(losses[:, [n for fold in folds for n in fold]].mean(1).argmin())
+    found = []
+    for number in everything:
+        before_each()
+        others = [fold for fold in folds if number not in fold]
+        without = _held_out(views[best], truth, others, labels, [n for n in everything if n != number])
+        judged = [n for fold in others for n in fold]
+        gain = (losses[best] - without)[judged]
+        mean, error = gain.mean().item(), (gain.std() / len(gain) ** 0.5).item()
+        if mean > _LEAST_GAIN and mean > _ERRORS * error:
+            found.append((number, mean))
+    return tuple(sorted(found, key=lambda one: -one[1]))
+
+
+def _held_out(
+    view: Tensor, truth: Tensor, folds: Sequence[Sequence[int]], labels: int, allowed: Sequence[int]
+) -> Tensor:
+    """[N] negative log-likelihoods of the examples in `folds` by heads fitted to the `allowed` rest; zero elsewhere."""
+    losses = torch.zeros(len(truth), dtype=torch.float64)
+    for fold in folds:
+        held_out = list(fold)
+        kept = [number for number in allowed if number not in set(held_out)]
+        head = fit_head(view[kept], truth[kept], labels)
+        losses[held_out] = -head.log_probabilities(view[held_out]).gather(1, truth[held_out][:, None]).flatten()
+    return losses
