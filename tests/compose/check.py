@@ -236,7 +236,7 @@ def _base_bytes(stack: Stack) -> int:
 
 def _post_examples(stack: Stack, steps: int) -> dict[str, Any]:
     body = json.loads(_EXAMPLES.read_text())
-    body["hyperparameters"]["steps"] = steps
+    body["hyperparameters"] = {"method": "cpt", "steps": steps}
     status, created = stack.request("POST", "/contexts", body)
     assert status == 202, f"POST /contexts answered {status}: {created}"
     return dict(created)
