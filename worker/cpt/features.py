@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from worker.cpt import base_model
-from worker.cpt.packing import Packing
+from worker.cpt.packing import Packing, passes
 
 #: Texts are read up to here (tokens).
 TEXT_TOKENS: Final = 256
@@ -66,7 +66,7 @@ def features(
         views = [number for number, view in enumerate(VIEWS) if view.prompt == prompt]
         rows = [_write(tokenizer, prompt, text, limit) for text in texts]
         layers = [VIEWS[number].layer(model.config.get_text_config().num_hidden_layers) for number in views]
-        for numbers in _passes([len(row.ids) for row in rows]):
+        for numbers in passes([len(row.ids) for row in rows], _PASS_TOKENS):
             before_pass()
             states = _read(model, [rows[number] for number in numbers], layers)
             for view, state in zip(views, states, strict=True):
@@ -89,19 +89,6 @@ def _write(tokenizer: Any, prompt: str, text: str, limit: int) -> _Row:
 def _ids(tokenizer: Any, text: str) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return ids
-
-
-def _passes(lengths: Sequence[int]) -> list[list[int]]:
-    """Numbers of rows that run together, neighbours in length."""
-    passes: list[list[int]] = []
-    room = 0
-    for number in sorted(range(len(lengths)), key=lambda number: lengths[number]):
-        if lengths[number] > room:
-            passes.append([])
-            room = _PASS_TOKENS
-        passes[-1].append(number)
-        room -= lengths[number]
-    return passes
 
 
 def _read(model: Any, rows: Sequence[_Row], layers: Sequence[int]) -> list[Tensor]:

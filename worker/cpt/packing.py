@@ -76,3 +76,19 @@ def hide(lengths: Sequence[int], hidden: Sequence[Tensor]) -> Tensor | None:
         return None
     rows = torch.stack(tuple(hidden)).repeat_interleave(torch.tensor(lengths), dim=0)
     return torch.zeros(rows.shape).masked_fill(rows, MASKED)
+
+
+def passes(lengths: Sequence[int], pass_tokens: int) -> list[list[int]]:
+    """Numbers of the rows that run together: at most `pass_tokens` tokens, or one row.
+
+    Neighbours in length share a pass, so that padding inside row attention stays small.
+    """
+    found: list[list[int]] = []
+    room = 0
+    for number in sorted(range(len(lengths)), key=lambda number: lengths[number]):
+        if lengths[number] > room:
+            found.append([])
+            room = pass_tokens
+        found[-1].append(number)
+        room -= lengths[number]
+    return found

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.cpt import base_model
-from worker.cpt.packing import Packing, hide
+from worker.cpt.packing import Packing, hide, passes
 from worker.cpt.prefix import PrefixKV
 
 # Bounds the logits of a pass (places x vocabulary) and the attention inside rows.
@@ -84,26 +84,12 @@ def score(
         raise ValueError("Queries must have tokens.")
     trie = LabelTrie.build(label_ids)
     scores = torch.zeros(len(queries), len(label_ids))
-    # Neighbours in length share a pass, so that padding inside row attention stays small.
-    order = sorted(range(len(queries)), key=lambda number: len(queries[number]))
-    for numbers in _passes(order, [len(query) + len(trie.tokens) for query in queries], pass_tokens):
+    for numbers in passes([len(query) + len(trie.tokens) for query in queries], pass_tokens):
         if before_pass is not None:
             before_pass()
         marks = None if hidden is None else [hidden[number] for number in numbers]
         scores[numbers] = _score_pass(model, prefix, trie, [queries[number] for number in numbers], marks)
     return scores / torch.tensor([len(label) for label in label_ids]) if normalise else scores
-
-
-def _passes(order: list[int], lengths: list[int], pass_tokens: int) -> list[list[int]]:
-    passes: list[list[int]] = []
-    room = 0
-    for number in order:
-        if lengths[number] > room:
-            passes.append([])
-            room = pass_tokens
-        passes[-1].append(number)
-        room -= lengths[number]
-    return passes
 
 
 def _score_pass(
