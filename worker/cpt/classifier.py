@@ -23,11 +23,6 @@ class Classifier:
     mixture: Mixture
     heads: tuple[Head, ...] = ()
 
-    @classmethod
-    def plain(cls, labels: int) -> "Classifier":
-        """Label scores as they are."""
-        return cls(torch.zeros(labels), Mixture(torch.ones(1), torch.zeros(labels)))
-
     @property
     def nbytes(self) -> int:
         """Memory held."""

@@ -12,6 +12,7 @@ from tests.worker.tiny import classifier
 from worker.cpt.adapter import TunedContext, load, save
 from worker.cpt.classifier import Classifier
 from worker.cpt.features import VIEWS
+from worker.cpt.mixture import usual_mixture
 
 METADATA = {"labels": ["a", "ü"], "step": 3, "loss": 0.5}
 
@@ -33,7 +34,7 @@ def test_saved_context_loads_as_it_was(tuned: TunedContext) -> None:
 
 @pytest.mark.parametrize("heads", [True, False])
 def test_classifier_loads_as_it_was(tuned: TunedContext, heads: bool) -> None:
-    kept = classifier(2, hidden=8) if heads else Classifier.plain(2)
+    kept = classifier(2, hidden=8) if heads else Classifier(torch.rand(2), usual_mixture((0.5,), 2))
     metadata = METADATA | {"label_ids": [[1], [2, 3]]}
     loaded = load(save(replace(tuned, metadata=metadata, classifier=kept))).classifier
     assert loaded is not None
