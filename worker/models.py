@@ -19,6 +19,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from worker.config import ModelSource
+from worker.cpt.linear import product
 from worker.cpt.support import check_supported
 
 _EMBEDDED: Final = {
@@ -144,11 +145,11 @@ def _dtype(name: str, device: str) -> torch.dtype:
 
 def _measure_flops(model: Any) -> float:
     """Matrix-multiply rate of the model's device in its dtype: the fastest of three products of 256 x 1024 x 1024."""
-    left = torch.randn(256, 1024, device=model.device, dtype=model.dtype)
-    right = torch.randn(1024, 1024, device=model.device, dtype=model.dtype)
+    rows = torch.randn(256, 1024, device=model.device, dtype=model.dtype)
+    weight = torch.randn(1024, 1024, device=model.device, dtype=model.dtype)
     seconds = []
     for _ in range(4):
         started = time.perf_counter()
-        (left @ right).sum().item()
+        product(rows, weight).sum().item()
         seconds.append(time.perf_counter() - started)
     return 2 * 256 * 1024 * 1024 / min(seconds[1:])

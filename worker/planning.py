@@ -58,7 +58,7 @@ _BEST: Final[dict[str, Any]] = {
 #: Training examples in a step of "auto", at most.
 _BATCH: Final = 64
 #: Share of the device's matrix rate that tuning reaches, for the estimate.
-_EFFICIENCY: Final = 0.6
+_EFFICIENCY: Final = 0.5
 
 
 @dataclass(frozen=True)

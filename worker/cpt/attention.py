@@ -1,6 +1,6 @@
 """Exact attention of packed rows over a shared context: softmax(context keys | own keys), never expanded per row.
 
-Each part is computed with a flash kernel; the parts are merged by their log-sum-exp. In the backward pass each part is
+Each part is computed by itself; the parts are merged by their log-sum-exp. In the backward pass each part is
 given the merged output and log-sum-exp, which yields the gradient of the whole softmax (as in ring attention,
 arXiv 2310.01889). Head counts: H query heads share G key heads, R = H / G.
 """
@@ -43,8 +43,7 @@ class _Attend(torch.autograd.Function):
         output, lse = _own_forward(query, key, value, packing, scale)
         if context_key is not None and context_value is not None:
             grouped = _grouped(query, key.shape[0])
-            shared = _shared(context_key, grouped), _shared(context_value, grouped)
-            part = kernel_forward(grouped, *shared, packing.context_mask, False, scale)
+            part = kernel_forward(grouped, context_key, context_value, packing.context_mask, False, scale)
             output, lse = _merge((output, lse), (part[0].flatten(0, 1), part[1].flatten(0, 1)))
         ctx.save_for_backward(query, key, value, context_key, context_value, output, lse)
         ctx.packing, ctx.scale = packing, scale
@@ -58,74 +57,73 @@ class _Attend(torch.autograd.Function):
         if context_key is None:
             return grad_query, grad_key, grad_value, None, None, None, None
         groups = key.shape[0]
-        grouped = _grouped(query, groups)
-        shared = _shared(context_key, grouped), _shared(context_value, grouped)
         merged = _grouped(output, groups), lse.unflatten(0, (groups, -1))
-        part = kernel_backward(_grouped(grad, groups), grouped, *shared, merged, packing.context_mask, False, scale)
-        grad_query = grad_query + part[0].flatten(0, 1)
-        return grad_query, grad_key, grad_value, part[1].sum(1), part[2].sum(1), None, None
+        part = kernel_backward(
+            _grouped(grad, groups),
+            _grouped(query, groups),
+            context_key,
+            context_value,
+            merged,
+            packing.context_mask,
+            False,
+            scale,
+        )
+        return grad_query + part[0].flatten(0, 1), grad_key, grad_value, part[1], part[2], None, None
 
 
 def _own_forward(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float) -> Part:
     """Attention inside the rows: output [H, N, D] and log-sum-exp [H, N]."""
-    rows = _rows(query, key, value, packing)
-    output, lse = kernel_forward(*rows, packing.own_mask, packing.own_mask is None, scale)
-    if packing.slots is None:
-        return output.flatten(0, 1), lse.flatten(0, 1)
-    return _unpad(output, packing.slots), _unpad(lse[..., None], packing.slots).squeeze(-1)
+    groups = key.shape[0]
+    rows = _rows(query, groups, packing), _keys(key, packing), _keys(value, packing)
+    output, lse = kernel_forward(*rows, _own_mask(packing, groups), packing.own_mask is None, scale)
+    return _tokens(output, packing), _tokens(lse[..., None], packing).squeeze(-1)
 
 
 def _own_backward(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, packing: Packing, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     groups = key.shape[0]
-    rows = _rows(query, key, value, packing)
-    if packing.slots is None:
-        merged = _grouped(output, groups), lse.unflatten(0, (groups, -1))
-        grads = kernel_backward(
-            _grouped(grad, groups), *rows, merged, packing.own_mask, packing.own_mask is None, scale
-        )
-        return grads[0].flatten(0, 1), grads[1].sum(1), grads[2].sum(1)
-    merged = _pad(output, packing.slots, packing), _pad(lse[..., None], packing.slots, packing).squeeze(-1)
+    rows = _rows(query, groups, packing), _keys(key, packing), _keys(value, packing)
+    merged = _rows(output, groups, packing), _rows(lse[..., None], groups, packing).squeeze(-1)
     # Padding has grad zero, so it adds nothing to the gradients of the keys.
     grads = kernel_backward(
-        _pad(grad, packing.slots, packing), *rows, merged, packing.own_mask, packing.own_mask is None, scale
+        _rows(grad, groups, packing), *rows, merged, _own_mask(packing, groups), packing.own_mask is None, scale
     )
-    own_query, own_key, own_value = (_unpad(part, packing.slots) for part in grads)
-    return own_query, own_key.unflatten(0, (groups, -1)).sum(1), own_value.unflatten(0, (groups, -1)).sum(1)
+    return _tokens(grads[0], packing), _tokens(grads[1][:, None], packing), _tokens(grads[2][:, None], packing)
 
 
-def _rows(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> tuple[Tensor, Tensor, Tensor]:
-    """What the kernel takes: [G, R, N, D] for a single row, else padded rows [B, H, L, D]."""
-    if packing.slots is None:
-        grouped = _grouped(query, key.shape[0])
-        return grouped, _shared(key, grouped), _shared(value, grouped)
-    repeats = query.shape[0] // key.shape[0]
-    padded = _pad(query, packing.slots, packing), _pad(key, packing.slots, packing), _pad(value, packing.slots, packing)
-    return padded[0], padded[1].repeat_interleave(repeats, 1), padded[2].repeat_interleave(repeats, 1)
+def _own_mask(packing: Packing, groups: int) -> Tensor | None:
+    """[B * G, L, L]."""
+    return None if packing.own_mask is None else packing.own_mask.repeat_interleave(groups, 0)
 
 
 def _grouped(tensor: Tensor, groups: int) -> Tensor:
-    """[H, N, D] as [G, R, N, D], a view."""
+    """[H, ...] as [G, R, ...], a view."""
     return tensor.unflatten(0, (groups, -1))
 
 
-def _shared(tensor: Tensor, grouped: Tensor) -> Tensor:
-    """[G, T, D] as [G, R, T, D] without a copy."""
-    return tensor[:, None].expand(-1, grouped.shape[1], -1, -1)
-
-
-def _pad(tensor: Tensor, slots: Tensor, packing: Packing) -> Tensor:
-    """[H, N, D] to [B, H, L, D], zero where a row is shorter than L."""
+def _rows(tensor: Tensor, groups: int, packing: Packing) -> Tensor:
+    """[H, N, D] to rows [B * G, R, L, D], zero where a row is shorter than L; a view for a single row."""
+    if packing.slots is None:
+        return _grouped(tensor, groups)
     heads, _, size = tensor.shape
     padded = tensor.new_zeros(packing.rows * packing.longest, heads, size)
-    padded.index_copy_(0, slots, tensor.transpose(0, 1))
-    return padded.view(packing.rows, packing.longest, heads, size).transpose(1, 2)
+    padded.index_copy_(0, packing.slots, tensor.transpose(0, 1))
+    rows = padded.view(packing.rows, packing.longest, heads, size).transpose(1, 2)
+    return rows.reshape(packing.rows * groups, -1, packing.longest, size)
 
 
-def _unpad(tensor: Tensor, slots: Tensor) -> Tensor:
-    """[B, H, L, D] to [H, N, D]."""
-    return tensor.transpose(1, 2).flatten(0, 1).index_select(0, slots).transpose(0, 1)
+def _keys(tensor: Tensor, packing: Packing) -> Tensor:
+    """[G, N, D] to rows [B * G, L, D]."""
+    return _rows(tensor, len(tensor), packing)[:, 0]
+
+
+def _tokens(rows: Tensor, packing: Packing) -> Tensor:
+    """[B * G, R, L, D] to [H, N, D]."""
+    if packing.slots is None:
+        return rows.flatten(0, 1)
+    flat = rows.unflatten(0, (packing.rows, -1)).flatten(1, 2)  # [B, H, L, D]
+    return flat.transpose(1, 2).flatten(0, 1).index_select(0, packing.slots).transpose(0, 1)
 
 
 def _merge(first: Part, second: Part) -> Part:

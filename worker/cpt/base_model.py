@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.bloom.modeling_bloom import BloomAttention, _get_alibi_slopes, dropout_add
 
 from worker.cpt.attention import attend
+from worker.cpt.linear import FrozenLinear
 from worker.cpt.packing import Packing
 from worker.cpt.support import check_supported
 
@@ -60,13 +61,19 @@ _current: ContextVar[_Pass | None] = ContextVar("contextune_pass", default=None)
 
 
 def prepare(model: Any) -> None:
-    """Freeze a transformers model and route its attention here; it stays usable as before. Doing it again is free.
+    """Freeze a transformers model and route its attention and its linear layers here; it stays usable as before.
+
+    Doing it again is free.
 
     Raises:
         ValueError: the architecture has a feature that is not supported.
     """
     check_supported(model.config)
     model.eval().requires_grad_(False)
+    looked_up = model.get_input_embeddings().weight
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            FrozenLinear.convert(module, shared=module.weight is looked_up)
     if model.config.model_type == "bloom":
         for module in model.modules():
             if type(module) is BloomAttention:

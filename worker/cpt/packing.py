@@ -3,6 +3,7 @@
 Knows lengths, positions and masks; not what the tokens are.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,8 +20,8 @@ class Packing:
     positions: [N] place of each token in its sequence, counted from the start of the context.
     rows, longest: B and the padded row length L.
     slots: [N] place of each token in the padded rows [B * L]; None for a single row, which needs no padding.
-    own_mask: [B, 1, L, L] added to scores inside a row; None for causal rows.
-    context_mask: [N, offset] added to scores of context keys; None where every token sees the whole context.
+    own_mask: [B, L, L] added to scores inside a row; None for causal rows.
+    context_mask: [1, N, offset] added to scores of context keys; None where every token sees the whole context.
     """
 
     offset: int
@@ -45,7 +46,7 @@ class Packing:
             rows=len(lengths),
             longest=longest,
             slots=slots.to(device) if len(lengths) > 1 else None,
-            context_mask=None if hidden is None else hidden.to(device),
+            context_mask=None if hidden is None else hidden[None].to(device),
         )
 
     def branching(self, trunks: Sequence[int], depths: Tensor, ancestors: Tensor) -> "Packing":
@@ -55,12 +56,12 @@ class Packing:
         `depths` [M] tokens after the trunk.
         """
         nodes = len(depths)
-        mask = torch.full((self.longest, self.longest), MASKED).triu(1).repeat(self.rows, 1, 1, 1)
+        mask = torch.full((self.longest, self.longest), MASKED).triu(1).repeat(self.rows, 1, 1)
         branches = torch.where(ancestors, 0.0, MASKED)
         positions, start = self.positions.cpu(), 0
         for row, trunk in enumerate(trunks):
             end = trunk + nodes
-            mask[row, 0, trunk:end, trunk:end] = branches
+            mask[row, trunk:end, trunk:end] = branches
             positions[start + trunk : start + end] = self.offset + trunk - 1 + depths
             start += end
         device = self.positions.device
@@ -78,15 +79,15 @@ def hide(lengths: Sequence[int], hidden: Sequence[Tensor]) -> Tensor | None:
     return torch.zeros(rows.shape).masked_fill(rows, MASKED)
 
 
-def passes(lengths: Sequence[int], pass_tokens: int) -> list[list[int]]:
-    """Numbers of the rows that run together: at most `pass_tokens` tokens, or one row.
+def passes(lengths: Sequence[int], pass_tokens: int, most: int = sys.maxsize) -> list[list[int]]:
+    """Numbers of the rows that run together: at most `pass_tokens` tokens and `most` rows, or one row.
 
     Neighbours in length share a pass, so that padding inside row attention stays small.
     """
     found: list[list[int]] = []
     room = 0
     for number in sorted(range(len(lengths)), key=lambda number: lengths[number]):
-        if lengths[number] > room:
+        if lengths[number] > room or len(found[-1]) == most:
             found.append([])
             room = pass_tokens
         found[-1].append(number)

@@ -6,7 +6,7 @@ only read. A query's row is its tokens followed by the trie's inner nodes, which
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -15,8 +15,11 @@ from worker.cpt import base_model
 from worker.cpt.packing import Packing, hide, passes
 from worker.cpt.prefix import PrefixKV
 
-# Bounds the logits of a pass (places x vocabulary) and the attention inside rows.
-PASS_TOKENS = 1024
+#: Tokens of a pass, unless a single query has more: bounds the attention inside rows.
+PASS_TOKENS: Final = 1024
+#: Logits of a pass, unless a single query has more: 32 MiB, up to which C libraries use memory again. First touching
+#: fresh pages takes as long as half the product.
+_PASS_LOGITS: Final = 2**23
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def score(
         raise ValueError("Queries must have tokens.")
     trie = LabelTrie.build(label_ids)
     scores = torch.zeros(len(queries), len(label_ids))
-    for numbers in passes([len(query) + len(trie.tokens) for query in queries], pass_tokens):
+    most = max(1, _PASS_LOGITS // (model.config.get_text_config().vocab_size * (1 + len(trie.tokens))))
+    for numbers in passes([len(query) + len(trie.tokens) for query in queries], pass_tokens, most):
         if before_pass is not None:
             before_pass()
         marks = None if hidden is None else [hidden[number] for number in numbers]
@@ -104,9 +108,16 @@ def _score_pass(
     logits = logits.float().unflatten(0, (len(queries), -1))  # [B, 1 + M, V]
     nodes = torch.tensor([node for path in trie.paths for node, _ in path], device=model.device)
     tokens = torch.tensor([token for path in trie.paths for _, token in path], device=model.device)
-    found = logits[:, nodes, tokens] - logits.logsumexp(-1)[:, nodes]  # [B, label tokens]
+    found = logits[:, nodes, tokens]  # [B, label tokens]
+    found -= _logsumexp_(logits)[:, nodes]
     owners = torch.tensor([label for label, path in enumerate(trie.paths) for _ in path], device=model.device)
     return found.new_zeros(len(queries), len(trie.paths)).index_add_(1, owners, found).cpu()
+
+
+def _logsumexp_(logits: Tensor) -> Tensor:
+    """[...] over the last dimension of logits [..., V], which are used up: a second copy of them would cost more."""
+    most = logits.amax(-1, keepdim=True)
+    return logits.sub_(most).exp_().sum(-1).log_() + most.squeeze(-1)
 
 
 def _read_at(trie: LabelTrie, lengths: list[int]) -> Tensor:
