@@ -11,15 +11,15 @@ from app.records.store import Records
 
 def find(records: Records, ref: str) -> StoredContext:
     """The context of a ref. Raises `Problem` (``context_not_found``)."""
-    stored = records.resolve(ref)
-    if stored is None:
-        raise Problem(ErrorCode.CONTEXT_NOT_FOUND, "there is no such context")
-    return stored
+    return _found(records.resolve(ref))
 
 
 def find_ready(records: Records, ref: str) -> tuple[StoredContext, str]:
-    """The context of a ref and its artifact. Raises `Problem` (``context_not_found``, ``context_not_ready``)."""
-    stored = find(records, ref)
+    """The context of a ref, without its metrics, and its artifact.
+
+    Raises `Problem` (``context_not_found``, ``context_not_ready``).
+    """
+    stored = _found(records.resolve(ref, metrics=False))
     if stored.context.status != JobStatus.SUCCEEDED or stored.artifact is None:
         raise Problem(
             ErrorCode.CONTEXT_NOT_READY,
@@ -27,6 +27,12 @@ def find_ready(records: Records, ref: str) -> tuple[StoredContext, str]:
             "/context",
         )
     return stored, stored.artifact
+
+
+def _found(stored: StoredContext | None) -> StoredContext:
+    if stored is None:
+        raise Problem(ErrorCode.CONTEXT_NOT_FOUND, "there is no such context")
+    return stored
 
 
 def delete(records: Records, artifacts_url: str, context_id: str) -> None:

@@ -58,7 +58,7 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _gateway(request: Request) -> Gateway:
+async def _gateway(request: Request) -> Gateway:  # not async, it would be run in a thread
     gateway: Gateway = request.app.state.gateway
     return gateway
 

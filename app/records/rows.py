@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from pydantic import TypeAdapter
 
@@ -16,6 +17,12 @@ _LABELS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 _METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 
 Row = Mapping[str, str]
+
+#: Fields of a ``ct:context`` hash.
+CONTEXT_FIELDS: Final = (
+    *("name", "version", "model", "labels", "job_id", "tokens", "created_at", "metadata"),
+    *("artifact", "metrics"),  # only after success
+)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,24 @@ return answer(best)
 """
 )
 
+#: ARGV: context id or '', name, version or '', then the context's fields to read.
+#: Returns the context's id, its job's status and its fields; nothing if there is no such context. A bare name means its
+#: newest version that can answer, or its newest while none can.
+RESOLVE: Final = (
+    _PRELUDE
+    + """
+local context, name, version = ARGV[1], ARGV[2], ARGV[3]
+if version ~= '' then context = redis.call('ZRANGEBYSCORE', key('versions', name), version, version)[1]
+elseif context == '' then
+  context = redis.call('ZREVRANGE', key('succeeded', name), 0, 0)[1]
+    or redis.call('ZREVRANGE', key('versions', name), 0, 0)[1]
+end
+local job = context and redis.call('HGET', key('context', context), 'job_id')
+local status = job and field(job, 'status')
+return status and {context, status, redis.call('HMGET', key('context', context), unpack(ARGV, 4))}
+"""
+)
+
 #: ARGV: job id, fence, lease in ms, milliseconds to the estimated end or '', then fields to set.
 #: Returns 'held', 'cancel' (held, but the user wants it to end) or 'lost'.
 BEAT: Final = (

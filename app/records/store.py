@@ -22,7 +22,14 @@ from app.contract.names import LEASE, MAX_ATTEMPTS, ErrorCode, JobStatus
 from app.contract.objects import Job, JobError, Metrics
 from app.contract.tuning import Plan, ResolvedHyperparameters, TuningSpec
 from app.records import scripts
-from app.records.rows import StoredContext, context_from_rows, job_from_row, labels_field, metadata_field
+from app.records.rows import (
+    CONTEXT_FIELDS,
+    StoredContext,
+    context_from_rows,
+    job_from_row,
+    labels_field,
+    metadata_field,
+)
 
 _T = TypeVar("_T")
 _PAGE: Final = 100
@@ -110,9 +117,10 @@ class Records:
         self._scripts: dict[str, Any] = {}
 
     def _run(self, script: str, *args: str | int | float) -> Any:
-        registered = self._scripts.setdefault(script, self._client.register_script(script))
+        if script not in self._scripts:
+            self._scripts[script] = self._client.register_script(script)
         with _store_errors():
-            return registered(args=args)
+            return self._scripts[script](args=args)
 
     def ping(self) -> None:
         """Return when the store answers."""
@@ -173,24 +181,28 @@ class Records:
 
     def context(self, context_id: str) -> StoredContext | None:
         """The context with this id."""
-        return next(iter(self._contexts([context_id])), None)
+        return self._resolve(context_id, "", "", CONTEXT_FIELDS)
 
-    def resolve(self, ref: str) -> StoredContext | None:
-        """The context of a ref: an id, ``name@version``, or ``name``.
+    def resolve(self, ref: str, *, metrics: bool = True) -> StoredContext | None:
+        """The context of a ref: an id, ``name@version``, or ``name``; its ``metrics`` too, which can be long.
 
         A bare name means its newest version that can answer, or its newest while none can.
         """
+        fields = [name for name in CONTEXT_FIELDS if metrics or name != "metrics"]
         if ref.startswith("ctx_"):
-            return self.context(ref)
+            return self._resolve(ref, "", "", fields)
         name, at, version = ref.partition("@")
-        with _store_errors():
-            found: list[str] = []
-            if _VERSION.fullmatch(version):
-                found = cast("list[str]", self._client.zrangebyscore(f"ct:versions:{name}", version, version))
-            elif not at:
-                for index in ("succeeded", "versions"):
-                    found = found or cast("list[str]", self._client.zrevrange(f"ct:{index}:{name}", 0, 0))
-        return self.context(found[0]) if found else None
+        if at and not _VERSION.fullmatch(version):
+            return None
+        return self._resolve("", name, version, fields)
+
+    def _resolve(self, context_id: str, name: str, version: str, fields: Sequence[str]) -> StoredContext | None:
+        found = self._run(scripts.RESOLVE, context_id, name, version, *fields)
+        if not found:
+            return None
+        one, status, values = cast("tuple[str, str, list[str | None]]", found)
+        row = {field: value for field, value in zip(fields, values, strict=True) if value is not None}
+        return context_from_rows(one, row, status)
 
     def job(self, job_id: str) -> Job | None:
         """The job with this id."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
@@ -99,6 +99,7 @@ def _classification(index: int, labels: tuple[str, ...], scored: Scored, min_con
 
 @router.post(
     "/classify",
+    response_model=Answer,
     responses=problems(
         ErrorCode.CONTEXT_NOT_FOUND,
         ErrorCode.CONTEXT_NOT_READY,
@@ -113,7 +114,7 @@ def _classification(index: int, labels: tuple[str, ...], scored: Scored, min_con
     ),
     openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE_BODY}}}},
 )
-async def classify(body: ClassifyRequest, gateway: GatewayDep) -> Answer:
+async def classify(body: ClassifyRequest, gateway: GatewayDep) -> Response:
     """Classify texts. An answer does not depend on what else was in the request, or in the batch."""
     try:
         async with asyncio.timeout(gateway.settings.classify_timeout):
@@ -127,7 +128,7 @@ async def classify(body: ClassifyRequest, gateway: GatewayDep) -> Answer:
             await asyncio.to_thread(contexts.find_ready, gateway.records, context.id)
             raise Problem(ErrorCode.ARTIFACT_CORRUPT, "the context's artifact is missing", "/context") from refused
         raise
-    return Answer(
+    answer = Answer(
         id=new_id("cls"),
         context_id=context.id,
         context_version=context.version,
@@ -137,3 +138,5 @@ async def classify(body: ClassifyRequest, gateway: GatewayDep) -> Answer:
         ),
         usage=Usage(input_tokens=sum(one.tokens for one in scored), context_tokens=context.tokens),
     )
+    # Written here, since FastAPI would validate once more what is valid.
+    return Response(answer.model_dump_json(), media_type="application/json")
