@@ -11,15 +11,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from app.bus import Bus, DeadlineExceeded
 from app.contract.batches import ClassifyBatch, ClassifyPart, ClassifyReply, Failure, PartReply, Scored, Truncate
 from app.contract.names import CLASSIFY_TASK
 from app.records.store import new_id
-
-#: Batches under way for each live worker: one that it computes and one that waits for it, so that it never idles.
-_BATCHES_PER_WORKER: Final = 2
 
 
 class Overloaded(Exception):
@@ -118,9 +114,14 @@ class Batcher:
             raise DeadlineExceeded from None
 
     def _dispatch(self, model: str, line: _Line) -> None:
-        """Send batches while the workers have room and inputs wait."""
-        room = _BATCHES_PER_WORKER * max(1, self.bus.live_workers(model))
-        while len(line.batches) < room and line.waiting:
+        """Send batches while inputs wait: one for each live worker to compute, and a full one to go on with.
+
+        A second that is not full yet stays here, where what arrives meanwhile can join it.
+        """
+        workers = max(1, self.bus.live_workers(model))
+        while waiting := line.waiting:
+            if len(line.batches) >= (2 * workers if waiting >= self.max_batch_inputs else workers):
+                return
             batch = asyncio.create_task(self._classify_batch(model, self._take_turns(line)))
             line.batches.add(batch)
             batch.add_done_callback(line.batches.discard)

@@ -99,11 +99,28 @@ def test_requests_that_arrive_while_the_workers_are_busy_share_a_batch() -> None
         for length in range(1, 7):
             answers.append(ask(length))
             await settled()
-        assert bus.sizes() == [[1], [1]]
+        assert bus.sizes() == [[1], [1, 1, 1, 1]]  # the second as soon as it was full
         await bus.answer(0)
-        assert bus.sizes() == [[1], [1], [1, 1, 1, 1]]
+        assert bus.sizes() == [[1], [1, 1, 1, 1]]
+        await bus.answer(1)
+        assert bus.sizes() == [[1], [1, 1, 1, 1], [1]]
         await bus.answer_all()
         assert [[one.tokens for one in await answer] for answer in answers] == [[n] for n in range(1, 7)]
+
+    with_batcher(scenario)
+
+
+def test_second_batch_that_is_not_full_waits_for_the_first_and_for_company() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        first, second = ask(1), ask(2)
+        await settled()
+        third = ask(3)
+        await settled()
+        assert bus.sizes() == [[1]]
+        await bus.answer(0)
+        assert bus.sizes() == [[1], [1, 1]]
+        await bus.answer_all()
+        assert [[one.tokens for one in await answer] for answer in (first, second, third)] == [[1], [2], [3]]
 
     with_batcher(scenario)
 
@@ -171,21 +188,20 @@ def test_more_than_may_wait_is_refused_and_nothing_of_it_is_sent() -> None:
 
 def test_failing_batch_fails_every_future() -> None:
     async def scenario(bus: HandBus, ask: Ask) -> None:
-        others = [ask(1), ask(1)]
+        other = ask(1)
         await settled()
         together = [ask(2), ask(3)]
         await settled()
         await bus.answer(0)
-        assert bus.sizes()[2] == [1, 1]
-        await bus.fail(2, NoWorker("tiny"))
+        assert bus.sizes()[1] == [1, 1]
+        await bus.fail(1, NoWorker("tiny"))
         for answer in together:
             with pytest.raises(NoWorker):
                 await answer
-        await bus.answer(1)
-        assert [len(await answer) for answer in others] == [1, 1]
+        assert len(await other) == 1
         after = ask(5)
         await settled()
-        await bus.answer(3)
+        await bus.answer(2)
         assert [one.tokens for one in await after] == [5]
 
     with_batcher(scenario)
@@ -204,19 +220,18 @@ def test_reply_that_cannot_be_read_fails_every_future() -> None:
 
 def test_failing_part_fails_only_its_request() -> None:
     async def scenario(bus: HandBus, ask: Ask) -> None:
-        first = [ask(1), ask(1)]
+        first = ask(1)
         await settled()
-        bad, good = ask(1, REFUSED, 1), ask(4, 4)
+        bad, good = ask(1, REFUSED), ask(4, 4)
         await settled()
         await bus.answer(0)
-        assert bus.sizes()[2] == [2, 2]
-        await bus.answer(2)
+        assert bus.sizes()[1] == [2, 2]
+        await bus.answer(1)
         with pytest.raises(Refused) as caught:
             await bad
         assert caught.value.failure.code == "input_too_long"
         assert [one.tokens for one in await good] == [4, 4]
-        await bus.answer(1)
-        assert [len(await answer) for answer in first] == [1, 1]
+        assert len(await first) == 1
 
     with_batcher(scenario)
 

@@ -7,12 +7,14 @@ the end (PromptEOL, arXiv 2307.16645). Each is read at two depths: early layers 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
 
 from worker.cpt import base_model
+from worker.cpt.lanes import lanes, side_by_side
 from worker.cpt.packing import Packing, passes
 
 #: Texts are read up to here (tokens).
@@ -46,7 +48,6 @@ class _Row:
     read_from: int
 
 
-@torch.inference_mode()
 def features(
     model: Any,
     tokenizer: Any,
@@ -62,15 +63,17 @@ def features(
     base_model.prepare(model)
     limit = min(TEXT_TOKENS, (context_length - _FRAME_TOKENS) // 2)
     found = torch.zeros(len(VIEWS), len(texts), model.config.get_text_config().hidden_size)
+    depth = model.config.get_text_config().num_hidden_layers
     for prompt in ("echo", "one_word"):
         views = [number for number, view in enumerate(VIEWS) if view.prompt == prompt]
         rows = [_write(tokenizer, prompt, text, limit) for text in texts]
-        layers = [VIEWS[number].layer(model.config.get_text_config().num_hidden_layers) for number in views]
-        for numbers in passes([len(row.ids) for row in rows], _PASS_TOKENS):
+        read = partial(_read, model, rows, [VIEWS[number].layer(depth) for number in views])
+        for several in passes([len(row.ids) for row in rows], _PASS_TOKENS, at_once=lanes(model.device)):
             before_pass()
-            states = _read(model, [rows[number] for number in numbers], layers)
-            for view, state in zip(views, states, strict=True):
-                found[view, numbers] = state
+            states = side_by_side([partial(read, numbers) for numbers in several])
+            for numbers, pair in zip(several, states, strict=True):
+                for view, state in zip(views, pair, strict=True):
+                    found[view, numbers] = state
     return found
 
 
@@ -91,8 +94,10 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def _read(model: Any, rows: Sequence[_Row], layers: Sequence[int]) -> list[Tensor]:
-    """[B, H] of each layer."""
+@torch.inference_mode()
+def _read(model: Any, all_rows: Sequence[_Row], layers: Sequence[int], numbers: Sequence[int]) -> list[Tensor]:
+    """[B, H] of each layer for the rows with these numbers."""
+    rows = [all_rows[number] for number in numbers]
     lengths = [len(row.ids) for row in rows]
     embeds = base_model.word_embeddings(model, [token for row in rows for token in row.ids])
     packing = Packing.causal(lengths, 0, model.device)

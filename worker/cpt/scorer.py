@@ -6,12 +6,14 @@ only read. A query's row is its tokens followed by the trie's inner nodes, which
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from worker.cpt import base_model
+from worker.cpt.lanes import lanes, side_by_side
 from worker.cpt.packing import Packing, hide, passes
 from worker.cpt.prefix import PrefixKV
 
@@ -62,7 +64,6 @@ class LabelTrie:
         return above
 
 
-@torch.inference_mode()
 def score(
     model: Any,
     prefix: PrefixKV,
@@ -78,7 +79,7 @@ def score(
 
     With `normalise` the sum is divided by the label's number of tokens. A query's scores do not depend on what else is
     scored with it. `hidden` marks, for each query, the tokens of the prefix [T] bool that it may not see. `before_pass`
-    is called before each pass of the model; what it raises ends the work.
+    is called before each pass of the model, or several side by side; what it raises ends the work.
 
     Raises:
         ValueError: an empty query or label.
@@ -87,15 +88,21 @@ def score(
         raise ValueError("Queries must have tokens.")
     trie = LabelTrie.build(label_ids)
     scores = torch.zeros(len(queries), len(label_ids))
-    most = max(1, _PASS_LOGITS // (model.config.get_text_config().vocab_size * (1 + len(trie.tokens))))
-    for numbers in passes([len(query) + len(trie.tokens) for query in queries], pass_tokens, most):
-        if before_pass is not None:
-            before_pass()
+    most = _PASS_LOGITS / (model.config.get_text_config().vocab_size * (1 + len(trie.tokens)))
+
+    def pass_over(numbers: Sequence[int]) -> None:
         marks = None if hidden is None else [hidden[number] for number in numbers]
         scores[numbers] = _score_pass(model, prefix, trie, [queries[number] for number in numbers], marks)
+
+    lengths = [len(query) + len(trie.tokens) for query in queries]
+    for several in passes(lengths, pass_tokens, most=max(1, most), at_once=lanes(model.device)):
+        if before_pass is not None:
+            before_pass()
+        side_by_side([partial(pass_over, numbers) for numbers in several])
     return scores / torch.tensor([len(label) for label in label_ids]) if normalise else scores
 
 
+@torch.inference_mode()
 def _score_pass(
     model: Any, prefix: PrefixKV, trie: LabelTrie, queries: list[Sequence[int]], hidden: Sequence[Tensor] | None
 ) -> Tensor:
