@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
@@ -52,24 +52,35 @@ def _profile(subject: Subject, settings: Settings, work: Callable[[], object]) -
 
 
 def _shares(work: Callable[[], object], vocabulary: int) -> dict[str, float]:
-    """Share of each kind in the time of a profiled call; the framework's is what no operation accounts for."""
+    """Share of each kind in the time of a profiled call; the framework's is what no operation accounts for.
+
+    Where several threads compute side by side, it is their time together.
+    """
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
         seconds = timed(work)
     kinds: dict[str, float] = dict.fromkeys(SHARES, 0.0)
-    for event in profiled.key_averages(group_by_input_shape=True):
+    events = list(profiled.events() or ())
+    for event in events:
         kinds[_kind(event, vocabulary)] += event.self_cpu_time_total / 1e6
     known = sum(kinds.values())
-    total = max(seconds, known)
+    threads = {event.thread for event in events if event.name in _PRODUCTS}
+    total = max(seconds * len(threads), known)
     kinds["framework"] = total - known
     return {name: kinds[name] / total for name in SHARES}
 
 
 def _kind(event: Any, vocabulary: int) -> str:
     has_vocabulary = any(vocabulary in shape for shape in event.input_shapes)
-    if "flash_attention" in event.key:
+    if any(one.name.startswith("_Attend") for one in _with_callers(event)):
         return "attention"
-    if "embedding" in event.key or (event.key == "aten::index_select" and has_vocabulary):
+    if "embedding" in event.name or (event.name == "aten::index_select" and has_vocabulary):
         return "embedding"
-    if has_vocabulary or any(name in event.key for name in _HEAD):
+    if has_vocabulary or any(name in event.name for name in _HEAD):
         return "head"
-    return "gemm" if event.key in _PRODUCTS else "other operations"
+    return "gemm" if event.name in _PRODUCTS else "other operations"
+
+
+def _with_callers(event: Any) -> Iterator[Any]:
+    while event is not None:
+        yield event
+        event = event.cpu_parent

@@ -134,7 +134,13 @@ def _step_notes(cells: list[Cell]) -> str:
         for cell in cells
         if cell["rows_timed"] < cell["examples"]
     ]
-    return " ".join([f"PEFT's micro-batch, the fastest for it: {chosen}.", *scaled, "The ideal: see `flops.py`."])
+    return " ".join(
+        [
+            f"PEFT's micro-batch, the fastest for it: {chosen}.",
+            *scaled,
+            "The ideal: see `flops.py`; the GEMM rate is that of oneDNN, the fastest here.",
+        ]
+    )
 
 
 def _memory(cells: list[Cell]) -> str:
@@ -244,7 +250,7 @@ def _profiles(cells: list[Cell]) -> str:
     rows = [[cell["work"], _seconds(cell["seconds"]), *[_share(cell, name) for name in SHARES]] for cell in cells]
     return (
         f"{_table(['work', 'time', *SHARES], rows)}\n\nShares of the profiled time. *gemm* is the layers' products, "
-        "*attention* the flash kernels, *head* the products with the vocabulary and what is made of the logits, *other "
+        "*attention* all that it does, *head* the products with the vocabulary and what is made of the logits, *other "
         "operations* norms, rotary positions, activations, copies and padding, *framework* what no operation accounts "
         "for (Python, the profiler's own work)."
     )
