@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measurement import interleaved, spread, timed
@@ -56,7 +57,8 @@ def _shares(work: Callable[[], object], vocabulary: int) -> dict[str, float]:
 
     Where several threads compute side by side, it is their time together.
     """
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
+    every = _ExperimentalConfig(profile_all_threads=True)
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True, experimental_config=every) as profiled:
         seconds = timed(work)
     kinds: dict[str, float] = dict.fromkeys(SHARES, 0.0)
     events = list(profiled.events() or ())
