@@ -51,7 +51,7 @@ class PinningThread:
         """
         wanted: dict[str, set[str]] = {model: set() for model in self._residents}
         for ref in self._refs:
-            stored = self._records.resolve(ref)
+            stored = self._records.resolve(ref, metrics=False)
             if stored is not None and stored.artifact and stored.context.status == JobStatus.SUCCEEDED:
                 wanted.setdefault(stored.context.model, set()).add(stored.artifact)
         for model, residents in self._residents.items():

@@ -1,7 +1,7 @@
 """Products with frozen weights, by oneDNN on float32 CPUs.
 
-torch itself takes MKL for float32: less than half as fast on AMD processors, and slower everywhere when rows are few.
-Results differ by rounding only.
+torch itself takes MKL for float32, which was less than half as fast on the AMD processor that it was measured on, and a
+third as fast for few rows. Results differ by rounding only.
 """
 
 from typing import Any
