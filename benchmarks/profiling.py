@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from torch._C._profiler import _ExperimentalConfig
@@ -33,7 +34,8 @@ def measure(subject: Subject, settings: Settings, results: Results) -> None:
 
 def _step(subject: Subject, settings: Settings, examples: int) -> Cell:
     step = tuner(subject, subject.task(examples)).step
-    return {"work": f"tuning step, K = {examples}", **_profile(subject, settings, step)}
+    profiled = _profile(subject, settings.rounds_of_profile(examples), step)
+    return {"work": f"tuning step, K = {examples}", **profiled}
 
 
 def _batch(subject: Subject, settings: Settings, batch: int) -> Cell:
@@ -41,14 +43,15 @@ def _batch(subject: Subject, settings: Settings, batch: int) -> Cell:
     prefix = PrefixKV.compute(subject.base.model, word_embeddings(subject.base.model, ids))
     queries, label_ids = subject.queries(batch), subject.label_ids(labels)
     name = f"batch of {batch}, {labels} labels"
-    return {"work": name, **_profile(subject, settings, lambda: score(subject.base.model, prefix, label_ids, queries))}
+    work = partial(score, subject.base.model, prefix, label_ids, queries)
+    return {"work": name, **_profile(subject, settings.profile_rounds, work)}
 
 
-def _profile(subject: Subject, settings: Settings, work: Callable[[], object]) -> Cell:
+def _profile(subject: Subject, rounds: int, work: Callable[[], object]) -> Cell:
     work()
-    plain = interleaved({"work": work}, settings.profile_rounds)["work"]
+    plain = interleaved({"work": work}, rounds)["work"]
     vocabulary = subject.base.model.config.vocab_size
-    shares = [_shares(work, vocabulary) for _ in range(settings.profile_rounds)]
+    shares = [_shares(work, vocabulary) for _ in range(rounds)]
     return {"seconds": spread(plain), "shares": {name: spread([one[name] for one in shares]) for name in SHARES}}
 
 

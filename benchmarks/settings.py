@@ -19,7 +19,7 @@ class Settings:
     load_seconds: how long clients go on to send requests in a round; each sends one at least.
     timed_rows: rows of a step that the reference is timed on where the whole takes too long; the time is scaled then.
     timed_queries: queries that a peer is timed on where all of them would take it longer than `patience` seconds.
-    profile_rounds: times that a piece of work is profiled.
+    profile_rounds: times that a piece of work is profiled; a step over many examples once, whose trace fills memory.
     heavy_load, heavy_rounds: inputs under way from which on a load is measured only so many times: it takes minutes.
     steady_seconds: life of a worker before it is killed; one that crashes sooner is restarted with a delay.
     """
@@ -44,6 +44,10 @@ class Settings:
     def rows_timed(self, examples: int) -> int:
         """How many of the training examples of a step the reference is timed on."""
         return examples if examples <= 24 else self.timed_rows
+
+    def rounds_of_profile(self, examples: int) -> int:
+        """How many times a step is profiled."""
+        return self.profile_rounds if examples <= 24 else 1
 
     def rounds_under_load(self, clients: int, inputs: int) -> int:
         """How many times a load is measured."""
