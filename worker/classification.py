@@ -130,7 +130,7 @@ def probabilities(
     classifier = resident.classifier
     if classifier is None:
         return scores.double().softmax(dim=1)
-    if not classifier.heads:
+    if classifier.head is None:
         return classifier.probabilities(scores)
     views = features(base.model, base.tokenizer, texts, base.context_length, check)  # (V, Q, H)
     return classifier.probabilities(scores, views)

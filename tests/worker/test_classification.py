@@ -76,7 +76,7 @@ def test_answers_do_not_depend_on_the_batch(
     assert close(alone, together)
 
 
-def test_answers_with_heads_do_not_depend_on_the_batch_and_are_not_the_plain_ones(
+def test_answers_with_a_head_do_not_depend_on_the_batch_and_are_not_the_plain_ones(
     base: BaseModel, residents: ResidentContexts, artifacts: Artifacts, context: str
 ) -> None:
     headed = stored_context(base, artifacts, submission().spec, classifier=classifier(2))

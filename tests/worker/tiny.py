@@ -68,14 +68,15 @@ def base_model(seed: int = 0) -> BaseModel:
 
 
 def classifier(labels: int, hidden: int = 16) -> Classifier:
-    """Random heads, mixed with the label scores."""
+    """A random head, mixed with the label scores."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.rand(shape, generator=generator)
 
-    heads = [Head(random(hidden), random(hidden), 9 * random(hidden, labels), random(labels)) for _ in VIEWS]
-    return Classifier(random(labels), Mixture(random(1 + len(VIEWS)), random(labels)), tuple(heads))
+    views = len(VIEWS), hidden
+    head = Head(random(*views), random(*views), 9 * random(*views, labels), random(labels))
+    return Classifier(random(labels), Mixture(random(2), random(labels)), head)
 
 
 def stored_context(

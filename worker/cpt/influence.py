@@ -16,24 +16,27 @@ _ERRORS: Final = 2.0
 
 
 def harmful_examples(
-    views: Tensor, truth: Tensor, folds: Sequence[Sequence[int]], labels: int, before_each: Callable[[], None]
+    features: Tensor,
+    truth: Tensor,
+    names: Tensor,
+    folds: Sequence[Sequence[int]],
+    before_each: Callable[[], None],
 ) -> tuple[tuple[int, float], ...]:
-    """(number, gain) of examples, the worst first; `views` are features [V, N, H], `truth` [N], `folds` numbers.
+    """(number, gain) of examples, the worst first; features [V, N, H], `truth` and `names` are those of `fit_head`.
 
-    Judged by the view that predicts the folds best, on the folds that an example is not in.
+    Judged on the folds, numbers of examples, that an example is not in.
     """
     if len(truth) > MOST_TRIED:
         return ()
     everything = range(len(truth))
-    losses = torch.stack([_held_out(view, truth, folds, labels, everything) for view in views])  # [V, N]
-    best = int(losses[:, [n for fold in folds for n in fold]].mean(1).argmin())
+    losses = _held_out(features, truth, names, folds, everything)
     found = []
     for number in everything:
         before_each()
         others = [fold for fold in folds if number not in fold]
-        without = _held_out(views[best], truth, others, labels, [n for n in everything if n != number])
+        without = _held_out(features, truth, names, others, [n for n in everything if n != number])
         judged = [n for fold in others for n in fold]
-        gain = (losses[best] - without)[judged]
+        gain = (losses - without)[judged]
         mean, error = gain.mean().item(), (gain.std() / len(gain) ** 0.5).item()
         if mean > _LEAST_GAIN and mean > _ERRORS * error:
             found.append((number, mean))
@@ -41,13 +44,13 @@ def harmful_examples(
 
 
 def _held_out(
-    view: Tensor, truth: Tensor, folds: Sequence[Sequence[int]], labels: int, allowed: Sequence[int]
+    features: Tensor, truth: Tensor, names: Tensor, folds: Sequence[Sequence[int]], allowed: Sequence[int]
 ) -> Tensor:
     """[N] negative log-likelihoods of the examples in `folds` by heads fitted to the `allowed` rest; zero elsewhere."""
     losses = torch.zeros(len(truth), dtype=torch.float64)
     for fold in folds:
         held_out = list(fold)
         kept = [number for number in allowed if number not in set(held_out)]
-        head = fit_head(view[kept], truth[kept], labels)
-        losses[held_out] = -head.log_probabilities(view[held_out]).gather(1, truth[held_out][:, None]).flatten()
+        head = fit_head(features[:, kept], truth[kept], names)
+        losses[held_out] = -head.log_probabilities(features[:, held_out]).gather(1, truth[held_out][:, None]).flatten()
     return losses

@@ -15,8 +15,8 @@ from torch.nn import functional
 from worker.cpt.minimise import minimise
 
 #: Standard deviations of the prior: of the logarithm of a weight, and of a label's bias (nats).
-_WEIGHT_SPREAD: Final = 0.7
-_BIAS_SPREAD: Final = 0.3
+_WEIGHT_SPREAD: Final = 0.5
+_BIAS_SPREAD: Final = 0.5
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from worker.cpt.classifier import Classifier, label_part
 from worker.cpt.context import Tokens
-from worker.cpt.features import VIEWS, features
+from worker.cpt.features import features
 from worker.cpt.folds import FEWEST, stratified_folds
 from worker.cpt.head import Head, fit_head
 from worker.cpt.influence import harmful_examples
@@ -29,9 +29,9 @@ from worker.cpt.tuner import CHUNK_TOKENS, Tuner, TuningSettings
 #: Examples that are held out in all, and examples that a context's bias is measured on: more cost time and tell little.
 MOST_HELD_OUT: Final = 192
 MOST_FOR_BIAS: Final = 64
-#: What a mixture usually weighs its parts: label scores, each head.
+#: What a mixture usually weighs its parts: label scores, the head.
 _USUAL_SCORES: Final = 0.5
-_USUAL_HEAD: Final = 0.5
+_USUAL_HEAD: Final = 1.0
 
 BetweenChunks = Callable[[float], None]
 
@@ -43,7 +43,7 @@ class SearchSettings:
     configs: the ways of tuning, each the settings of a CPTConfig; the first is taken where nothing can be judged.
     stops: numbers of steps after which a run may end, at most `tuning.steps`, which must be among them; 0 is not to
         tune.
-    folds, calibration, head: whether to hold out, to calibrate on what was held out, and to mix heads in.
+    folds, calibration, head: whether to hold out, to calibrate on what was held out, and to mix a head in.
     """
 
     tuning: TuningSettings
@@ -58,7 +58,7 @@ class SearchSettings:
         """What a mixture usually weighs its parts."""
         if not self.head:
             return (_USUAL_SCORES if self.calibration else 1.0,)
-        return (_USUAL_SCORES, *[_USUAL_HEAD] * len(VIEWS))
+        return (_USUAL_SCORES, _USUAL_HEAD)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Search:
         self._run = 0
         self._measured: dict[str, Tensor] = {}
         self._features: Tensor | None = None
-        self._held_out_heads: Tensor | None = None
+        self._held_out_head: Tensor | None = None
         self._chosen: Candidate = (0, settings.tuning.steps)
         self._tuner = self._make_tuner()
 
@@ -176,14 +176,14 @@ class Search:
         """What was found, once `finished`."""
         embedding = self._tuner.embedding
         kept = range(len(self._shots))
-        heads = self._fit_heads(kept, between_chunks)
+        head = self._fit_head(kept, between_chunks) if self._settings.head else None
         bias = self._bias(self._prefix(), kept, between_chunks)
         return Found(
             tokens=self._shots.context_of(kept).tokens,
             embedding=embedding.embedding.weight.detach(),
             delta=embedding.delta_embedding.weight.detach().clone(),
             epsilon=embedding.epsilon,
-            classifier=Classifier(bias, self._mixture(between_chunks), heads),
+            classifier=Classifier(bias, self._mixture(between_chunks), head),
             config=self._settings.configs[self._chosen[0]],
             steps=self._chosen[1],
             held_out=self._held_out(between_chunks) if self._folds else None,
@@ -274,19 +274,20 @@ class Search:
             hidden.append(marks)
         return self._scores(prefix, some, between_chunks, hidden).log_softmax(1).mean(0)
 
-    def _view_features(self, between_chunks: BetweenChunks) -> Tensor:
-        """[V, N, H] of all examples, read once."""
+    def _read_features(self, between_chunks: BetweenChunks) -> tuple[Tensor, Tensor]:
+        """[V, N, H] of all examples and [V, L, H] of the labels' names, read once."""
         if self._features is None:
-            texts, tokenizer = self._shots.texts, self._shots.tokenizer
-            self._features = features(self._model, tokenizer, texts, self._context_length, lambda: between_chunks(1.0))
-        return self._features
+            shots = self._shots
+            texts = [*shots.texts, *(label.replace("_", " ") for label in shots.labels)]
+            self._features = features(
+                self._model, shots.tokenizer, texts, self._context_length, lambda: between_chunks(1.0)
+            )
+        examples = len(self._shots)
+        return self._features[:, :examples], self._features[:, examples:]
 
-    def _fit_heads(self, kept: Sequence[int], between_chunks: BetweenChunks) -> tuple[Head, ...]:
-        if not self._settings.head:
-            return ()
-        truth = torch.tensor(self._shots.truth)[list(kept)]
-        views = self._view_features(between_chunks)[:, list(kept)]
-        return tuple(fit_head(view, truth, len(self._shots.labels)) for view in views)
+    def _fit_head(self, kept: Sequence[int], between_chunks: BetweenChunks) -> Head:
+        examples, names = self._read_features(between_chunks)
+        return fit_head(examples[:, list(kept)], torch.tensor(self._shots.truth)[list(kept)], names)
 
     # What follows from it.
 
@@ -301,24 +302,20 @@ class Search:
         places = iter(range(len(self._numbers)))
         return [[next(places) for _ in fold] for fold in self._folds]
 
-    def _head_parts(self, between_chunks: BetweenChunks) -> Tensor:
-        """[V, N, L] log-probabilities of heads that have not seen what they predict."""
+    def _head_part(self, between_chunks: BetweenChunks) -> Tensor:
+        """[1, N, L] log-probabilities of heads that have not seen what they predict; [0, N, L] without a head."""
         if not self._settings.head:
             return torch.zeros(0, len(self._numbers), len(self._shots.labels), dtype=torch.float64)
-        if self._held_out_heads is None:
-            self._held_out_heads = self._predict_folds(between_chunks)
-        return self._held_out_heads
+        if self._held_out_head is None:
+            self._held_out_head = torch.cat([self._predict(fold, between_chunks) for fold in self._folds])[None]
+        return self._held_out_head
 
-    def _predict_folds(self, between_chunks: BetweenChunks) -> Tensor:
-        views = self._view_features(between_chunks)
-        folds = []
-        for fold in self._folds:
-            held_out = set(fold)
-            kept = [number for number in range(len(self._shots)) if number not in held_out]
-            heads = self._fit_heads(kept, between_chunks)
-            pairs = zip(heads, views[:, fold], strict=True)
-            folds.append(torch.stack([head.log_probabilities(view) for head, view in pairs]))
-        return torch.cat(folds, 1)
+    def _predict(self, fold: Sequence[int], between_chunks: BetweenChunks) -> Tensor:
+        """[n, L] log-probabilities of a head that was fitted to all but the fold."""
+        held_out = set(fold)
+        kept = [number for number in range(len(self._shots)) if number not in held_out]
+        examples, _ = self._read_features(between_chunks)
+        return self._fit_head(kept, between_chunks).log_probabilities(examples[:, list(fold)])
 
     def _label_parts(self, candidate: Candidate) -> Tensor:
         """[N, L] log-probabilities of the label scores after trials of one kind."""
@@ -333,12 +330,12 @@ class Search:
         all_of_them = [(way, stop) for way in ways for stop in self._settings.stops if stop or way == 0]
         parts = {candidate: self._label_parts(candidate) for candidate in all_of_them}
         settings = self._settings
-        heads = self._head_parts(between_chunks)
-        return choose(parts, heads, self._truth(), self._places, settings.usual, settings.calibration)
+        head = self._head_part(between_chunks)
+        return choose(parts, head, self._truth(), self._places, settings.usual, settings.calibration)
 
     def _parts(self, between_chunks: BetweenChunks) -> Tensor:
-        """[1 + V, N, L] of what was chosen."""
-        return torch.cat([self._label_parts(self._chosen)[None], self._head_parts(between_chunks)])
+        """[M, N, L] of what was chosen."""
+        return torch.cat([self._label_parts(self._chosen)[None], self._head_part(between_chunks)])
 
     def _mixture(self, between_chunks: BetweenChunks) -> Mixture:
         usual = self._settings.usual
@@ -355,9 +352,9 @@ class Search:
     def _harmful(self, between_chunks: BetweenChunks) -> tuple[tuple[int, float], ...]:
         if not self._folds or not self._settings.head:
             return ()
-        views, truth = self._view_features(between_chunks), torch.tensor(self._shots.truth)
-        labels = len(self._shots.labels)
-        return harmful_examples(views, truth, self._folds, labels, lambda: between_chunks(1.0))
+        examples, names = self._read_features(between_chunks)
+        truth = torch.tensor(self._shots.truth)
+        return harmful_examples(examples, truth, names, self._folds, lambda: between_chunks(1.0))
 
 
 def held_out_folds(shots: Shots, settings: SearchSettings) -> list[list[int]]:

@@ -37,7 +37,7 @@ def nested_probabilities(
 
 def choose(
     candidates: Mapping[Candidate, Tensor],
-    heads: Tensor,
+    head: Tensor,
     truth: Tensor,
     folds: Sequence[Sequence[int]],
     usual: Sequence[float],
@@ -45,11 +45,11 @@ def choose(
 ) -> Candidate:
     """The candidate with the least held-out negative log-likelihood; of equals the one with the fewest steps.
 
-    Each has log-probabilities [N, L] of its label scores; `heads` [V, N, L] are mixed in with all of them.
+    Each has log-probabilities [N, L] of its label scores; those of the `head` [0 or 1, N, L] are mixed in with all.
     """
     best, best_loss = next(iter(candidates)), float("inf")
     for candidate in sorted(candidates, key=lambda candidate: candidate[1]):
-        parts = torch.cat([candidates[candidate][None], heads])
+        parts = torch.cat([candidates[candidate][None], head])
         probabilities = nested_probabilities(parts, truth, folds, usual, calibrate)
         loss = -probabilities.gather(1, truth[:, None]).clamp_min(1e-12).log().mean().item()
         if loss < best_loss - _MARGIN:

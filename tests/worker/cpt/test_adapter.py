@@ -32,9 +32,9 @@ def test_saved_context_loads_as_it_was(tuned: TunedContext) -> None:
     assert torch.equal(loaded.embeds, tuned.embedding + tuned.delta)
 
 
-@pytest.mark.parametrize("heads", [True, False])
-def test_classifier_loads_as_it_was(tuned: TunedContext, heads: bool) -> None:
-    kept = classifier(2, hidden=8) if heads else Classifier(torch.rand(2), usual_mixture((0.5,), 2))
+@pytest.mark.parametrize("head", [True, False])
+def test_classifier_loads_as_it_was(tuned: TunedContext, head: bool) -> None:
+    kept = classifier(2, hidden=8) if head else Classifier(torch.rand(2), usual_mixture((0.5,), 2))
     metadata = METADATA | {"label_ids": [[1], [2, 3]]}
     loaded = load(save(replace(tuned, metadata=metadata, classifier=kept))).classifier
     assert loaded is not None
