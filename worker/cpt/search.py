@@ -8,6 +8,7 @@ with nothing to choose, mix or calibrate it is CPT as the paper has it.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -15,15 +16,13 @@ from torch import Tensor
 
 from worker.cpt.classifier import Classifier, label_part
 from worker.cpt.context import Tokens
-from worker.cpt.features import features
 from worker.cpt.folds import FEWEST, stratified_folds
-from worker.cpt.head import Head, fit_head
-from worker.cpt.influence import harmful_examples
 from worker.cpt.mixture import Mixture, usual_mixture
 from worker.cpt.prefix import PrefixKV
 from worker.cpt.scorer import score
 from worker.cpt.selection import Candidate, choose, mixture_of, nested_probabilities
 from worker.cpt.shots import Shots
+from worker.cpt.text_head import TextHead
 from worker.cpt.tuner import CHUNK_TOKENS, Tuner, TuningSettings
 
 #: Examples that are held out in all, and examples that a context's bias is measured on: more cost time and tell little.
@@ -107,14 +106,12 @@ class Search:
         self._model = model
         self._shots = shots
         self._settings = settings
-        self._context_length = context_length
         self._bounds: dict[str, Any] = {"chunk_tokens": chunk_tokens, "memory": memory}
         self._folds = held_out_folds(shots, settings)
         self._trials = len(self._folds) * len(settings.configs)
         self._run = 0
         self._measured: dict[str, Tensor] = {}
-        self._features: Tensor | None = None
-        self._held_out_head: Tensor | None = None
+        self._head = TextHead(model, shots, context_length, self._folds)
         self._chosen: Candidate = (0, settings.tuning.steps)
         self._tuner = self._make_tuner()
 
@@ -176,7 +173,7 @@ class Search:
         """What was found, once `finished`."""
         embedding = self._tuner.embedding
         kept = range(len(self._shots))
-        head = self._fit_head(kept, between_chunks) if self._settings.head else None
+        head = self._head.fit(kept, partial(between_chunks, 1.0)) if self._settings.head else None
         bias = self._bias(self._prefix(), kept, between_chunks)
         return Found(
             tokens=self._shots.context_of(kept).tokens,
@@ -248,11 +245,7 @@ class Search:
         hidden: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """[n, L] label scores of examples."""
-
-        def before_pass() -> None:
-            between_chunks(1.0)
-
-        queries = self._shots.queries_of(numbers)
+        queries, before_pass = self._shots.queries_of(numbers), partial(between_chunks, 1.0)
         return score(self._model, prefix, self._shots.label_ids, queries, hidden=hidden, before_pass=before_pass)
 
     def _bias(self, prefix: PrefixKV, kept: Sequence[int], between_chunks: BetweenChunks) -> Tensor:
@@ -274,21 +267,6 @@ class Search:
             hidden.append(marks)
         return self._scores(prefix, some, between_chunks, hidden).log_softmax(1).mean(0)
 
-    def _read_features(self, between_chunks: BetweenChunks) -> tuple[Tensor, Tensor]:
-        """[V, N, H] of all examples and [V, L, H] of the labels' names, read once."""
-        if self._features is None:
-            shots = self._shots
-            texts = [*shots.texts, *(label.replace("_", " ") for label in shots.labels)]
-            self._features = features(
-                self._model, shots.tokenizer, texts, self._context_length, lambda: between_chunks(1.0)
-            )
-        examples = len(self._shots)
-        return self._features[:, :examples], self._features[:, examples:]
-
-    def _fit_head(self, kept: Sequence[int], between_chunks: BetweenChunks) -> Head:
-        examples, names = self._read_features(between_chunks)
-        return fit_head(examples[:, list(kept)], torch.tensor(self._shots.truth)[list(kept)], names)
-
     # What follows from it.
 
     @property
@@ -306,16 +284,7 @@ class Search:
         """[1, N, L] log-probabilities of heads that have not seen what they predict; [0, N, L] without a head."""
         if not self._settings.head:
             return torch.zeros(0, len(self._numbers), len(self._shots.labels), dtype=torch.float64)
-        if self._held_out_head is None:
-            self._held_out_head = torch.cat([self._predict(fold, between_chunks) for fold in self._folds])[None]
-        return self._held_out_head
-
-    def _predict(self, fold: Sequence[int], between_chunks: BetweenChunks) -> Tensor:
-        """[n, L] log-probabilities of a head that was fitted to all but the fold."""
-        held_out = set(fold)
-        kept = [number for number in range(len(self._shots)) if number not in held_out]
-        examples, _ = self._read_features(between_chunks)
-        return self._fit_head(kept, between_chunks).log_probabilities(examples[:, list(fold)])
+        return self._head.held_out(partial(between_chunks, 1.0))[None]
 
     def _label_parts(self, candidate: Candidate) -> Tensor:
         """[N, L] log-probabilities of the label scores after trials of one kind."""
@@ -352,9 +321,7 @@ class Search:
     def _harmful(self, between_chunks: BetweenChunks) -> tuple[tuple[int, float], ...]:
         if not self._folds or not self._settings.head:
             return ()
-        examples, names = self._read_features(between_chunks)
-        truth = torch.tensor(self._shots.truth)
-        return harmful_examples(examples, truth, names, self._folds, lambda: between_chunks(1.0))
+        return self._head.harmful(partial(between_chunks, 1.0))
 
 
 def held_out_folds(shots: Shots, settings: SearchSettings) -> list[list[int]]:
