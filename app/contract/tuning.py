@@ -103,8 +103,8 @@ class Hyperparameters(Model):
       ``early_stopping`` takes no more steps than did best on them.
     - ``calibration`` subtracts from the label scores what the context says of any text, and fits a temperature and a
       bias for each label to what was held out.
-    - ``head`` mixes in logistic regression on the base model's hidden states over the text alone; what a label is called
-      counts as one more example of it.
+    - ``head`` mixes in logistic regression on the base model's hidden states over the text alone; what a label is
+      called counts as one more example of it.
     """
 
     model_config = ConfigDict(strict=True)
