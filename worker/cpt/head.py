@@ -4,6 +4,7 @@ What a label is called is a text too: its features join those of the examples as
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +60,22 @@ def fit_head(features: Tensor, truth: Tensor, names: Tensor) -> Head:
     weight, bias = minimise(loss, torch.zeros(basis.shape[1], labels), torch.zeros(labels))
     weight = (basis @ weight).unflatten(0, center.shape)
     return Head(center.float(), scale.float(), weight.float(), bias.float())
+
+
+def predict_held_out(
+    features: Tensor, truth: Tensor, names: Tensor, folds: Sequence[Sequence[int]], allowed: Sequence[int]
+) -> Tensor:
+    """[N, L] float64 log-probabilities for the examples in `folds` by heads that were fitted to the `allowed` rest.
+
+    Folds and `allowed` are numbers of examples; for the others see `fit_head`. Examples in no fold have zeros.
+    """
+    predicted = torch.zeros(len(truth), names.shape[1], dtype=torch.float64)
+    for fold in folds:
+        held_out = list(fold)
+        kept = [number for number in allowed if number not in set(held_out)]
+        head = fit_head(features[:, kept], truth[kept], names)
+        predicted[held_out] = head.log_probabilities(features[:, held_out])
+    return predicted
 
 
 def _rows(features: Tensor, center: Tensor, scale: Tensor) -> Tensor:

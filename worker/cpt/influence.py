@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import torch
 from torch import Tensor
 
-from worker.cpt.head import fit_head
+from worker.cpt.head import predict_held_out
 
 #: More examples than this are not tried one by one: it would take long, and one matters little among many.
 MOST_TRIED: Final = 64
@@ -28,29 +27,21 @@ def harmful_examples(
     """
     if len(truth) > MOST_TRIED:
         return ()
+
+    def losses(some: Sequence[Sequence[int]], allowed: Sequence[int]) -> Tensor:
+        """[N] negative log-likelihoods of the examples in some folds."""
+        return -predict_held_out(features, truth, names, some, allowed).gather(1, truth[:, None]).flatten()
+
     everything = range(len(truth))
-    losses = _held_out(features, truth, names, folds, everything)
+    with_all = losses(folds, everything)
     found = []
     for number in everything:
         before_each()
         others = [fold for fold in folds if number not in fold]
-        without = _held_out(features, truth, names, others, [n for n in everything if n != number])
+        without = losses(others, [n for n in everything if n != number])
         judged = [n for fold in others for n in fold]
-        gain = (losses - without)[judged]
+        gain = (with_all - without)[judged]
         mean, error = gain.mean().item(), (gain.std() / len(gain) ** 0.5).item()
         if mean > _LEAST_GAIN and mean > _ERRORS * error:
             found.append((number, mean))
     return tuple(sorted(found, key=lambda one: -one[1]))
-
-
-def _held_out(
-    features: Tensor, truth: Tensor, names: Tensor, folds: Sequence[Sequence[int]], allowed: Sequence[int]
-) -> Tensor:
-    """[N] negative log-likelihoods of the examples in `folds` by heads fitted to the `allowed` rest; zero elsewhere."""
-    losses = torch.zeros(len(truth), dtype=torch.float64)
-    for fold in folds:
-        held_out = list(fold)
-        kept = [number for number in allowed if number not in set(held_out)]
-        head = fit_head(features[:, kept], truth[kept], names)
-        losses[held_out] = -head.log_probabilities(features[:, held_out]).gather(1, truth[held_out][:, None]).flatten()
-    return losses

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from worker.cpt.features import features
-from worker.cpt.head import Head, fit_head
+from worker.cpt.head import Head, fit_head, predict_held_out
 from worker.cpt.influence import harmful_examples
 from worker.cpt.shots import Shots
 
@@ -37,7 +37,10 @@ class TextHead:
     def held_out(self, before_pass: BeforePass) -> Tensor:
         """[N, L] log-probabilities for the examples of the folds, fold after fold, by heads that have not seen them."""
         if self._held_out is None:
-            self._held_out = torch.cat([self._predict(fold, before_pass) for fold in self._folds])
+            examples, names = self._read(before_pass)
+            everything = range(len(self._shots))
+            predicted = predict_held_out(examples, self._truth, names, self._folds, everything)
+            self._held_out = predicted[[number for fold in self._folds for number in fold]]
         return self._held_out
 
     def harmful(self, before_pass: BeforePass) -> tuple[tuple[int, float], ...]:
@@ -56,10 +59,3 @@ class TextHead:
             texts = [*shots.texts, *(label.replace("_", " ") for label in shots.labels)]
             self._features = features(self._model, shots.tokenizer, texts, self._context_length, before_pass)
         return self._features[:, : len(shots)], self._features[:, len(shots) :]
-
-    def _predict(self, fold: Sequence[int], before_pass: BeforePass) -> Tensor:
-        """[n, L] log-probabilities by a head that was fitted to all but the fold."""
-        held_out = set(fold)
-        kept = [number for number in range(len(self._shots)) if number not in held_out]
-        examples, _ = self._read(before_pass)
-        return self.fit(kept, before_pass).log_probabilities(examples[:, list(fold)])

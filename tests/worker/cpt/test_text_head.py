@@ -1,0 +1,57 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.worker import tiny
+from worker.cpt.context import encode_labels
+from worker.cpt.shots import Shots
+from worker.cpt.template import Template
+from worker.cpt.text_head import TextHead
+
+FOLDS = [[3, 0], [1, 2]]
+
+
+def shots(*labels: str) -> Shots:
+    tokenizer, template = tiny.tokenizer(), Template()
+    return Shots(
+        tokenizer=tokenizer,
+        template=template,
+        labels=labels,
+        label_ids=tuple(map(tuple, encode_labels(tokenizer, template, labels))),
+        texts=("a fine film", "an awful one", "great fun", "dull and long"),
+        truth=(0, 1, 0, 1),
+        context=4,
+    )
+
+
+def head(some: Shots) -> TextHead:
+    return TextHead(tiny.causal_model(), some, tiny.CONTEXT_LENGTH, FOLDS)
+
+
+def nothing() -> None:
+    """Before a pass."""
+
+
+def test_underscores_of_a_label_read_as_spaces() -> None:
+    spaces, underscores, other = (
+        head(shots(*labels)).fit(range(4), nothing)
+        for labels in (("good film", "bad film"), ("good_film", "bad_film"), ("good-film", "bad-film"))
+    )
+    assert torch.equal(spaces.weight, underscores.weight)
+    assert not torch.equal(spaces.weight, other.weight)
+
+
+def test_label_of_a_held_out_example_has_no_part_in_its_prediction() -> None:
+    plain = shots("good", "bad")
+    first = head(plain).held_out(nothing)
+    second = head(replace(plain, truth=(1, 1, 0, 0))).held_out(nothing)  # another truth for 0 and 3, the first fold
+    assert torch.equal(first[:2], second[:2])
+    assert not torch.equal(first[2:], second[2:])
+
+
+def test_texts_are_read_once() -> None:
+    read = head(shots("good", "bad"))
+    read.fit(range(4), nothing)
+    read.held_out(pytest.fail)
+    read.harmful(nothing)
