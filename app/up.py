@@ -26,7 +26,7 @@ from rich.spinner import Spinner
 from app.children import Child, ChildProcess
 from app.config import Settings
 from app.embedded import EmbeddedServer
-from app.supervisor import Supervisor
+from app.supervisor import StartFailedError, Supervisor
 
 GATEWAY_STOP_SECONDS = 10.0
 WORKER_STOP_SECONDS = 30.0
@@ -84,7 +84,10 @@ def children(settings: Settings) -> list[Child]:
 
 
 def missing(http: httpx.Client, url: str) -> str | None:
-    """What the gateway at ``url`` says it still waits for, or ``None`` when it is ready."""
+    """What the gateway at ``url`` says it still waits for, or ``None`` when it is ready.
+
+    Raises ``StartFailedError`` for a model that will never be.
+    """
     try:
         answer = http.get(f"{url}/health/ready", timeout=2)
         return None if answer.status_code == httpx.codes.OK else _unmet(answer.json()["checks"])
@@ -93,11 +96,13 @@ def missing(http: httpx.Client, url: str) -> str | None:
 
 
 def _unmet(checks: dict[str, Any]) -> str:
-    """One phrase for the checks of ``GET /health/ready`` that are not met."""
+    """One phrase for the checks of ``GET /health/ready`` that are not met. Raises what `missing` says."""
     unmet = [f"the {role} is {checks[role]}" for role in ("store", "bus") if checks[role] != "ok"]
     for model, check in checks["models"].items():
         if check["status"] == "no_worker":
             unmet.append(f"starting the worker of {model}")
+        elif check["status"] == "unsupported":
+            raise StartFailedError(f"the model {model} cannot be used: {check['stage']}")
         elif check["status"] != "ready":
             unmet.append(check["stage"] or f"{check['status']} {model}")
     return ", ".join(unmet) or "starting the gateway and the worker"

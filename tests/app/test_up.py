@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from app.config import Settings
+from app.supervisor import StartFailedError
 from app.up import CannotStartError, base_url, check_port, children, claimed, missing
 
 MAKEFILE = "up:\n\t@exec {python} {script}\n"
@@ -136,6 +137,16 @@ def unmet(store: str, bus: str, **models: dict[str, object]) -> dict[str, object
 def test_what_readiness_lacks_is_told_in_words(status: int, body: object, text: str | None) -> None:
     with answering(status, body) as url, httpx.Client() as http:
         assert missing(http, url) == text
+
+
+def test_model_that_cannot_be_used_ends_the_start() -> None:
+    body = unmet("ok", "ok", m={"status": "unsupported", "stage": "MistralConfig: no sliding windows."})
+    with (
+        answering(503, body) as url,
+        httpx.Client() as http,
+        pytest.raises(StartFailedError, match="the model m cannot"),
+    ):
+        missing(http, url)
 
 
 def test_gateway_that_does_not_answer_yet_is_starting() -> None:
