@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal
+from typing import Literal
 
 import safetensors.torch
 import structlog
@@ -29,9 +29,6 @@ from worker.models import BaseModel
 from worker.planning import Encoded, encode, search_settings, tokens_per_step
 from worker.report import Predictions, report
 from worker.resident import Resident
-
-#: Validation examples scored before the device is given to others (inputs).
-_VALIDATION_BATCH: Final = 32
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class JobRun:
             if time.monotonic() - saved >= checkpoint_seconds:
                 self._save(self._device.run(self._search.state))
                 saved = time.monotonic()
-        return self._result(self._device.run(partial(self._search.result, self._between_chunks)))
+        return self._device.run(self._result)
 
     def _step(self) -> None:
         self._losses.append(self._device.run(partial(self._search.step, self._between_chunks)))
@@ -130,8 +127,9 @@ class JobRun:
         self._losses = losses
         self._started_at_step = len(losses)
 
-    def _result(self, found: Found) -> Result:
-        """Serve what was tuned, unless it is known to be worse than the plain context."""
+    def _result(self) -> Result:
+        """Serve what was tuned, unless it is known to be worse than the plain context. To be called on the device."""
+        found = self._search.result(self._between_chunks)
         measured = self._measured(found)
         worse = measured is not None and measured.tuned_is_worse
         plain = self._hyperparameters.method == "icl" or (worse and self._may_choose)
@@ -185,7 +183,7 @@ class JobRun:
 
     def _resident(self, embeds: Tensor, classifier: Classifier | None) -> Resident:
         shots = self._encoded.shots
-        prefix = self._device.run(partial(PrefixKV.compute, self._base.model, embeds))
+        prefix = PrefixKV.compute(self._base.model, embeds)
         return Resident(prefix=prefix, label_ids=shots.label_ids, template=shots.template, classifier=classifier)
 
     def _measured(self, found: Found) -> Predictions | None:
@@ -206,13 +204,6 @@ class JobRun:
 
     def _classified(self, resident: Resident) -> Tensor:
         """Probabilities (N, L) for the validation examples."""
-        queries = self._encoded.validation
+        queries = [list(query) for query in self._encoded.validation]
         texts = [example.text for example in self._claim.spec.validation_examples]
-        found = []
-        for start in range(0, len(queries), _VALIDATION_BATCH):
-            self._lease.check()
-            stop = start + _VALIDATION_BATCH
-            some, written = [list(query) for query in queries[start:stop]], texts[start:stop]
-            compute = partial(probabilities, self._base, resident, some, written, self._lease.check)
-            found.append(self._device.run(compute))
-        return torch.cat(found)
+        return probabilities(self._base, resident, queries, texts, partial(self._between_chunks, 1.0))
