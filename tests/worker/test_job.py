@@ -125,7 +125,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.operations: set[str] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.operations.add(func.overloadpacket.__name__)
         return func(*args, **(kwargs or {}))
 
