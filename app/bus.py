@@ -63,7 +63,9 @@ class _Call:
     generation: int
     sent_at: float
     taken_by: str | None = None
-    sent: int = 1
+    #: Workers that died over it, and whether it was sent again because nobody took it.
+    deaths: int = 0
+    repeated: bool = False
     workerless_since: float | None = None
     unsent_since: float | None = None
 
@@ -158,7 +160,7 @@ class Bus:
         after ``request.expires_at``, `DeadlineExceeded`.
         """
         model, queue, payload = request.model, classify_queue(request.model), request.model_dump_json()
-        await self._reachable(model)
+        await self._reachable(model, request.expires_at)
         call = _Call(asyncio.get_running_loop().create_future(), self._generation, time.monotonic())
         self._calls[request.id] = call
         try:
@@ -174,7 +176,7 @@ class Bus:
         finally:
             del self._calls[request.id]
 
-    async def _reachable(self, model: str) -> None:
+    async def _reachable(self, model: str, expires_at: float) -> None:
         """Return when a worker can be reached, which may just be coming back. Raises what `call` says."""
         while not (self._connected and self.live_workers(model)):
             for announcement in self.announcements(model):
@@ -184,6 +186,8 @@ class Bus:
                 raise BusUnavailable("the gateway stops")
             if time.monotonic() - self._changed_at > _RESTART_WITHIN:
                 raise NoWorker(model) if self._connected else BusUnavailable("not connected")
+            if time.time() > expires_at:
+                raise DeadlineExceeded
             await asyncio.sleep(_LOOK_EVERY / 5)
 
     async def _send_for(self, call: _Call, task: str, queue: str, payload: str) -> None:
@@ -208,11 +212,15 @@ class Bus:
             return True
         died = call.taken_by is not None and all(a.worker_id != call.taken_by for a in self._announcements)
         untaken = call.taken_by is None and now - call.sent_at > _UNTAKEN_AFTER and self.live_workers(model) > 0
-        if not died and not (untaken and call.sent == 1):
+        if died:
+            call.deaths += 1
+        elif untaken and not call.repeated:
+            call.repeated = True
+        else:
             return False
-        if call.sent > 1:
+        if call.deaths > 1:
             raise WorkerLost(model)
-        call.sent, call.sent_at, call.taken_by = call.sent + 1, now, None
+        call.sent_at, call.taken_by = now, None
         return True
 
     def _note_workers(self, call: _Call, model: str, now: float) -> None:

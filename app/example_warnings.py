@@ -31,21 +31,16 @@ def warnings_about(spec: TuningSpec) -> tuple[ExampleWarning, ...]:
     return (*_duplicates(spec), *_lonely_labels(spec, per_label), *_imbalance(per_label))
 
 
-def _pointed(spec: TuningSpec) -> Iterator[tuple[str, Example]]:
-    for name in ("examples", "training_examples", "validation_examples"):
-        yield from ((f"/{name}/{index}", example) for index, example in enumerate(getattr(spec, name)))
-
-
 def _duplicates(spec: TuningSpec) -> Iterator[ExampleWarning]:
     first: dict[Example, str] = {}
-    repeats = [pointer for pointer, example in _pointed(spec) if first.setdefault(example, pointer) != pointer]
+    repeats = [pointer for pointer, example in spec.pointed() if first.setdefault(example, pointer) != pointer]
     if repeats:
         message = f"examples that repeat an earlier one, this being the first: {len(repeats)}"
         yield ExampleWarning(code="duplicate_examples", message=message, param=repeats[0])
 
 
 def _lonely_labels(spec: TuningSpec, per_label: Mapping[str, int]) -> Iterator[ExampleWarning]:
-    only = {example.label: f"{pointer}/label" for pointer, example in reversed(list(_pointed(spec)))}
+    only = {example.label: f"{pointer}/label" for pointer, example in reversed(list(spec.pointed()))}
     for index, (label, count) in enumerate(per_label.items()):
         if count < 2:
             message = f"the label has {'one example' if count else 'no example'}; two at least are better"

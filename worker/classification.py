@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-import torch
 from torch import Tensor
 
 from app.contract.batches import ClassifyBatch, ClassifyPart, Failure, PartReply, Scored, Truncate
@@ -19,7 +18,7 @@ from worker.cpt.context import encode_query
 from worker.cpt.features import features
 from worker.cpt.scorer import score
 from worker.cpt.template import Template
-from worker.device import Device
+from worker.device import Device, out_of_memory
 from worker.models import BaseModel
 from worker.resident import Resident, ResidentContexts, UnusableContext
 
@@ -101,7 +100,7 @@ def _failure(error: Exception) -> Failure:
             return Failure(code=ErrorCode.CONTEXT_NOT_FOUND, message="the context has been deleted")
         case ArtifactCorrupt() | UnusableContext():
             return Failure(code=ErrorCode.ARTIFACT_CORRUPT, message=f"the context's artifact cannot be used: {error}")
-        case MemoryError() | torch.OutOfMemoryError():
+        case _ if out_of_memory(error):
             return Failure(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory")
     structlog.get_logger().error("classification_failed", exc_info=error)
     return Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")

@@ -13,11 +13,20 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
+import torch
+
 T = TypeVar("T")
 
 
 class DeviceStopped(Exception):
     """The device takes no work any more."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had too little memory. Of the machine's, torch says so in words alone."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 @dataclass
@@ -89,3 +98,4 @@ class Device:
                     return
                 work = self._waiting.popleft()
             work.run()
+            del work  # which would keep a whole job's tensors until other work comes

@@ -26,7 +26,7 @@ from worker.cpt.search import Found, Search
 from worker.device import Device
 from worker.lease import Lease, Stopping
 from worker.models import BaseModel
-from worker.planning import Encoded, encode, search_settings, tokens_per_step
+from worker.planning import Encoded, encode, search_settings
 from worker.report import Predictions, report
 from worker.resident import Resident
 
@@ -55,7 +55,6 @@ class JobRun:
         make = partial(Search, base.model, self._encoded.shots, settings, base.context_length)
         self._search: Search = device.run(make)
         self._losses: list[float] = []
-        self._tokens_per_step = tokens_per_step(self._encoded, claim.hyperparameters.batch_size)
         self._started = time.monotonic()
         self._started_at_step = 0
 
@@ -100,7 +99,7 @@ class JobRun:
         return {
             "step": done,
             "fraction": round(min(1.0, (done + fraction) / steps), 4) if steps else 1.0,
-            "trained_tokens": done * self._tokens_per_step,
+            "trained_tokens": self._search.trained_tokens,
         }
 
     def _save(self, state: dict[str, Tensor]) -> None:
@@ -140,7 +139,7 @@ class JobRun:
             "step": len(self._losses),
             "total_steps": len(self._losses),
             "fraction": 1.0,
-            "hyperparameters": self._chosen(found).model_dump_json(),
+            "hyperparameters": self._hyperparameters_of(found).model_dump_json(),
         }
         return Result(self._dump(found, served), metrics, fields)
 
@@ -149,7 +148,7 @@ class JobRun:
         """Whether the plain context may be served instead: not to a user who asked for a method by name."""
         return self._hyperparameters.method == "auto"
 
-    def _chosen(self, found: Found) -> ResolvedHyperparameters:
+    def _hyperparameters_of(self, found: Found) -> ResolvedHyperparameters:
         """The hyperparameters with what was chosen on held-out folds."""
         return self._hyperparameters.model_copy(
             update={

@@ -16,6 +16,8 @@ _Z95: Final = 1.959963984540054
 _ECE_BINS: Final = 10
 _SMALLEST: Final = 1e-12
 _RESAMPLES: Final = 1000
+#: Confidences that a threshold is chosen among.
+_STEPS: Final = 10_000
 
 
 def evaluate(probabilities: Tensor, truth: Tensor) -> Score:
@@ -41,16 +43,23 @@ def compare(tuned: Tensor, plain: Tensor, truth: Tensor) -> Difference:
 
 
 def threshold(probabilities: Tensor, truth: Tensor, precision: float) -> Threshold | None:
-    """The least confidence from which on the share of right predictions is ``precision``; None if there is none."""
+    """The least confidence from which on the share of right predictions is ``precision``; None if there is none.
+
+    A multiple of 0.0001, like those that it is chosen among.
+    """
     confidence, predicted = probabilities.max(1)
-    order = confidence.argsort(descending=True, stable=True)
+    least = (confidence.double() * _STEPS).floor()
+    order = least.argsort(descending=True, stable=True)
+    least = least[order]
     right = (predicted == truth)[order].double().cumsum(0) / torch.arange(1, len(truth) + 1)
-    enough = (right >= precision).nonzero().flatten().tolist()
+    ends = torch.cat([least[1:] < least[:-1], torch.tensor([True])])  # whoever is as sure is answered too
+    enough = ((right >= precision) & ends).nonzero().flatten().tolist()
     if not enough:
         return None
     last = enough[-1]
-    least = math.floor(confidence[order[last]].item() * 1e4) / 1e4
-    return Threshold(target_precision=precision, min_confidence=least, coverage=(last + 1) / len(truth))
+    return Threshold(
+        target_precision=precision, min_confidence=least[last].item() / _STEPS, coverage=(last + 1) / len(truth)
+    )
 
 
 def _figures(probabilities: Tensor, truth: Tensor, draws: Tensor) -> dict[str, Tensor]:

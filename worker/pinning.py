@@ -23,7 +23,7 @@ class PinningThread:
         self._records = records
         self._residents = residents
         self._refs = refs
-        self._pinned: dict[str, set[str]] = {}
+        self._refused: set[str] = set()
         self._stopped = Event()
         self._thread = Thread(target=self._pin_until_stopped, name="pinning", daemon=True)
 
@@ -45,9 +45,10 @@ class PinningThread:
             self._stopped.wait(_LOOK_EVERY)
 
     def pin_now(self) -> None:
-        """Resolve the refs and pin what they stand for now. Refs of nothing, or of nothing tuned yet, are passed over.
+        """Resolve the refs, and pin and load what they stand for now.
 
-        Raises `StoreUnavailable`, and what `ResidentContexts.get` raises.
+        Refs of nothing, or of nothing tuned yet, are passed over; what cannot be loaded is logged once and does not
+        touch the others. Raises `StoreUnavailable`.
         """
         wanted: dict[str, set[str]] = {model: set() for model in self._residents}
         for ref in self._refs:
@@ -55,6 +56,16 @@ class PinningThread:
             if stored is not None and stored.artifact and stored.context.status == JobStatus.SUCCEEDED:
                 wanted.setdefault(stored.context.model, set()).add(stored.artifact)
         for model, residents in self._residents.items():
-            if wanted[model] != self._pinned.get(model, set()):
-                residents.pin(wanted[model])
-                self._pinned[model] = wanted[model]
+            residents.pin(wanted[model])
+            for artifact in wanted[model]:
+                self._load(residents, artifact)
+
+    def _load(self, residents: ResidentContexts, artifact: str) -> None:
+        """Load a context unless it is there; one that cannot be loaded is tried again each time."""
+        try:
+            residents.get(artifact)
+            self._refused.discard(artifact)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one, the others must be loaded
+            if artifact not in self._refused:
+                structlog.get_logger().warning("not_pinned", artifact=artifact, reason=str(error))
+            self._refused.add(artifact)

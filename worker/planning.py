@@ -13,11 +13,14 @@ from app.contract.names import ErrorCode
 from app.contract.tuning import Hyperparameters, Plan, ResolvedHyperparameters, TuningSpec
 from worker.cpt.config import CPTConfig
 from worker.cpt.context import Context, Tokens, encode_labels, encode_query
+from worker.cpt.features import TEXT_COPIES, TEXT_TOKENS
 from worker.cpt.folds import FEWEST
 from worker.cpt.projection import REFERENCE_HIDDEN
+from worker.cpt.scorer import LabelTrie
 from worker.cpt.search import MOST_FOR_BIAS, SearchSettings, held_out_folds
 from worker.cpt.shots import Shots
 from worker.cpt.template import Template
+from worker.cpt.text_head import MOST_READ
 from worker.cpt.tuner import TuningSettings
 from worker.models import BaseModel
 
@@ -57,6 +60,8 @@ _BEST: Final[dict[str, Any]] = {
 }
 #: Training examples in a step of "auto", at most.
 _BATCH: Final = 64
+#: Tokens of the labels' trie, at most: each query is followed by all of them, and each sees all above it.
+MAX_LABEL_TOKENS: Final = 4096
 #: Share of the device's matrix rate that tuning reaches, for the estimate.
 _EFFICIENCY: Final = 0.5
 
@@ -111,16 +116,14 @@ def encode(base: BaseModel, spec: TuningSpec) -> Encoded:
 def plan(base: BaseModel, spec: TuningSpec) -> Plan:
     """What tuning ``spec`` takes. Raises `Unplannable` when the context is longer than the model allows."""
     encoded = encode(base, spec)
-    longest_label = max(len(ids) for ids in encoded.shots.label_ids)
-    longest = max(
-        *(len(tokens) for tokens in encoded.training), *(len(query) + longest_label for query in encoded.validation)
-    )
+    _check_labels(encoded.shots.label_ids, "/examples" if spec.labels is None else "/labels")
+    longest = _longest(encoded)
     _check_length(len(encoded.context), longest, base.context_length)
     resolved = resolve(spec)
     search = search_settings(base, spec.hyperparameters, resolved)
     folds = held_out_folds(encoded.shots, search)
     trials = len(folds) * len(search.configs)
-    tokens = tokens_per_step(encoded, resolved.batch_size)
+    tokens = encoded.shots.tokens_per_step(range(len(encoded.shots)), resolved.batch_size)
     plain = _plain_steps(resolved) * tokens
     return Plan(
         context_tokens=len(encoded.context),
@@ -133,6 +136,24 @@ def plan(base: BaseModel, spec: TuningSpec) -> Plan:
         plain_seconds=_seconds(base, plain),
         estimated_seconds=_seconds(base, _search_tokens(encoded, search, folds, tokens)),
     )
+
+
+def _longest(encoded: Encoded) -> int:
+    """Tokens of the longest example, whatever label it is scored for."""
+    queries = [*encoded.shots.queries_of(range(len(encoded.shots))), *encoded.validation]
+    scored = max(map(len, queries)) + max(map(len, encoded.shots.label_ids))
+    return max(scored, *map(len, encoded.training))
+
+
+def _check_labels(label_ids: Sequence[Sequence[int]], param: str) -> None:
+    nodes = len(LabelTrie.build(label_ids).tokens)
+    if nodes > MAX_LABEL_TOKENS:
+        raise Unplannable(
+            ErrorCode.TEXT_TOO_LONG,
+            f"beginnings that they share counted once, the labels have {nodes} tokens before their last ones; "
+            f"at most {MAX_LABEL_TOKENS} can be scored",
+            param,
+        )
 
 
 def _check_length(context: int, longest: int, limit: int) -> None:
@@ -207,16 +228,12 @@ def _search_tokens(encoded: Encoded, search: SearchSettings, folds: Sequence[Seq
         stops = len(search.stops) * len(search.configs)
         total += share * search.tuning.steps * tokens * len(search.configs)
         total += stops * (share * measured + len(fold) * example) / 2
+    if search.head:
+        read = min(MOST_READ + sum(map(len, folds)), examples)
+        total += read * TEXT_COPIES * min(example, TEXT_TOKENS) / 2
     return total
 
 
 def _seconds(base: BaseModel, tokens: float) -> float:
     """Forward and backward through activations take four floating-point operations a parameter and token."""
     return 4 * base.parameters * tokens / (base.flops * _EFFICIENCY)
-
-
-def tokens_per_step(encoded: Encoded, batch_size: int | None) -> int:
-    """Tokens that one step computes, on average: the context once and each training example of the batch."""
-    trained = sum(len(tokens) for tokens in encoded.training)
-    share = 1.0 if batch_size is None else min(1.0, batch_size / len(encoded.training))
-    return len(encoded.context) + round(trained * share)

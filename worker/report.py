@@ -80,7 +80,7 @@ def report(
             "tuned": evaluate(measured.tuned, measured.truth) if tuned else None,
             "difference": compare(measured.tuned, measured.icl, measured.truth) if tuned else None,
             "measured_on": measured.of,
-            "notes": tuple(_notes(measured, served)),
+            "notes": tuple(_notes(claim, measured, served)),
             "confusion_matrix": matrix,
             "per_label": dict(zip(labels, per_label(matrix), strict=True)),
             "suspect_examples": tuple(_suspects(claim.spec, found)),
@@ -98,7 +98,7 @@ def _notes_without_figures(claim: Claim) -> tuple[str, ...]:
     return ("There are too few examples to hold any out: nothing is known of the quality of this context.",)
 
 
-def _notes(measured: Predictions, served: str) -> Iterator[str]:
+def _notes(claim: Claim, measured: Predictions, served: str) -> Iterator[str]:
     n = len(measured.truth)
     if n < _FEW:
         yield (
@@ -107,23 +107,19 @@ def _notes(measured: Predictions, served: str) -> Iterator[str]:
         )
     if measured.of == "folds":
         yield "Each fold was predicted by a context without its examples, so the served context may do a little better."
+        if claim.hyperparameters.method == "auto":
+            yield "Steps and loss were chosen on the same folds, so it may also do a little worse."
     if served == "icl" and measured.tuned_is_worse:
         yield "The plain context is served: on the examples that were measured the tuned one did worse."
-
-
-def _pointers(spec: TuningSpec) -> list[str]:
-    """JSON pointers of the examples that are trained on, by their numbers."""
-    return [f"/{name}/{i}" for name in ("examples", "training_examples") for i in range(len(getattr(spec, name)))]
 
 
 def _suspects(spec: TuningSpec, found: Found) -> Iterator[SuspectExample]:
     """Examples whose label held-out predictions contradict, the least likely first."""
     if found.held_out is None:
         return
-    names, pointers = spec.label_names, _pointers(spec)
-    examples = (*spec.examples, *spec.training_examples)
+    names, pointed = spec.label_names, list(spec.pointed())
     numbers = [number for fold in found.held_out.folds for number in fold]
-    truth = torch.tensor([names.index(examples[number].label) for number in numbers])
+    truth = torch.tensor([names.index(pointed[number][1].label) for number in numbers])
     likely, predicted = found.held_out.tuned.max(1)
     own = found.held_out.tuned.gather(1, truth[:, None]).flatten()
     for place in own.argsort(stable=True).tolist():
@@ -131,7 +127,7 @@ def _suspects(spec: TuningSpec, found: Found) -> Iterator[SuspectExample]:
             return
         if predicted[place] != truth[place]:
             yield SuspectExample(
-                param=pointers[numbers[place]],
+                param=pointed[numbers[place]][0],
                 probability=own[place].item(),
                 prediction=names[int(predicted[place])],
                 prediction_probability=likely[place].item(),
@@ -140,9 +136,9 @@ def _suspects(spec: TuningSpec, found: Found) -> Iterator[SuspectExample]:
 
 def _harmful(spec: TuningSpec, found: Found) -> Iterator[HarmfulExample]:
     """Examples without which the head predicts the others better, the worst first."""
-    pointers = _pointers(spec)
+    pointed = list(spec.pointed())
     for number, gain in found.harmful:
-        yield HarmfulExample(param=pointers[number], gain=gain)
+        yield HarmfulExample(param=pointed[number][0], gain=gain)
 
 
 def _epsilon_use(found: Found) -> dict[str, EpsilonUse]:
@@ -163,14 +159,16 @@ def _epsilon_use(found: Found) -> dict[str, EpsilonUse]:
 
 def _reproducibility(base: BaseModel, claim: Claim) -> Reproducibility:
     spec = claim.spec
-    decisive = spec.model_dump(mode="json", include={"examples", "training_examples", "labels"})
+    decisive = spec.model_dump(mode="json", include={"examples", "training_examples", "validation_examples", "labels"})
     return Reproducibility(
         seed=claim.hyperparameters.seed,
+        hyperparameters=spec.hyperparameters,
         examples_sha256=hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest(),
         template=spec.template,
         model=claim.model,
         model_revision=base.revision,
         versions={package: version(package) for package in _PACKAGES},
         device=base.device,
+        dtype=str(base.model.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
     )

@@ -63,13 +63,8 @@ class ResidentContexts:
         return sum(slot.resident is not None for slot in list(self._slots.values()))
 
     def pin(self, addresses: Iterable[str]) -> None:
-        """Load these contexts and keep them, whatever else is asked for; those pinned before become ordinary.
-
-        Raises what `get` raises.
-        """
+        """Keep these contexts once they are loaded, whatever else is asked for; those pinned before become ordinary."""
         self._pinned = frozenset(addresses)
-        for address in self._pinned:
-            self.get(address)
 
     def get(self, address: str) -> Resident:
         """The context whose artifact is at ``address``, loaded if need be.

@@ -12,13 +12,12 @@ from threading import Event, Thread
 from typing import Final
 
 import structlog
-import torch
 
 from app.contract.names import MAX_ATTEMPTS, ErrorCode
 from app.contract.objects import JobError
 from app.records.store import Claim, Records, StoreUnavailable
 from worker.artifacts import Artifacts
-from worker.device import Device, DeviceStopped
+from worker.device import Device, DeviceStopped, out_of_memory
 from worker.job import JobRun, Result
 from worker.lease import Cancelled, Lease, LeaseLost, Stopping
 from worker.models import BaseModel
@@ -141,7 +140,7 @@ class TuningThread:
         if claim.attempt < MAX_ATTEMPTS:
             self._stopping.wait(_LOOK_EVERY)  # a worker that fails at once must not run through the whole queue
             return self._insist(lambda: self._records.retry(claim.job_id, claim.fence))
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        if out_of_memory(error):
             reason = JobError(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory for this job")
         else:
             reason = JobError(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from app.contract.names import ErrorCode, JobStatus
 from app.contract.payload import Model
-from app.contract.tuning import ResolvedHyperparameters, Template
+from app.contract.tuning import Hyperparameters, ResolvedHyperparameters, Template
 
 Interval = tuple[float, float]
 
@@ -85,15 +85,21 @@ class Threshold(Model):
 
 
 class Reproducibility(Model):
-    """What decides the result besides the machine: the same again gives the same bits on the same kind of machine."""
+    """What decides the result besides the machine: the same again gives the same bits on the same kind of machine.
+
+    ``hyperparameters`` are those that were asked for; the job has those that came of them. ``examples_sha256`` is over
+    all examples, those for validation too, and the labels.
+    """
 
     seed: int
+    hyperparameters: Hyperparameters
     examples_sha256: str
     template: Template
     model: str
     model_revision: str
     versions: dict[str, str]
     device: str
+    dtype: str
     threads: int
 
 

@@ -14,6 +14,7 @@ from app.contract.payload import Model
 MAX_EXAMPLES: Final = 10_000
 MAX_INPUTS: Final = 1_024
 MAX_TEXT_BYTES: Final = 100_000
+MAX_LABEL_BYTES: Final = 1_000
 MAX_LABELS: Final = 256
 
 
@@ -30,12 +31,14 @@ def _checked_characters(value: str) -> str:
 def _checked_text(value: str) -> str:
     if not value.strip():
         raise PydanticCustomError(ErrorCode.TEXT_EMPTY, "must not be empty or blank")
+    return _at_most(value, MAX_TEXT_BYTES)
+
+
+def _at_most(value: str, limit: int) -> str:
     size = len(value.encode())
-    if size > MAX_TEXT_BYTES:
+    if size > limit:
         raise PydanticCustomError(
-            ErrorCode.TEXT_TOO_LONG,
-            "has {size} bytes; at most {limit} are allowed",
-            {"size": size, "limit": MAX_TEXT_BYTES},
+            ErrorCode.TEXT_TOO_LONG, "has {size} bytes; at most {limit} are allowed", {"size": size, "limit": limit}
         )
     return value
 
@@ -43,7 +46,7 @@ def _checked_text(value: str) -> str:
 def _checked_label(value: str) -> str:
     if value != value.strip():
         raise PydanticCustomError(ErrorCode.TEXT_INVALID, "a label must not begin or end with white space")
-    return value
+    return _at_most(value, MAX_LABEL_BYTES)
 
 
 Characters = Annotated[str, AfterValidator(_checked_characters)]
@@ -169,7 +172,7 @@ class TuningSpec(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> TuningSpec:
-        everything = dict(self._pointed())
+        everything = dict(self.pointed())
         _check_count(len(everything), MAX_EXAMPLES, ErrorCode.TOO_MANY_EXAMPLES, "examples", "/examples")
         if not self.examples:
             raise _fault(ErrorCode.TOO_FEW_LABELS, "/examples", "must not be empty")
@@ -177,8 +180,8 @@ class TuningSpec(Model):
         _check_examples(everything, set(self.label_names))
         return self
 
-    def _pointed(self) -> Iterator[tuple[str, Example]]:
-        """Every example with the JSON pointer to it."""
+    def pointed(self) -> Iterator[tuple[str, Example]]:
+        """Every example with the JSON pointer to it: of the context, outside it, for validation."""
         for name in ("examples", "training_examples", "validation_examples"):
             yield from ((f"/{name}/{index}", example) for index, example in enumerate(getattr(self, name)))
 
@@ -223,7 +226,8 @@ class Plan(Model):
     """A worker's answer to what a `TuningSpec` would need: exact token counts, resolved values and an estimate.
 
     ``trials`` are the tuning runs on folds before the last one; ``total_steps`` are those of all of them.
-    ``plain_seconds`` is what one plain run would take: a search takes 4 times that at most.
+    ``plain_seconds`` is what one plain run would take: a search takes 4 times that at most, with more than 20 steps of
+    the user's own 5 times.
     """
 
     context_tokens: int

@@ -76,6 +76,19 @@ async def take(worker: StandIn) -> dict[str, Any]:
     return await asyncio.to_thread(worker.take)
 
 
+def test_call_ends_at_its_deadline_while_connections_come_and_go(bus_url: str) -> None:
+    async def scenario(bus: Bus) -> None:
+        call = calling(bus, seconds=0.3)
+        until_then = time.monotonic() + 5
+        while not call.done() and time.monotonic() < until_then:
+            bus._note_connected(not bus._connected)
+            await asyncio.sleep(0.05)
+        with pytest.raises(DeadlineExceeded):
+            await call
+
+    run(bus_url, scenario)
+
+
 def test_each_reply_reaches_its_own_caller(bus_url: str, worker: StandIn) -> None:
     async def scenario(bus: Bus) -> None:
         worker.announce()

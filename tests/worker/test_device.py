@@ -1,10 +1,13 @@
+import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Event, Thread, get_ident
 
 import pytest
+import torch
 
 from tests.waiting import eventually
-from worker.device import Device, DeviceStopped
+from worker.device import Device, DeviceStopped, out_of_memory
 
 
 @pytest.fixture
@@ -41,6 +44,25 @@ def test_what_work_returns_or_raises_reaches_whoever_asked(device: Device) -> No
     with pytest.raises(ZeroDivisionError):
         device.run_query(lambda: 1 // 0)
     assert device.run(lambda: "it goes on") == "it goes on"
+
+
+def test_memory_that_the_machine_does_not_have_is_told_from_other_errors(device: Device) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        device.run(lambda: torch.empty(2**58, dtype=torch.uint8))
+    assert out_of_memory(caught.value)
+    assert out_of_memory(MemoryError())
+    assert not out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_what_was_computed_is_let_go(device: Device) -> None:
+    class Large:
+        """Something that can be watched."""
+
+    large = Large()
+    watched = weakref.ref(large)
+    device.run(partial(id, large))
+    del large
+    eventually(lambda: watched() is None)
 
 
 def test_work_is_computed_in_the_order_asked(device: Device) -> None:

@@ -6,7 +6,6 @@ from threading import Event
 from typing import Any
 
 import pytest
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from app.contract.tuning import Example
 from app.records.store import Claim, Records, new_id
@@ -118,27 +117,11 @@ def test_validation_examples_are_measured_with_and_without_tuning(
     assert metrics.icl.nll != metrics.tuned.nll
 
 
-class Recorder(TorchDispatchMode):
-    """Notes what this thread, and no other, asks torch to compute."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations: set[str] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.operations.add(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("validation", [(), VALIDATION])
-def test_nothing_is_computed_outside_the_device(
-    records: Records, base: BaseModel, artifacts: Artifacts, validation: tuple[Example, ...]
-) -> None:
-    """A second thread that computes brings a second team of OpenMP threads, which slows the first one for good."""
-    claim = claimed(records, validation_examples=validation, hyperparameters={"method": "auto"})
-    with Recorder() as recorder:
-        run(records, claim, base, artifacts, every=0)
-    assert recorder.operations <= {"detach", "alias"}
+@pytest.mark.parametrize("radius", ["projection_epsilon", "projection_format_epsilon"])
+def test_tokens_may_be_left_as_they_are(records: Records, base: BaseModel, artifacts: Artifacts, radius: str) -> None:
+    result = run(records, claimed(records, hyperparameters={radius: 0.0}), base, artifacts)
+    use = result.metrics.epsilon_use["input" if radius == "projection_epsilon" else "input_template"]
+    assert use.max <= 1.0
 
 
 def test_icl_tunes_nothing(records: Records, base: BaseModel, artifacts: Artifacts) -> None:

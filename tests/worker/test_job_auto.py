@@ -3,17 +3,20 @@
 from typing import Any
 
 import pytest
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from app.contract.objects import Reproducibility
 from app.contract.tuning import Example, Hyperparameters, ResolvedHyperparameters, TuningSpec
 from app.records.store import Claim, Records, Submission, new_id
 from tests.submissions import MODEL
 from tests.worker.test_job import run
 from worker.artifacts import Artifacts
 from worker.cpt.adapter import load
+from worker.cpt.search import held_out_folds
 from worker.job import Result
 from worker.lease import Stopping
 from worker.models import BaseModel
-from worker.planning import plan
+from worker.planning import encode, plan, search_settings
 
 WORDS = {"good": ("fine", "great", "lovely", "splendid"), "bad": ("awful", "dull", "poor", "boring")}
 EXAMPLES = tuple(
@@ -115,3 +118,63 @@ def test_each_lever_changes_the_result(records: Records, base: BaseModel, artifa
     usual = result(records, base, artifacts, steps=2, seed=1)
     other = result(records, base, artifacts, steps=2, seed=1, **{lever: False})
     assert usual.content != other.content or usual.metrics != other.metrics
+
+
+class Recorder(TorchDispatchMode):
+    """Notes what this thread, and no other, asks torch to compute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("validation", [(), EXAMPLES[:2]])
+def test_nothing_is_computed_outside_the_device(
+    records: Records, base: BaseModel, artifacts: Artifacts, validation: tuple[Example, ...]
+) -> None:
+    """A second thread that computes brings a second team of OpenMP threads, which slows the first one for good."""
+    claim = claimed(records, base, validation_examples=validation)
+    assert claim.hyperparameters.head
+    with Recorder() as recorder:
+        run(records, claim, base, artifacts, every=0)
+    assert recorder.operations <= {"detach", "alias"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_context_is_never_held_out_as_a_whole(
+    records: Records, base: BaseModel, artifacts: Artifacts, seed: int
+) -> None:
+    """Four labels with one example in the context and one outside: a fold of all in the context would leave none."""
+    words = ("fine", "awful", "odd", "short")
+    inside, outside = (
+        tuple(Example(text=f"{start} {word} film", label=word) for word in words) for start in ("a", "the")
+    )
+    claim = claimed(records, base, inside, training_examples=outside, seed=seed)
+    assert run(records, claim, base, artifacts).metrics.measured_on == "folds"
+
+
+def test_trained_tokens_are_those_of_the_steps_that_were_done(
+    records: Records, base: BaseModel, artifacts: Artifacts
+) -> None:
+    claim = claimed(records, base, early_stopping=False)
+    spec, steps = claim.spec, claim.hyperparameters.steps
+    shots = encode(base, spec).shots
+    folds = held_out_folds(shots, search_settings(base, spec.hyperparameters, claim.hyperparameters))
+    kept = [[number for number in range(len(shots)) if number not in fold] for fold in [*folds, []]]
+    done = run(records, claim, base, artifacts).fields
+    assert done["trained_tokens"] == steps * sum(shots.tokens_per_step(numbers, None) for numbers in kept)
+
+
+def test_what_decides_a_context_is_told(records: Records, base: BaseModel, artifacts: Artifacts) -> None:
+    def told(**given: Any) -> Reproducibility:
+        found = result(records, base, artifacts, **given).metrics.reproducibility
+        assert found
+        return found
+
+    plain, validated = told(), told(validation_examples=EXAMPLES[:2])
+    assert plain.examples_sha256 != validated.examples_sha256
+    assert (plain.hyperparameters.method, plain.hyperparameters.steps, plain.dtype) == ("auto", 2, "float32")

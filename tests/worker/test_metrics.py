@@ -111,3 +111,14 @@ def test_threshold_is_the_least_confidence_with_the_wanted_precision() -> None:
     assert found
     assert [found.min_confidence, found.coverage] == pytest.approx([0.8, 0.5], abs=2e-4)
     assert threshold(sure, torch.tensor([1, 1, 1, 1]), 0.5) is None
+
+
+@pytest.mark.parametrize("nearly", [0.0, 2e-5])
+def test_threshold_counts_all_that_are_as_sure(nearly: float) -> None:
+    """Ten equal confidences, or ten that a multiple of 0.0001 cannot tell apart, the first seven of them right."""
+    sure = torch.tensor([[0.95005 - nearly * place / 10, 0.04] for place in range(10)], dtype=torch.float64)
+    truth = torch.tensor([0] * 7 + [1] * 3)
+    assert threshold(sure, truth, 0.9) is None
+    found = threshold(sure, truth, 0.7)
+    assert found
+    assert (found.coverage, (sure.max(1).values >= found.min_confidence).double().mean().item()) == (1.0, 1.0)

@@ -7,7 +7,7 @@ from tests.submissions import EXAMPLES
 from tests.worker.tiny import CONTEXT_LENGTH
 from worker.cpt.projection import epsilon
 from worker.models import BaseModel
-from worker.planning import Unplannable, encode, plan, resolve, search_settings, tokens_per_step
+from worker.planning import MAX_LABEL_TOKENS, Unplannable, encode, plan, resolve, search_settings
 
 BARE = Template(input="{text}", separator="=", output="{label}", between=";")
 
@@ -46,6 +46,30 @@ def test_example_outside_the_context_must_fit_behind_it(base: BaseModel) -> None
     long = Example(text="a" * CONTEXT_LENGTH, label="x")
     refused = failure(base, spec(("a", "x"), ("b", "y"), training_examples=(long,))).failure
     assert refused.code == "context_too_long"
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_every_example_must_fit_with_every_label(base: BaseModel, training: bool) -> None:
+    """Held-out folds score an example for all labels, not only for its own."""
+    long = Example(text="a" * (CONTEXT_LENGTH - 60), label="x")
+    others = (Example(text="b", label="x"), Example(text="c", label="y" * 40))
+    examples, outside = (others, (long,)) if training else ((*others, long), ())
+    refused = failure(base, TuningSpec(examples=examples, training_examples=outside, template=BARE)).failure
+    assert (refused.code, refused.param) == ("context_too_long", "/examples")
+
+
+def test_single_example_with_labels_besides_its_own_is_planned(base: BaseModel) -> None:
+    assert plan(base, spec(("a", "x"), labels=("x", "y"))).training_examples == 1
+
+
+def test_labels_of_too_many_tokens_are_refused(base: BaseModel) -> None:
+    labels = tuple(f"{number:03}{'y' * 600}" for number in range(8))
+    assert len(labels) * 602 > MAX_LABEL_TOKENS
+    refused = failure(base, spec(("a", labels[0]), ("b", labels[1]), labels=labels)).failure
+    assert (refused.code, refused.param) == ("text_too_long", "/labels")
+    assert str(MAX_LABEL_TOKENS) in refused.message
+    shared = tuple(f"{'y' * 60}{number}" for number in range(8))  # one path, and a last token each
+    assert plan(base, spec(("a", shared[0]), ("b", shared[1]), labels=shared))
 
 
 def test_labels_that_the_model_cannot_tell_apart_are_refused(base: BaseModel) -> None:
@@ -126,11 +150,16 @@ def test_loss_is_chosen_on_folds_only_where_it_is_left_to_the_service(base: Base
     assert ways(method="cpt") == ways(weighted_loss_type="none") == ways(loss_decay_factor=0.5) == ways(steps=9) == 1
 
 
-@pytest.mark.parametrize("given", [{}, {"steps": 50}, {"steps": 1}, {"method": "cpt"}])
-def test_search_costs_no_more_than_four_plain_runs(base: BaseModel, given: dict[str, Any]) -> None:
-    examples = tuple(Example(text=f"{'ab' * number}", label=str(number % 3)) for number in range(1, 25))
-    planned = plan(base, TuningSpec(examples=examples[:9], hyperparameters=Hyperparameters(**given)))
-    assert 0 < planned.estimated_seconds <= 4 * planned.plain_seconds
+@pytest.mark.parametrize(("given", "times"), [({}, 4), ({"steps": 50}, 5), ({"steps": 1}, 4), ({"method": "cpt"}, 4)])
+@pytest.mark.parametrize("training", [0, 100, 3000])
+def test_search_costs_no_more_than_a_few_plain_runs(
+    base: BaseModel, given: dict[str, Any], times: int, training: int
+) -> None:
+    examples = tuple(Example(text=f"{'ab' * number}", label=str(number % 3)) for number in range(1, 10))
+    outside = tuple(Example(text=f"text {number}", label=str(number % 3)) for number in range(training))
+    given_all = TuningSpec(examples=examples, training_examples=outside, hyperparameters=Hyperparameters(**given))
+    planned = plan(base, given_all)
+    assert 0 < planned.estimated_seconds <= times * planned.plain_seconds
     assert planned.total_steps == (planned.trials + 1) * planned.hyperparameters.steps
 
 
@@ -152,8 +181,9 @@ def test_icl_takes_no_steps(base: BaseModel) -> None:
 
 
 def test_a_step_computes_the_context_and_its_share_of_the_training(base: BaseModel) -> None:
-    encoded = encode(base, spec(("ab", "x"), ("cd", "y")))
+    shots = encode(base, spec(("ab", "x"), ("cd", "y"))).shots
     context, example = len("ab=x;cd=y"), len(";ab=x")
-    assert tokens_per_step(encoded, None) == context + 2 * example
-    assert tokens_per_step(encoded, 1) == context + example
-    assert tokens_per_step(encoded, 100) == context + 2 * example
+    assert shots.tokens_per_step([0, 1], None) == context + 2 * example
+    assert shots.tokens_per_step([0, 1], 1) == context + example
+    assert shots.tokens_per_step([0, 1], 100) == context + 2 * example
+    assert shots.tokens_per_step([1], None) == len("cd=y") + example

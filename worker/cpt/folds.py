@@ -10,16 +10,23 @@ FEWEST = 4
 _MOST_FOLDS = 3
 
 
-def stratified_folds(labels: Sequence[int], seed: int) -> list[list[int]]:
+def stratified_folds(labels: Sequence[int], in_context: Sequence[bool], seed: int) -> list[list[int]]:
     """Two or three folds of places in `labels`, each label dealt evenly; none for too few examples.
 
-    A function of labels and seed alone.
+    Those in the context are dealt first, so that no fold holds all of them as long as there are `FEWEST`. A function of
+    its arguments alone.
     """
     if len(labels) < FEWEST:
         return []
     counts = sorted(Counter(labels).values())
     folds: list[list[int]] = [[] for _ in range(min(_MOST_FOLDS, max(2, counts[len(counts) // 2])))]
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed % 2**63)).tolist()
-    for turn, place in enumerate(sorted(order, key=lambda place: labels[place])):
+    for turn, place in enumerate(sorted(order, key=lambda place: (not in_context[place], labels[place]))):
         folds[turn % len(folds)].append(place)
     return [sorted(fold) for fold in folds]
+
+
+def spread(numbers: Sequence[int], most: int) -> list[int]:
+    """At most so many of the numbers, evenly spread over them."""
+    count = min(most, len(numbers))
+    return [numbers[place * len(numbers) // count] for place in range(count)] if count else []

@@ -4,7 +4,7 @@ What a label is called is a text too: its features join those of the examples as
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,10 +38,10 @@ class Head:
         return (rows @ self.weight.double().flatten(0, 1) + self.bias).log_softmax(1)
 
 
-def fit_head(features: Tensor, truth: Tensor, names: Tensor) -> Head:
+def fit_head(features: Tensor, truth: Tensor, names: Tensor, before_each: Callable[[], None] = lambda: None) -> Head:
     """The head for features [V, N, H] of examples with the labels `truth` [N], and `names` [V, L, H] of all labels.
 
-    Deterministic.
+    Deterministic. `before_each` is called before each small piece of work; what it raises ends the work.
     """
     center = features.double().mean(1)
     deviation = features.double().std(1, correction=0)
@@ -57,13 +57,18 @@ def fit_head(features: Tensor, truth: Tensor, names: Tensor) -> Head:
         likelihood = functional.cross_entropy(inside @ weight + bias, targets, reduction="sum")
         return likelihood + _PENALTY / 2 * (weight.square().sum() + bias.square().sum())
 
-    weight, bias = minimise(loss, torch.zeros(basis.shape[1], labels), torch.zeros(labels))
+    weight, bias = minimise(loss, torch.zeros(basis.shape[1], labels), torch.zeros(labels), before_each=before_each)
     weight = (basis @ weight).unflatten(0, center.shape)
     return Head(center.float(), scale.float(), weight.float(), bias.float())
 
 
 def predict_held_out(
-    features: Tensor, truth: Tensor, names: Tensor, folds: Sequence[Sequence[int]], allowed: Sequence[int]
+    features: Tensor,
+    truth: Tensor,
+    names: Tensor,
+    folds: Sequence[Sequence[int]],
+    allowed: Sequence[int],
+    before_each: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """[N, L] float64 log-probabilities for the examples in `folds` by heads that were fitted to the `allowed` rest.
 
@@ -73,7 +78,7 @@ def predict_held_out(
     for fold in folds:
         held_out = list(fold)
         kept = [number for number in allowed if number not in set(held_out)]
-        head = fit_head(features[:, kept], truth[kept], names)
+        head = fit_head(features[:, kept], truth[kept], names, before_each)
         predicted[held_out] = head.log_probabilities(features[:, held_out])
     return predicted
 

@@ -21,7 +21,7 @@ def harmful_examples(
     folds: Sequence[Sequence[int]],
     before_each: Callable[[], None],
 ) -> tuple[tuple[int, float], ...]:
-    """(number, gain) of examples, the worst first; features [V, N, H], `truth` and `names` are those of `fit_head`.
+    """(number, gain) of examples, the worst first; features [V, N, H], the rest are those of `fit_head`.
 
     Judged on the folds, numbers of examples, that an example is not in.
     """
@@ -30,13 +30,13 @@ def harmful_examples(
 
     def losses(some: Sequence[Sequence[int]], allowed: Sequence[int]) -> Tensor:
         """[N] negative log-likelihoods of the examples in some folds."""
-        return -predict_held_out(features, truth, names, some, allowed).gather(1, truth[:, None]).flatten()
+        predicted = predict_held_out(features, truth, names, some, allowed, before_each)
+        return -predicted.gather(1, truth[:, None]).flatten()
 
     everything = range(len(truth))
     with_all = losses(folds, everything)
     found = []
     for number in everything:
-        before_each()
         others = [fold for fold in folds if number not in fold]
         without = losses(others, [n for n in everything if n != number])
         judged = [n for fold in others for n in fold]

@@ -37,7 +37,7 @@ def epsilon(config: CPTConfig, hidden: int) -> Tensor:
         config.opt_projection_format_epsilon * scale
     )
     radius[kind == TokenType.INPUT] = config.opt_projection_epsilon * scale
-    return radius
+    return radius.clamp_min(_NO_RADIUS)
 
 
 def project(delta: Tensor, radius: Tensor) -> Tensor:

@@ -42,16 +42,21 @@ class LabelTrie:
         """The trie of labels; raises ValueError for none or an empty one."""
         if not label_ids or not all(label_ids):
             raise ValueError("Labels must have tokens.")
-        nodes: dict[tuple[int, ...], int] = {(): 0}
+        nodes: dict[tuple[int, int], int] = {}  # parent and token to node
+        paths = []
         for label in label_ids:
-            for end in range(1, len(label)):
-                nodes.setdefault(tuple(label[:end]), len(nodes))
-        inner = [beginning for beginning in nodes if beginning]
-        paths = [tuple((nodes[tuple(label[:i])], token) for i, token in enumerate(label)) for label in label_ids]
+            path, node = [], 0
+            for token in label[:-1]:
+                path.append((node, token))
+                node = nodes.setdefault((node, token), len(nodes) + 1)
+            paths.append((*path, (node, label[-1])))
+        depths = [0]
+        for parent, _ in nodes:
+            depths.append(depths[parent] + 1)
         return cls(
-            tokens=tuple(beginning[-1] for beginning in inner),
-            parents=tuple(nodes[beginning[:-1]] for beginning in inner),
-            depths=tuple(len(beginning) for beginning in inner),
+            tokens=tuple(token for _, token in nodes),
+            parents=tuple(parent for parent, _ in nodes),
+            depths=tuple(depths[1:]),
             paths=tuple(paths),
         )
 

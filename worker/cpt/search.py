@@ -16,7 +16,7 @@ from torch import Tensor
 
 from worker.cpt.classifier import Classifier, label_part
 from worker.cpt.context import Tokens
-from worker.cpt.folds import FEWEST, stratified_folds
+from worker.cpt.folds import FEWEST, spread, stratified_folds
 from worker.cpt.mixture import Mixture, usual_mixture
 from worker.cpt.prefix import PrefixKV
 from worker.cpt.scorer import score
@@ -109,6 +109,7 @@ class Search:
         self._bounds: dict[str, Any] = {"chunk_tokens": chunk_tokens, "memory": memory}
         self._folds = held_out_folds(shots, settings)
         self._trials = len(self._folds) * len(settings.configs)
+        self._tokens = [shots.tokens_per_step(kept, settings.tuning.batch_size) for kept in self._kept_by_fold()]
         self._run = 0
         self._measured: dict[str, Tensor] = {}
         self._head = TextHead(model, shots, context_length, self._folds)
@@ -119,6 +120,13 @@ class Search:
     def total_steps(self) -> int:
         """Steps of all runs; the last may stop sooner."""
         return (self._trials + 1) * self._settings.tuning.steps
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens of the steps done so far, see `Shots.tokens_per_step`."""
+        ways = len(self._settings.configs)
+        before = sum(self._tokens[run // ways] for run in range(self._run)) * self._settings.tuning.steps
+        return before + self._tokens[self._fold] * self._tuner.steps_done
 
     @property
     def finished(self) -> bool:
@@ -199,12 +207,17 @@ class Search:
 
     @property
     def _fold(self) -> int:
+        """Number of the fold that the run in turn holds out; the last run has the one after them."""
         return self._run // len(self._settings.configs)
+
+    def _kept_by_fold(self) -> list[list[int]]:
+        """Numbers of the examples that the runs of each fold may see, then those of the last run: all."""
+        held_out = [*map(set, self._folds), set()]
+        return [[number for number in range(len(self._shots)) if number not in fold] for fold in held_out]
 
     def _kept(self) -> list[int]:
         """Numbers of the examples that the run in turn may see."""
-        held_out = set(self._folds[self._fold]) if self._run < self._trials else set()
-        return [number for number in range(len(self._shots)) if number not in held_out]
+        return self._kept_by_fold()[self._fold]
 
     def _make_tuner(self) -> Tuner:
         way = self._run % len(self._settings.configs) if self._run < self._trials else self._chosen[0]
@@ -255,7 +268,7 @@ class Search:
         """
         if not self._settings.calibration:
             return torch.zeros(len(self._shots.labels))
-        some = _spread(kept, MOST_FOR_BIAS)
+        some = spread(kept, MOST_FOR_BIAS)
         tokens = self._shots.context_of(kept).tokens
         places = {number: place for place, number in enumerate(kept)}
         hidden = []
@@ -332,12 +345,7 @@ def held_out_folds(shots: Shots, settings: SearchSettings) -> list[list[int]]:
     if not settings.folds or settings.tuning.steps == 0:
         return []
     first = 0 if shots.context >= FEWEST else shots.context
-    able = _spread(range(first, len(shots)), MOST_HELD_OUT)
-    folds = stratified_folds([shots.truth[number] for number in able], settings.tuning.seed)
+    able = spread(range(first, len(shots)), MOST_HELD_OUT)
+    labels, in_context = [shots.truth[number] for number in able], [number < shots.context for number in able]
+    folds = stratified_folds(labels, in_context, settings.tuning.seed)
     return [[able[place] for place in fold] for fold in folds]
-
-
-def _spread(numbers: Sequence[int], most: int) -> list[int]:
-    """At most so many of the numbers, evenly spread over them."""
-    count = min(most, len(numbers))
-    return [numbers[place * len(numbers) // count] for place in range(count)] if count else []

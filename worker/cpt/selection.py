@@ -1,6 +1,7 @@
 """Judging on held-out predictions: which way of tuning to take, and what to expect of it.
 
-Everything is nested: a mixture that predicts a fold was fitted to the other folds.
+Mixtures are nested: one that predicts a fold was fitted to the other folds. The choice among the few candidates is not:
+it is made on all folds, so that its own figures are a little too good.
 """
 
 from collections.abc import Mapping, Sequence

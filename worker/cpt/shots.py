@@ -1,7 +1,7 @@
 """Labelled texts of one task, and the tokens of any selection of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from worker.cpt.context import Context, Tokens, encode_example, encode_query
@@ -22,6 +22,12 @@ class Shots:
     texts: tuple[str, ...]
     truth: tuple[int, ...]
     context: int
+    _encoded: tuple[Tokens, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        pairs = zip(self.texts, self.truth, strict=True)
+        encoded = (encode_example(self.tokenizer, self.template, text, self.labels[label]) for text, label in pairs)
+        object.__setattr__(self, "_encoded", tuple(encoded))
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -35,7 +41,7 @@ class Shots:
         """The examples `kept` as they are trained on after their context, copies knowing their place in it."""
         copies = iter(range(len(kept)))
         return [
-            replace(self._encoded(number), context_index=next(copies) if number < self.context else None)
+            replace(self._encoded[number], context_index=next(copies) if number < self.context else None)
             for number in kept
         ]
 
@@ -43,5 +49,8 @@ class Shots:
         """The ids of examples as queries, without their labels."""
         return [encode_query(self.tokenizer, self.template, self.texts[number]) for number in numbers]
 
-    def _encoded(self, number: int) -> Tokens:
-        return encode_example(self.tokenizer, self.template, self.texts[number], self.labels[self.truth[number]])
+    def tokens_per_step(self, kept: Sequence[int], batch_size: int | None) -> int:
+        """Tokens that a step on the examples `kept` computes, on average: their context once and each of the batch."""
+        trained = sum(len(self._encoded[number]) for number in kept)
+        share = 1.0 if batch_size is None else min(1.0, batch_size / len(kept))
+        return len(self.context_of(kept)) + round(trained * share)

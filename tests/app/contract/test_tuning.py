@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.contract.tuning import MAX_TEXT_BYTES, Example, Hyperparameters, Template, TuningSpec
+from app.contract.tuning import MAX_LABEL_BYTES, MAX_TEXT_BYTES, Example, Hyperparameters, Template, TuningSpec
 
 GOOD, BAD = {"text": "great film", "label": "good"}, {"text": "awful plot", "label": "bad"}
 
@@ -35,6 +35,11 @@ def test_bad_texts_and_labels_are_refused(text: str, code: str) -> None:
 
 def test_text_of_just_the_limit_is_taken() -> None:
     assert Example(text="é" * (MAX_TEXT_BYTES // 2), label="good")
+
+
+def test_label_may_not_be_as_long_as_a_text() -> None:
+    assert Example(text="great", label="é" * (MAX_LABEL_BYTES // 2))
+    assert fault(Example, text="great", label="é" * (MAX_LABEL_BYTES // 2) + "x") == ("text_too_long", "/label")
 
 
 @pytest.mark.parametrize("label", [" good", "good\n"])

@@ -2,12 +2,16 @@ from collections import Counter
 
 import pytest
 
-from worker.cpt.folds import stratified_folds
+from worker.cpt.folds import FEWEST, spread, stratified_folds
+
+
+def folds_of(labels: list[int], seed: int) -> list[list[int]]:
+    return stratified_folds(labels, [True] * len(labels), seed)
 
 
 @pytest.mark.parametrize("labels", [[0, 1] * 4, [0] * 4 + [1] * 4 + [2] * 4, [0, 1, 2, 3] * 2, [0] * 9 + [1] * 3])
 def test_each_example_is_held_out_once_and_each_label_evenly(labels: list[int]) -> None:
-    folds = stratified_folds(labels, seed=0)
+    folds = folds_of(labels, 0)
     assert sorted(place for fold in folds for place in fold) == list(range(len(labels)))
     for label in set(labels):
         counts = [Counter(labels[place] for place in fold)[label] for fold in folds]
@@ -17,15 +21,30 @@ def test_each_example_is_held_out_once_and_each_label_evenly(labels: list[int]) 
 
 
 def test_two_examples_a_label_make_two_folds_and_more_make_three() -> None:
-    assert len(stratified_folds([0, 1, 0, 1], 0)) == 2
-    assert len(stratified_folds([0, 1] * 3, 0)) == 3
+    assert len(folds_of([0, 1, 0, 1], 0)) == 2
+    assert len(folds_of([0, 1] * 3, 0)) == 3
 
 
 def test_too_few_examples_are_not_split() -> None:
-    assert stratified_folds([0, 1, 0], 0) == []
+    assert folds_of([0, 1, 0], 0) == []
 
 
 def test_folds_are_a_function_of_the_seed() -> None:
     labels = [0, 1] * 8
-    assert stratified_folds(labels, 5) == stratified_folds(labels, 5)
-    assert stratified_folds(labels, 5) != stratified_folds(labels, 6)
+    assert folds_of(labels, 5) == folds_of(labels, 5)
+    assert folds_of(labels, 5) != folds_of(labels, 6)
+
+
+@pytest.mark.parametrize("outside", [4, 9, 40])
+def test_no_fold_holds_the_whole_context(outside: int) -> None:
+    labels = [number % 4 for number in range(FEWEST + outside)]
+    in_context = [number < FEWEST for number in range(len(labels))]
+    for seed in range(30):
+        for fold in stratified_folds(labels, in_context, seed):
+            assert sum(in_context[place] for place in fold) < FEWEST
+
+
+def test_some_numbers_are_spread_over_all() -> None:
+    assert spread(range(10), 5) == [0, 2, 4, 6, 8]
+    assert spread([3, 1, 2], 9) == [3, 1, 2]
+    assert spread([], 4) == []

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.cpt.head import fit_head
+from worker.cpt.head import fit_head, predict_held_out
 
 VIEWS, SIZE = 2, 16
 CENTRES = torch.randn(VIEWS, 3, SIZE, generator=torch.Generator().manual_seed(3))
@@ -67,3 +67,19 @@ def test_same_input_gives_the_same_bits() -> None:
 def test_hardly_any_rows_and_a_label_without_one_are_no_error(rows: int) -> None:
     head = fit_head(torch.ones(VIEWS, rows, SIZE), torch.arange(rows), torch.ones(VIEWS, 3, SIZE))
     assert head.log_probabilities(torch.zeros(VIEWS, 2, SIZE)).isfinite().all()
+
+
+def test_fit_can_be_ended_between_two_steps() -> None:
+    calls = 0
+
+    def stop_at_third() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit_head(around(TRUTH), TRUTH, NAMES, stop_at_third)
+    calls = 0
+    with pytest.raises(InterruptedError):
+        predict_held_out(around(TRUTH), TRUTH, NAMES, [[0], [1]], range(len(TRUTH)), stop_at_third)

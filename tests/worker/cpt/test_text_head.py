@@ -7,20 +7,20 @@ from tests.worker import tiny
 from worker.cpt.context import encode_labels
 from worker.cpt.shots import Shots
 from worker.cpt.template import Template
-from worker.cpt.text_head import TextHead
+from worker.cpt.text_head import MOST_READ, TextHead
 
 FOLDS = [[3, 0], [1, 2]]
 
 
-def shots(*labels: str) -> Shots:
+def shots(*labels: str, copies: int = 1) -> Shots:
     tokenizer, template = tiny.tokenizer(), Template()
     return Shots(
         tokenizer=tokenizer,
         template=template,
         labels=labels,
         label_ids=tuple(map(tuple, encode_labels(tokenizer, template, labels))),
-        texts=("a fine film", "an awful one", "great fun", "dull and long"),
-        truth=(0, 1, 0, 1),
+        texts=("a fine film", "an awful one", "great fun", "dull and long") * copies,
+        truth=(0, 1, 0, 1) * copies,
         context=4,
     )
 
@@ -53,5 +53,17 @@ def test_label_of_a_held_out_example_has_no_part_in_its_prediction() -> None:
 def test_texts_are_read_once() -> None:
     read = head(shots("good", "bad"))
     read.fit(range(4), nothing)
-    read.held_out(pytest.fail)
-    read.harmful(nothing)
+    examples, names = read._read(pytest.fail)
+    assert (examples.shape[1], names.shape[1]) == (4, 2)
+
+
+def test_of_many_examples_some_are_read_and_all_that_are_held_out() -> None:
+    many = shots("good", "bad", copies=MOST_READ // 2)
+    folds = [[1, 2], [len(many) - 1]]
+    read = TextHead(tiny.causal_model(), many, tiny.CONTEXT_LENGTH, folds)
+    examples, names = read._read(nothing)
+    assert MOST_READ < examples.shape[1] <= MOST_READ + 3
+    assert names.shape[1] == 2
+    assert read.held_out(nothing).shape == (3, 2)
+    assert read.fit(range(len(many)), nothing).weight.isfinite().all()
+    assert read.harmful(nothing) == ()
