@@ -93,9 +93,7 @@ class Batcher:
     timeout: float
     _lines: dict[str, _Line] = field(init=False, default_factory=dict)
 
-    async def classify(
-        self, model: str, context_id: str, artifact: str, truncate: Truncate, inputs: Sequence[str]
-    ) -> list[Scored]:
+    async def classify(self, model: str, artifact: str, truncate: Truncate, inputs: Sequence[str]) -> list[Scored]:
         """Answers to ``inputs``, in their order.
 
         Raises `Overloaded` before anything is sent; `Refused` with a worker's reason; and what `Bus.call` raises.
@@ -103,7 +101,7 @@ class Batcher:
         line = self._lines.setdefault(model, _Line())
         if line.waiting + len(inputs) > self.max_pending_inputs:
             raise Overloaded(model)
-        part = ClassifyPart(context_id=context_id, artifact=artifact, truncate=truncate, inputs=tuple(inputs))
+        part = ClassifyPart(artifact=artifact, truncate=truncate, inputs=tuple(inputs))
         answer: asyncio.Future[list[Scored]] = asyncio.get_running_loop().create_future()
         line.requests.append(_Request(part, time.time() + self.timeout, answer, [None] * len(inputs)))
         self._dispatch(model, line)

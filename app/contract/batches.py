@@ -44,7 +44,6 @@ class ClassifyPart(Model):
     ``first`` is the position in the request of the first of them.
     """
 
-    context_id: str
     artifact: str
     truncate: Truncate
     first: int = 0

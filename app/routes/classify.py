@@ -120,7 +120,7 @@ async def classify(body: ClassifyRequest, gateway: GatewayDep) -> Response:
         async with asyncio.timeout(gateway.settings.classify_timeout):
             stored, artifact = await asyncio.to_thread(contexts.find_ready, gateway.records, body.context)
             context = stored.context
-            scored = await gateway.batcher.classify(context.model, context.id, artifact, body.truncate, body.inputs)
+            scored = await gateway.batcher.classify(context.model, artifact, body.truncate, body.inputs)
     except TimeoutError:
         raise DeadlineExceeded from None
     except Refused as refused:

@@ -74,7 +74,7 @@ def with_batcher(
 
         def ask(*inputs: str | int, model: str = "tiny") -> asyncio.Task[list[Scored]]:
             written = ["x" * one if isinstance(one, int) else one for one in inputs]
-            return asyncio.create_task(batcher.classify(model, "ctx_1", "address", "NONE", written))
+            return asyncio.create_task(batcher.classify(model, "address", "NONE", written))
 
         await scenario(bus, ask)
         await bus.stop()

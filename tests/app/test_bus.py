@@ -159,16 +159,21 @@ def test_missed_deadline_ends_the_call(bus_url: str, worker: StandIn) -> None:
     run(bus_url, scenario)
 
 
-def test_lost_message_is_sent_again(bus_url: str, worker: StandIn) -> None:
+def test_lost_message_is_sent_again_and_once_more_if_its_worker_dies(
+    bus_url: str, worker: StandIn, other: StandIn
+) -> None:
     async def scenario(bus: Bus) -> None:
         with_worker = asyncio.create_task(_keep_announcing(worker))
         await until(lambda: bus.live_workers(MODEL))
         call = calling(bus)
         lost, again = await take(worker), await take(worker)
         assert again == lost
-        answer(worker, again)
-        assert await call
+        worker.begin(again)
         with_worker.cancel()
+        other.announce()
+        worker.die()
+        answer(other, await take(other))
+        assert await call
 
     run(bus_url, scenario)
 

@@ -99,7 +99,7 @@ def stored_context(
 
 
 def part(artifact: str, *inputs: str, truncate: Truncate = "NONE", first: int = 0) -> ClassifyPart:
-    return ClassifyPart(context_id="ctx_1", artifact=artifact, truncate=truncate, first=first, inputs=inputs)
+    return ClassifyPart(artifact=artifact, truncate=truncate, first=first, inputs=inputs)
 
 
 def confidences(replies: Iterable[PartReply]) -> Sequence[tuple[float, ...]]:
