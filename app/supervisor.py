@@ -27,7 +27,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class StartFailedError(RuntimeError):
-    """The children did not become ready; the text says which, and ends with its log."""
+    """The children did not become ready; the text says which and why, and ends with a log if that says more."""
 
 
 class Reporter(Protocol):

@@ -19,7 +19,7 @@ from worker.cpt.projection import REFERENCE_HIDDEN
 from worker.cpt.scorer import LabelTrie
 from worker.cpt.search import MOST_FOR_BIAS, SearchSettings, held_out_folds
 from worker.cpt.shots import Shots
-from worker.cpt.template import Template
+from worker.cpt.template import Template, TokenType
 from worker.cpt.text_head import MOST_READ
 from worker.cpt.tuner import TuningSettings
 from worker.models import BaseModel
@@ -61,7 +61,7 @@ _BEST: Final[dict[str, Any]] = {
 #: Training examples in a step of "auto", at most.
 _BATCH: Final = 64
 #: Tokens of the labels' trie, at most: each query is followed by all of them, and each sees all above it.
-MAX_LABEL_TOKENS: Final = 4096
+MAX_LABEL_TOKENS: Final = 1024
 #: Share of the device's matrix rate that tuning reaches, for the estimate.
 _EFFICIENCY: Final = 0.5
 
@@ -94,19 +94,19 @@ class Unplannable(Exception):
 
 def encode(base: BaseModel, spec: TuningSpec) -> Encoded:
     """Template and tokenise a spec. Raises `Unplannable` when two labels have the same tokens."""
-    template = Template(**spec.template.model_dump())
+    template, names = Template(**spec.template.model_dump()), spec.label_names
     try:
-        label_ids = encode_labels(base.tokenizer, template, spec.label_names)
+        label_ids = encode_labels(base.tokenizer, template, names)
     except ValueError as error:
         raise Unplannable(ErrorCode.LABELS_INDISTINGUISHABLE, str(error), "/examples") from error
-    examples = (*spec.examples, *spec.training_examples)
+    examples, numbers = (*spec.examples, *spec.training_examples), {name: i for i, name in enumerate(names)}
     shots = Shots(
         tokenizer=base.tokenizer,
         template=template,
-        labels=spec.label_names,
+        labels=names,
         label_ids=tuple(map(tuple, label_ids)),
         texts=tuple(example.text for example in examples),
-        truth=tuple(spec.label_names.index(example.label) for example in examples),
+        truth=tuple(numbers[example.label] for example in examples),
         context=len(spec.examples),
     )
     queries = (tuple(encode_query(base.tokenizer, template, example.text)) for example in spec.validation_examples)
@@ -114,7 +114,10 @@ def encode(base: BaseModel, spec: TuningSpec) -> Encoded:
 
 
 def plan(base: BaseModel, spec: TuningSpec) -> Plan:
-    """What tuning ``spec`` takes. Raises `Unplannable` when the context is longer than the model allows."""
+    """What tuning ``spec`` takes.
+
+    Raises `Unplannable` for a context that is longer than the model allows, and for labels that cannot be scored.
+    """
     encoded = encode(base, spec)
     _check_labels(encoded.shots.label_ids, "/examples" if spec.labels is None else "/labels")
     longest = _longest(encoded)
@@ -140,8 +143,8 @@ def plan(base: BaseModel, spec: TuningSpec) -> Plan:
 
 def _longest(encoded: Encoded) -> int:
     """Tokens of the longest example, whatever label it is scored for."""
-    queries = [*encoded.shots.queries_of(range(len(encoded.shots))), *encoded.validation]
-    scored = max(map(len, queries)) + max(map(len, encoded.shots.label_ids))
+    queries = [tokens.types.index(TokenType.LABEL) for tokens in encoded.training] + [*map(len, encoded.validation)]
+    scored = max(queries) + max(map(len, encoded.shots.label_ids))
     return max(scored, *map(len, encoded.training))
 
 

@@ -88,18 +88,18 @@ class Reproducibility(Model):
     """What decides the result besides the machine: the same again gives the same bits on the same kind of machine.
 
     ``hyperparameters`` are those that were asked for; the job has those that came of them. ``examples_sha256`` is over
-    all examples, those for validation too, and the labels.
+    all examples, those for validation too, and the labels. None is what an earlier version did not tell.
     """
 
     seed: int
-    hyperparameters: Hyperparameters
+    hyperparameters: Hyperparameters | None = None
     examples_sha256: str
     template: Template
     model: str
     model_revision: str
     versions: dict[str, str]
     device: str
-    dtype: str
+    dtype: str | None = None
     threads: int
 
 

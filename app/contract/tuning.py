@@ -226,8 +226,8 @@ class Plan(Model):
     """A worker's answer to what a `TuningSpec` would need: exact token counts, resolved values and an estimate.
 
     ``trials`` are the tuning runs on folds before the last one; ``total_steps`` are those of all of them.
-    ``plain_seconds`` is what one plain run would take: a search takes 4 times that at most, with more than 20 steps of
-    the user's own 5 times.
+    ``plain_seconds`` is what one plain run would take: a search takes 4 times that at most, unless steps or batch size
+    are the user's own.
     """
 
     context_tokens: int

@@ -57,8 +57,9 @@ def test_new_version_of_a_name_takes_the_place_of_the_old(place: Place) -> None:
     kept = place.residents.get(old)
     new = place.tuned("a", 0.1)
     pinning.pin_now()
-    assert place.residents.get(new) is place.residents.get(new)
+    kept_new = place.residents.get(new)
     assert place.residents.get(old) is not kept
+    assert place.residents.get(new) is kept_new
 
 
 def test_refs_of_nothing_and_contexts_that_cannot_be_loaded_do_not_touch_the_others(place: Place) -> None:

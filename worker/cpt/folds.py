@@ -21,12 +21,17 @@ def stratified_folds(labels: Sequence[int], in_context: Sequence[bool], seed: in
     counts = sorted(Counter(labels).values())
     folds: list[list[int]] = [[] for _ in range(min(_MOST_FOLDS, max(2, counts[len(counts) // 2])))]
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed % 2**63)).tolist()
-    for turn, place in enumerate(sorted(order, key=lambda place: (not in_context[place], labels[place]))):
-        folds[turn % len(folds)].append(place)
+    for place in sorted(order, key=lambda place: (not in_context[place], labels[place])):
+        same_label = [sum(labels[other] == labels[place] for other in fold) for fold in folds]
+        turn = min(range(len(folds)), key=lambda number: (same_label[number], len(folds[number])))
+        folds[turn].append(place)
     return [sorted(fold) for fold in folds]
 
 
-def spread(numbers: Sequence[int], most: int) -> list[int]:
-    """At most so many of the numbers, evenly spread over them."""
-    count = min(most, len(numbers))
-    return [numbers[place * len(numbers) // count] for place in range(count)] if count else []
+def spread(numbers: Sequence[int], labels: Sequence[int], most: int) -> list[int]:
+    """At most so many of the numbers of examples, in their order, evenly from those of each label.
+
+    `labels` are those of all examples.
+    """
+    count, by_label = min(most, len(numbers)), sorted(numbers, key=lambda number: labels[number])
+    return sorted(by_label[place * len(numbers) // count] for place in range(count)) if count else []

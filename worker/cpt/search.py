@@ -146,9 +146,9 @@ class Search:
         if in_trial and self._tuner.steps_done in self._settings.stops:
             self._measure(between_chunks)
         if in_trial and self._tuner.steps_done == self._settings.tuning.steps:
-            self._run += 1
-            if self._run == self._trials:
+            if self._run + 1 == self._trials:
                 self._chosen = self._choose(between_chunks)
+            self._run += 1
             self._tuner = self._make_tuner()
         return loss
 
@@ -268,7 +268,7 @@ class Search:
         """
         if not self._settings.calibration:
             return torch.zeros(len(self._shots.labels))
-        some = spread(kept, MOST_FOR_BIAS)
+        some = spread(kept, self._shots.truth, MOST_FOR_BIAS)
         tokens = self._shots.context_of(kept).tokens
         places = {number: place for place, number in enumerate(kept)}
         hidden = []
@@ -345,7 +345,7 @@ def held_out_folds(shots: Shots, settings: SearchSettings) -> list[list[int]]:
     if not settings.folds or settings.tuning.steps == 0:
         return []
     first = 0 if shots.context >= FEWEST else shots.context
-    able = spread(range(first, len(shots)), MOST_HELD_OUT)
+    able = spread(range(first, len(shots)), shots.truth, MOST_HELD_OUT)
     labels, in_context = [shots.truth[number] for number in able], [number < shots.context for number in able]
     folds = stratified_folds(labels, in_context, settings.tuning.seed)
     return [[able[place] for place in fold] for fold in folds]

@@ -9,9 +9,10 @@ def folds_of(labels: list[int], seed: int) -> list[list[int]]:
     return stratified_folds(labels, [True] * len(labels), seed)
 
 
+@pytest.mark.parametrize("inside", [4, 6, 8])
 @pytest.mark.parametrize("labels", [[0, 1] * 4, [0] * 4 + [1] * 4 + [2] * 4, [0, 1, 2, 3] * 2, [0] * 9 + [1] * 3])
-def test_each_example_is_held_out_once_and_each_label_evenly(labels: list[int]) -> None:
-    folds = folds_of(labels, 0)
+def test_each_example_is_held_out_once_and_each_label_evenly(labels: list[int], inside: int) -> None:
+    folds = stratified_folds(labels, [place < inside for place in range(len(labels))], 0)
     assert sorted(place for fold in folds for place in fold) == list(range(len(labels)))
     for label in set(labels):
         counts = [Counter(labels[place] for place in fold)[label] for fold in folds]
@@ -44,7 +45,10 @@ def test_no_fold_holds_the_whole_context(outside: int) -> None:
             assert sum(in_context[place] for place in fold) < FEWEST
 
 
-def test_some_numbers_are_spread_over_all() -> None:
-    assert spread(range(10), 5) == [0, 2, 4, 6, 8]
-    assert spread([3, 1, 2], 9) == [3, 1, 2]
-    assert spread([], 4) == []
+def test_some_examples_stand_for_all_labels() -> None:
+    labels = [number % 4 for number in range(64)]
+    some = spread(range(64), labels, 8)
+    assert some == sorted(some)
+    assert Counter(labels[number] for number in some) == {0: 2, 1: 2, 2: 2, 3: 2}
+    assert spread([1, 2, 3], labels, 9) == [1, 2, 3]
+    assert spread([], labels, 4) == []

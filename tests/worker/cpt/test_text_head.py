@@ -62,6 +62,7 @@ def test_of_many_examples_some_are_read_and_all_that_are_held_out() -> None:
     folds = [[1, 2], [len(many) - 1]]
     read = TextHead(tiny.causal_model(), many, tiny.CONTEXT_LENGTH, folds)
     examples, names = read._read(nothing)
+    assert MOST_READ // 2 <= int(read._truth.sum()) <= MOST_READ // 2 + 3
     assert MOST_READ < examples.shape[1] <= MOST_READ + 3
     assert names.shape[1] == 2
     assert read.held_out(nothing).shape == (3, 2)
