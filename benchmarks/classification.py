@@ -28,8 +28,6 @@ from worker.cpt.prefix import PrefixKV
 from worker.cpt.scorer import score
 
 CONTEXT_EXAMPLES = 8
-#: From so many labels of all queries together on, passes are full: a larger batch costs each query the same.
-_FULL = 32 * 77
 #: Log-probabilities further apart than this are not of the same computation. llama.cpp's weights are quantised.
 _TOLERANCE = 5e-3
 
@@ -56,7 +54,7 @@ def measure(subject: Subject, settings: Settings, results: Results) -> None:
     task, plain_model = subject.task(CONTEXT_EXAMPLES), subject.plain_model()
     prefix = PrefixKV.compute(subject.base.model, word_embeddings(subject.base.model, task.context.tokens.ids))
     for labels in settings.labels:
-        for batch in (batch for batch in settings.batches if batch * labels <= _FULL):
+        for batch in settings.batches:
             contest = partial(_contest, subject, settings, task, prefix, plain_model, labels, batch)
             results.cell(f"classification/{batch}x{labels}", contest)
     for batch in (batch for batch in settings.batches if batch <= settings.timed_queries):

@@ -178,7 +178,6 @@ def _classification(cells: list[Cell]) -> str:
     ]
     context = cells[0]["context_tokens"]
     note = f"Context of {context} tokens; queries of mixed lengths."
-    note += " Larger batches with 77 labels cost a query what 32 do: passes are full."
     if any(timed < cell["batch"] for cell in cells for timed in cell["timed_queries"].values()):
         note += " A peer that would take too long for a batch is timed on its first 32 queries."
     return f"{_table(head, rows)}\n\n{note}"

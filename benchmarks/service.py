@@ -95,7 +95,7 @@ def _under_load(
     rates: list[float] = []
     here: list[float] = []
     requests = 0
-    for _ in range(settings.rounds_under_load(clients, inputs)):
+    for _ in range(settings.rounds):
         found = _load(service, context, texts, clients, inputs, settings.load_seconds)
         latencies = sorted(found["latencies"])
         requests += len(latencies)

@@ -20,7 +20,6 @@ class Settings:
     timed_rows: rows of a step that the reference is timed on where the whole takes too long; the time is scaled then.
     timed_queries: queries that a peer is timed on where all of them would take it longer than `patience` seconds.
     profile_rounds: times that a piece of work is profiled; a step over many examples once, whose trace fills memory.
-    heavy_load, heavy_rounds: inputs under way from which on a load is measured only so many times: it takes minutes.
     steady_seconds: life of a worker before it is killed; one that crashes sooner is restarted with a delay.
     """
 
@@ -37,8 +36,6 @@ class Settings:
     timed_queries: int = 32
     patience: float = 20.0
     profile_rounds: int = 3
-    heavy_load: int = 8192
-    heavy_rounds: int = 2
     steady_seconds: float = STEADY_SECONDS + 1
 
     def rows_timed(self, examples: int) -> int:
@@ -48,10 +45,6 @@ class Settings:
     def rounds_of_profile(self, examples: int) -> int:
         """How many times a step is profiled."""
         return self.profile_rounds if examples <= 24 else 1
-
-    def rounds_under_load(self, clients: int, inputs: int) -> int:
-        """How many times a load is measured."""
-        return self.heavy_rounds if clients * inputs >= self.heavy_load else self.rounds
 
 
 FULL = Settings()

@@ -157,16 +157,24 @@ def test_loss_is_chosen_on_folds_only_where_it_is_left_to_the_service(base: Base
     assert ways(method="cpt") == ways(weighted_loss_type="none") == ways(loss_decay_factor=0.5) == ways(steps=9) == 1
 
 
-@pytest.mark.parametrize(("given", "times"), [({}, 4), ({"steps": 50}, 5), ({"method": "cpt"}, 4)])
-@pytest.mark.parametrize("training", [0, 100, 3000])
-def test_search_costs_no_more_than_a_few_plain_runs(
-    base: BaseModel, given: dict[str, Any], times: int, training: int
-) -> None:
+@pytest.mark.parametrize(
+    ("given", "training"),
+    [
+        ({}, 0),
+        ({}, 100),
+        ({}, 3000),
+        ({"steps": 50}, 0),
+        ({"steps": 1}, 0),
+        ({"steps": 1}, 3000),
+        ({"method": "cpt"}, 0),
+    ],
+)
+def test_search_costs_no_more_than_four_plain_runs(base: BaseModel, given: dict[str, Any], training: int) -> None:
     examples = tuple(Example(text=f"{'ab' * number}", label=str(number % 3)) for number in range(1, 10))
     outside = tuple(Example(text=f"text {number}", label=str(number % 3)) for number in range(training))
     given_all = TuningSpec(examples=examples, training_examples=outside, hyperparameters=Hyperparameters(**given))
     planned = plan(base, given_all)
-    assert 0 < planned.estimated_seconds <= times * planned.plain_seconds
+    assert 0 < planned.estimated_seconds <= 4 * planned.plain_seconds
     assert planned.total_steps == (planned.trials + 1) * planned.hyperparameters.steps
 
 

@@ -89,8 +89,11 @@ def passes(
     """Numbers of the rows of each pass, `at_once` passes side by side: about `pass_tokens` tokens and `most` rows.
 
     Passes are of one size, so that those side by side end together; neighbours in length share one, so that padding
-    inside row attention stays small.
+    inside row attention stays small. With `most` below 1, a row that is more than a pass may hold, fewer are side by
+    side.
     """
+    if most < 1:
+        at_once, most = max(1, int(at_once * most)), 1
     costs = [length / pass_tokens + 1 / most for length in lengths]
     total = sum(costs)
     count = math.ceil(total)

@@ -100,8 +100,7 @@ def score(
         scores[numbers] = _score_pass(model, prefix, trie, [queries[number] for number in numbers], marks)
 
     lengths = [len(query) + len(trie.tokens) for query in queries]
-    at_once = max(1, min(lanes(model.device), int(lanes(model.device) * most)))
-    for several in passes(lengths, pass_tokens, most=max(1, most), at_once=at_once):
+    for several in passes(lengths, pass_tokens, most=most, at_once=lanes(model.device)):
         if before_pass is not None:
             before_pass()
         side_by_side([partial(pass_over, numbers) for numbers in several])

@@ -109,7 +109,10 @@ class Search:
         self._bounds: dict[str, Any] = {"chunk_tokens": chunk_tokens, "memory": memory}
         self._folds = held_out_folds(shots, settings)
         self._trials = len(self._folds) * len(settings.configs)
-        self._tokens = [shots.tokens_per_step(kept, settings.tuning.batch_size) for kept in self._kept_by_fold()]
+        # Numbers of the examples that the runs of each fold may see, then those of the last run: all.
+        held_out = [*map(set, self._folds), set()]
+        self._kept = [[number for number in range(len(shots)) if number not in fold] for fold in held_out]
+        self._tokens = [shots.tokens_per_step(kept, settings.tuning.batch_size) for kept in self._kept]
         self._run = 0
         self._measured: dict[str, Tensor] = {}
         self._head = TextHead(model, shots, context_length, self._folds)
@@ -180,8 +183,8 @@ class Search:
     def result(self, between_chunks: BetweenChunks = lambda _: None) -> Found:
         """What was found, once `finished`."""
         embedding = self._tuner.embedding
-        kept = range(len(self._shots))
-        head = self._head.fit(kept, partial(between_chunks, 1.0)) if self._settings.head else None
+        kept = self._kept[-1]
+        head = self._head.fit(partial(between_chunks, 1.0)) if self._settings.head else None
         bias = self._bias(self._prefix(), kept, between_chunks)
         return Found(
             tokens=self._shots.context_of(kept).tokens,
@@ -210,18 +213,9 @@ class Search:
         """Number of the fold that the run in turn holds out; the last run has the one after them."""
         return self._run // len(self._settings.configs)
 
-    def _kept_by_fold(self) -> list[list[int]]:
-        """Numbers of the examples that the runs of each fold may see, then those of the last run: all."""
-        held_out = [*map(set, self._folds), set()]
-        return [[number for number in range(len(self._shots)) if number not in fold] for fold in held_out]
-
-    def _kept(self) -> list[int]:
-        """Numbers of the examples that the run in turn may see."""
-        return self._kept_by_fold()[self._fold]
-
     def _make_tuner(self) -> Tuner:
         way = self._run % len(self._settings.configs) if self._run < self._trials else self._chosen[0]
-        kept = self._kept()
+        kept = self._kept[self._fold]
         context = self._shots.context_of(kept)
         config = context.config(**self._settings.configs[way])
         training = self._shots.training_of(kept)
@@ -237,13 +231,13 @@ class Search:
         scores = self._scores(prefix, self._folds[self._fold], between_chunks)
         self._measured[f"measured/{self._fold}/icl"] = scores
         if 0 in self._settings.stops:
-            bias = self._bias(prefix, self._kept(), between_chunks)
+            bias = self._bias(prefix, self._kept[self._fold], between_chunks)
             self._measured[f"measured/{self._fold}/0/0"] = label_part(scores, bias)
 
     def _measure(self, between_chunks: BetweenChunks) -> None:
         way, stop, prefix = self._run % len(self._settings.configs), self._tuner.steps_done, self._prefix()
         scores = self._scores(prefix, self._folds[self._fold], between_chunks)
-        bias = self._bias(prefix, self._kept(), between_chunks)
+        bias = self._bias(prefix, self._kept[self._fold], between_chunks)
         self._measured[f"measured/{self._fold}/{way}/{stop}"] = label_part(scores, bias)
 
     def _prefix(self) -> PrefixKV:

@@ -1,4 +1,4 @@
-"""The head of a job: its features read once, itself fitted to any of the examples, and what it tells of them."""
+"""The head of a job: its features read once, itself fitted to the examples, and what it tells of them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -32,17 +32,16 @@ class TextHead:
         self._context_length = context_length
         some = spread(range(len(shots)), shots.truth, MOST_READ)
         self._numbers = sorted({*some, *(number for fold in folds for number in fold)})
-        self._places = {number: place for place, number in enumerate(self._numbers)}
-        self._folds = [[self._places[number] for number in fold] for fold in folds]
+        places = {number: place for place, number in enumerate(self._numbers)}
+        self._folds = [[places[number] for number in fold] for fold in folds]
         self._truth = torch.tensor([shots.truth[number] for number in self._numbers])
         self._features: Tensor | None = None
         self._held_out: Tensor | None = None
 
-    def fit(self, kept: Sequence[int], before_pass: BeforePass) -> Head:
-        """The head for the examples `kept`, as far as they are read."""
+    def fit(self, before_pass: BeforePass) -> Head:
+        """The head for all examples that are read."""
         examples, names = self._read(before_pass)
-        places = [self._places[number] for number in kept if number in self._places]
-        return fit_head(examples[:, places], self._truth[places], names, before_pass)
+        return fit_head(examples, self._truth, names, before_pass)
 
     def held_out(self, before_pass: BeforePass) -> Tensor:
         """[N, L] log-probabilities for the examples of the folds, fold after fold, by heads that have not seen them."""

@@ -31,5 +31,12 @@ def test_passes_side_by_side_are_of_one_size_and_neighbours_in_length() -> None:
     assert max(lengths[number] for number in first) <= min(lengths[number] for number in second)
 
 
+@pytest.mark.parametrize(("most", "side_by_side"), [(1, 4), (0.5, 2), (0.01, 1)])
+def test_rows_that_are_more_than_a_pass_may_hold_go_with_fewer_side_by_side(most: float, side_by_side: int) -> None:
+    groups = passes([600] * 8, 100, most=most, at_once=4)
+    assert {len(several) for several in groups} == {side_by_side}
+    assert flat(groups) == list(range(8))
+
+
 def test_few_tokens_are_not_split() -> None:
     assert passes([10, 20], 100, at_once=4) == [[[0, 1]]]

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.cpt import scorer
 from worker.cpt.base_model import word_embeddings
 from worker.cpt.context import Context, encode_labels, encode_query
 from worker.cpt.prefix import PrefixKV
@@ -93,19 +92,6 @@ def test_what_is_called_before_a_pass_can_end_the_work(llama: Any) -> None:
     with pytest.raises(TimeoutError):
         score(llama, prefix, LABELS, QUERIES, pass_tokens=1, before_pass=allow_two)
     assert passes == [0, 1, 2]
-
-
-@pytest.mark.parametrize(("logits", "calls"), [(2**23, 2), (1, 4)])
-def test_labels_of_many_logits_are_not_scored_side_by_side(
-    llama: Any, monkeypatch: pytest.MonkeyPatch, logits: int, calls: int
-) -> None:
-    monkeypatch.setattr(scorer, "lanes", lambda _: 2)
-    monkeypatch.setattr(scorer, "_PASS_LOGITS", logits)
-    prefix = PrefixKV.compute(llama, word_embeddings(llama, CONTEXT))
-    passes: list[None] = []
-    queries = [[5, 6]] * 4
-    score(llama, prefix, LABELS, queries, pass_tokens=1, before_pass=lambda: passes.append(None))
-    assert len(passes) == calls
 
 
 def test_no_queries_have_no_scores(llama: Any) -> None:

@@ -35,7 +35,7 @@ def nothing() -> None:
 
 def test_underscores_of_a_label_read_as_spaces() -> None:
     spaces, underscores, other = (
-        head(shots(*labels)).fit(range(4), nothing)
+        head(shots(*labels)).fit(nothing)
         for labels in (("good film", "bad film"), ("good_film", "bad_film"), ("good-film", "bad-film"))
     )
     assert torch.equal(spaces.weight, underscores.weight)
@@ -52,7 +52,7 @@ def test_label_of_a_held_out_example_has_no_part_in_its_prediction() -> None:
 
 def test_texts_are_read_once() -> None:
     read = head(shots("good", "bad"))
-    read.fit(range(4), nothing)
+    read.fit(nothing)
     examples, names = read._read(pytest.fail)
     assert (examples.shape[1], names.shape[1]) == (4, 2)
 
@@ -66,5 +66,5 @@ def test_of_many_examples_some_are_read_and_all_that_are_held_out() -> None:
     assert MOST_READ < examples.shape[1] <= MOST_READ + 3
     assert names.shape[1] == 2
     assert read.held_out(nothing).shape == (3, 2)
-    assert read.fit(range(len(many)), nothing).weight.isfinite().all()
+    assert read.fit(nothing).weight.isfinite().all()
     assert read.harmful(nothing) == ()
