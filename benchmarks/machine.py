@@ -20,7 +20,7 @@ _SIZE = 2048
 def describe() -> dict[str, Any]:
     """Processor, cores, memory and versions; a package that is not installed has the version None."""
     return {
-        "processor": _processor(),
+        "processor": _name(),
         "cores": len(os.sched_getaffinity(0)),
         "torch_threads": torch.get_num_threads(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
@@ -51,11 +51,23 @@ class Gemm:
         return [cls.FLOPS / one for one in seconds]
 
 
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+def processor() -> str:
+    """Name of the processor, with its family and model where they are known: one name may stand for several kinds."""
+    known = _cpuinfo()
+    if "cpu family" not in known:
+        return _name()
+    return f"{_name()} (family {known['cpu family']}, model {known['model']})"
+
+
+def _name() -> str:
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux knows of the first processor; nothing on other systems."""
+    path = Path("/proc/cpuinfo")
+    first = path.read_text().split("\n\n", 1)[0].splitlines() if path.exists() else []
+    return {field.strip(): value.strip() for field, _, value in (line.partition(":") for line in first)}
 
 
 def _version(package: str) -> str | None:

@@ -51,6 +51,9 @@ def tables(results: Results) -> str:
             f"**Not to be trusted:** other processes were at work before {len(disturbed)} of {len(results.cells)} "
             f"cells ({', '.join(disturbed)}), and tell for or against a contender by how its threads wait."
         )
+    if len(by_processor := results.by_processor()) > 1:
+        most, *others = sorted(by_processor, key=lambda one: -len(by_processor[one]))
+        parts += [f"Not on {most}, as the others, but on {one}: {', '.join(by_processor[one])}." for one in others]
     for title, kind, table in sections:
         if cells := results.named(kind):
             parts.append(f"### {title}\n\n{table(cells)}")

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import psutil
 
+from benchmarks.machine import processor
+
 Cell = dict[str, Any]
 
 #: How long other processes are watched before a cell (seconds).
@@ -46,7 +48,7 @@ class Results:
         if name not in self.cells:
             print(f"measuring {name}", flush=True)
             busy = psutil.cpu_percent(interval=_LOOK_SECONDS)  # nothing of ours computes between cells
-            self.cells[name] = {**measure(), "others_busy": busy / 100}
+            self.cells[name] = {**measure(), "others_busy": busy / 100, "processor": processor()}
             self._write()
         return self.cells[name]
 
@@ -57,6 +59,13 @@ class Results:
     def disturbed(self) -> list[str]:
         """Names of the cells before which other processes were at work."""
         return [name for name, cell in self.cells.items() if cell["others_busy"] > BUSY]
+
+    def by_processor(self) -> dict[str, list[str]]:
+        """Names of the cells by the processor that they were measured on."""
+        found: dict[str, list[str]] = {}
+        for name, cell in self.cells.items():
+            found.setdefault(cell["processor"], []).append(name)
+        return found
 
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
