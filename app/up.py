@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def run(settings: Settings) -> None:
     url = base_url(settings.host, settings.port)
     with claimed(settings.data_dir, url), foreground(), Display(url) as display, httpx.Client(trust_env=False) as http:
         check_port(settings.host, settings.port)
-        Supervisor(children(settings), lambda: missing(http, url), display).run()
+        Supervisor(children(settings), lambda: missing(http, url, display.event), display).run()
 
 
 def base_url(host: str, port: int) -> str:
@@ -83,28 +83,36 @@ def children(settings: Settings) -> list[Child]:
     ]
 
 
-def missing(http: httpx.Client, url: str) -> str | None:
+def missing(http: httpx.Client, url: str, tell: Callable[[str], None]) -> str | None:
     """What the gateway at ``url`` says it still waits for, or ``None`` when it is ready.
 
-    Raises ``StartFailedError`` for a model that will never be.
+    It is ready without the models that will never be: of each ``tell`` is told why. Raises ``StartFailedError`` when no
+    model can be used.
     """
     try:
         answer = http.get(f"{url}/health/ready", timeout=2)
-        return None if answer.status_code == httpx.codes.OK else _unmet(answer.json()["checks"])
+        checks = answer.json()["checks"]
+        models = checks["models"].items()
     except (httpx.HTTPError, ValueError, KeyError):
         return "starting the gateway and the worker"
+    useless = [f"the model {model} cannot be used: {m['stage']}" for model, m in models if m["status"] == "unsupported"]
+    if len(useless) == len(models):
+        raise StartFailedError(", ".join(useless))
+    if answer.status_code != httpx.codes.OK:
+        return _unmet(checks)
+    for text in useless:
+        tell(text)
+    return None
 
 
 def _unmet(checks: dict[str, Any]) -> str:
-    """One phrase for the checks of ``GET /health/ready`` that are not met. Raises what `missing` says."""
+    """One phrase for the checks of ``GET /health/ready`` that are not met yet."""
     unmet = [f"the {role} is {checks[role]}" for role in ("store", "bus") if checks[role] != "ok"]
     for model, check in checks["models"].items():
         if check["status"] == "no_worker":
             unmet.append(f"starting the worker of {model}")
-        elif check["status"] == "unsupported":
-            raise StartFailedError(f"the model {model} cannot be used: {check['stage']}")
-        elif check["status"] != "ready":
-            unmet.append(check["stage"] or f"{check['status']} {model}")
+        elif check["status"] == "loading":
+            unmet.append(check["stage"] or f"loading {model}")
     return ", ".join(unmet) or "starting the gateway and the worker"
 
 

@@ -50,13 +50,17 @@ async def live() -> Alive:
 
 @router.get("/health/ready", responses={503: {"model": Readiness, "description": "not ready"}})
 def ready(gateway: GatewayDep, response: Response) -> Readiness:
-    """Check the store, the bus, and that each model has a live worker; 503 while one is missing."""
+    """Check the store, the bus, and that each model has a live worker; 503 while one is missing.
+
+    A model that its worker refused as unsupported will never be there, and is not waited for where others are.
+    """
     checks = Checks(
         store=_store_state(gateway),
         bus="ok" if gateway.bus.connected else "unavailable",
         models={model: _model_state(gateway, model) for model in gateway.settings.models},
     )
-    all_ready = checks.store == checks.bus == "ok" and all(m.status == "ready" for m in checks.models.values())
+    found = {model.status for model in checks.models.values()}
+    all_ready = checks.store == checks.bus == "ok" and "ready" in found <= {"ready", "unsupported"}
     if not all_ready:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     return Readiness(status="ready" if all_ready else "not_ready", checks=checks)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from transformers.utils.logging import disable_progress_bar
 
@@ -63,7 +64,9 @@ def main(
     disable_progress_bar()
     wanted = parts or ["measure", "ablation", "report"]
     try:
-        results = Results(HERE / "results.json", {"machine": describe()}, fresh=fresh)
+        machine = describe()
+        del machine["torch_threads"]  # each cell names its own: seconds hang on it, accuracy does not
+        results = Results(HERE / "results.json", {"machine": machine}, fresh=fresh)
     except OtherRunError as error:
         typer.echo(f"{error}; --fresh starts anew", err=True)
         raise typer.Exit(1) from error
@@ -115,7 +118,7 @@ def _measure(results: Results, data: Path, draws: Sequence[tuple[str, int]], met
 
 def _cell(data: DataSet, k: int, seed: int, method: Method) -> Cell:
     task = Task.draw(data, k, seed)
-    return method(task, seed).cell(task.truth)
+    return {**method(task, seed).cell(task.truth), "threads": torch.get_num_threads()}
 
 
 if __name__ == "__main__":

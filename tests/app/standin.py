@@ -29,11 +29,11 @@ class StandIn:
         self._connection.release()
         self._bus._client.close()
 
-    def announce(self, ready: bool = True) -> None:
-        self._bus.announce(Announcement(worker_id=self.id, model=MODEL, ready=ready))
+    def announce(self, ready: bool = True, model: str = MODEL) -> None:
+        self._bus.announce(Announcement(worker_id=self.id, model=model, ready=ready))
 
-    def refuse(self, reason: str) -> None:
-        self._bus.announce(Announcement(worker_id=self.id, model=MODEL, ready=False, unsupported=reason))
+    def refuse(self, reason: str, model: str = MODEL) -> None:
+        self._bus.announce(Announcement(worker_id=self.id, model=model, ready=False, unsupported=reason))
 
     def die(self) -> None:
         """What the bus shows once a dead worker's announcement has expired."""

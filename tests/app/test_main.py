@@ -145,6 +145,27 @@ def test_context_for_an_unsupported_model_is_422_with_the_reason_and_not_stored(
     ask(settings.model_copy(update={"models": (MODEL,)}), scenario)
 
 
+def test_unsupported_model_keeps_no_other_from_being_ready(settings: Settings, bus_url: str) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        async def checks(first: str, second: str) -> int:
+            async with asyncio.timeout(20):
+                while True:
+                    response = await http.get("/health/ready")
+                    models = response.json()["checks"]["models"]
+                    if (models[MODEL]["status"], models["other"]["status"]) == (first, second):
+                        return response.status_code
+
+        with StandIn(bus_url) as worker:
+            await asyncio.to_thread(worker.refuse, "MistralConfig: sliding window attention is not supported.")
+            assert await checks("unsupported", "no_worker") == 503
+            await asyncio.to_thread(worker.announce, model="other")
+            assert await checks("unsupported", "ready") == 200
+            await asyncio.to_thread(worker.refuse, "GemmaConfig: no.", model="other")
+            assert await checks("unsupported", "unsupported") == 503
+
+    ask(settings.model_copy(update={"models": (MODEL, "other")}), scenario)
+
+
 def test_list_that_cannot_go_on_is_422(settings: Settings) -> None:
     async def scenario(http: httpx.AsyncClient) -> None:
         for path in ("/contexts", "/jobs"):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -115,45 +115,55 @@ def answering(status: int, body: object) -> Iterator[str]:
             thread.join()
 
 
-def unmet(store: str, bus: str, **models: dict[str, object]) -> dict[str, object]:
-    return {"status": "not_ready", "checks": {"store": store, "bus": bus, "models": models}}
+READY, NO_WORKER = {"status": "ready", "stage": None}, {"status": "no_worker", "stage": None}
+LOADING = {"status": "loading", "stage": None}
+UNSUPPORTED = {"status": "unsupported", "stage": "MistralConfig: no sliding windows."}
+
+
+def found(store: str, bus: str, **models: Mapping[str, str | None]) -> dict[str, object]:
+    return {"checks": {"store": store, "bus": bus, "models": models}}
 
 
 @pytest.mark.parametrize(
     ("status", "body", "text"),
     [
-        (200, {"status": "ready"}, None),
-        (503, unmet("unavailable", "ok", m={"status": "ready", "stage": None}), "the store is unavailable"),
-        (503, unmet("ok", "ok", m={"status": "no_worker", "stage": None}), "starting the worker of m"),
-        (503, unmet("ok", "ok", m={"status": "loading", "stage": "dequantising m"}), "dequantising m"),
-        (503, unmet("ok", "ok", m={"status": "loading", "stage": None}), "loading m"),
-        (
-            503,
-            unmet("ok", "unavailable", a={"status": "loading", "stage": None}, b={"status": "ready", "stage": None}),
-            "the bus is unavailable, loading a",
-        ),
+        (200, found("ok", "ok", m=READY), None),
+        (503, found("unavailable", "ok", m=READY), "the store is unavailable"),
+        (503, found("ok", "ok", m=NO_WORKER), "starting the worker of m"),
+        (503, found("ok", "ok", m={**LOADING, "stage": "dequantising m"}), "dequantising m"),
+        (503, found("ok", "ok", m=LOADING), "loading m"),
+        (503, found("ok", "unavailable", a=LOADING, b=READY), "the bus is unavailable, loading a"),
+        (503, found("ok", "ok", a=UNSUPPORTED, b=LOADING), "loading b"),
     ],
 )
 def test_what_readiness_lacks_is_told_in_words(status: int, body: object, text: str | None) -> None:
+    told: list[str] = []
     with answering(status, body) as url, httpx.Client() as http:
-        assert missing(http, url) == text
+        assert missing(http, url, told.append) == text
+    assert told == []
 
 
-def test_model_that_cannot_be_used_ends_the_start() -> None:
-    body = unmet("ok", "ok", m={"status": "unsupported", "stage": "MistralConfig: no sliding windows."})
+def test_model_that_cannot_be_used_is_told_once_the_others_are_ready() -> None:
+    told: list[str] = []
+    with answering(200, found("ok", "ok", a=UNSUPPORTED, b=READY)) as url, httpx.Client() as http:
+        assert missing(http, url, told.append) is None
+    assert told == ["the model a cannot be used: MistralConfig: no sliding windows."]
+
+
+def test_start_fails_when_no_model_can_be_used() -> None:
     with (
-        answering(503, body) as url,
+        answering(503, found("ok", "ok", a=UNSUPPORTED, b=UNSUPPORTED)) as url,
         httpx.Client() as http,
-        pytest.raises(StartFailedError, match="the model m cannot"),
+        pytest.raises(StartFailedError, match=r"the model a cannot be used: Mistral.*, the model b cannot be used"),
     ):
-        missing(http, url)
+        missing(http, url, print)
 
 
 def test_gateway_that_does_not_answer_yet_is_starting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with httpx.Client() as http:
-        assert missing(http, f"http://127.0.0.1:{port}") == "starting the gateway and the worker"
+        assert missing(http, f"http://127.0.0.1:{port}", print) == "starting the gateway and the worker"
 
 
 def test_ctrl_c_reaches_the_service_once_and_make_ends_with_0(tmp_path: Path) -> None:
