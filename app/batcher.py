@@ -1,7 +1,8 @@
 """The batcher: groups queries that wait for the same model into one message for a worker.
 
 A request never waits for company: it leaves at once while the workers have room, and batches form from what arrives
-while they have none. Requests take turns, so that one with a thousand inputs does not hold up those with one.
+while they have none. Requests take turns, so that one with a thousand inputs does not hold up others; those with few
+need not wait for its batches at all, since a worker lets small batches pass.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from app.bus import Bus, DeadlineExceeded
 from app.contract.batches import ClassifyBatch, ClassifyPart, ClassifyReply, Failure, PartReply, Scored, Truncate
 from app.contract.names import CLASSIFY_TASK
 from app.records.store import new_id
+
+#: Inputs of a request that counts as small.
+_FEW: Final = 8
 
 
 class Overloaded(Exception):
@@ -62,17 +67,25 @@ class _Request:
             self.answer.set_result([one for one in self.scored if one is not None])
 
     @property
+    def small(self) -> bool:
+        """Whether it may go ahead of others."""
+        return len(self.part.inputs) <= _FEW
+
+    @property
     def waiting(self) -> int:
         """Inputs not yet sent; none once the caller has gone."""
         return 0 if self.answer.done() else len(self.part.inputs) - self.sent
 
 
+_Taken = tuple[_Request, int, ClassifyPart]
+
+
 @dataclass
 class _Line:
-    """The requests that wait for one model."""
+    """The requests that wait for one model, and the batches under way with whether they are small."""
 
     requests: deque[_Request] = field(default_factory=deque)
-    batches: set[asyncio.Task[None]] = field(default_factory=set)
+    batches: dict[asyncio.Task[None], bool] = field(default_factory=dict)
 
     @property
     def waiting(self) -> int:
@@ -114,38 +127,51 @@ class Batcher:
     def _dispatch(self, model: str, line: _Line) -> None:
         """Send batches while inputs wait: one for each live worker to compute, and a full one to go on with.
 
-        A second that is not full yet stays here, where what arrives meanwhile can join it.
+        A second that is not full yet stays here, where what arrives meanwhile can join it. Small requests that would
+        wait for the batches of others leave in one of their own, one for each live worker at a time.
         """
         workers = max(1, self.bus.live_workers(model))
         while waiting := line.waiting:
-            if len(line.batches) >= (2 * workers if waiting >= self.max_batch_inputs else workers):
+            small = [request for request in line.requests if request.small and request.waiting]
+            if len(line.batches) < (2 * workers if waiting >= self.max_batch_inputs else workers):
+                taken = self._take_turns(line, [request for request in line.requests if request.waiting])
+            elif small and sum(line.batches.values()) < workers:
+                taken = self._take_turns(line, small)
+            else:
                 return
-            batch = asyncio.create_task(self._classify_batch(model, self._take_turns(line)))
-            line.batches.add(batch)
-            batch.add_done_callback(line.batches.discard)
+            all_small = all(request.small for request, _, _ in taken)
+            batch = asyncio.create_task(self._classify_batch(model, taken, small=all_small))
+            line.batches[batch] = all_small
+            batch.add_done_callback(line.batches.pop)
             batch.add_done_callback(lambda _: self._dispatch(model, line))
 
-    def _take_turns(self, line: _Line) -> list[tuple[_Request, int, ClassifyPart]]:
-        """One batch: an equal share for each waiting request, in turn, until the batch is full."""
-        line.requests = deque(request for request in line.requests if request.waiting)
-        batch: list[tuple[_Request, int, ClassifyPart]] = []
+    def _take_turns(self, line: _Line, requests: Sequence[_Request]) -> list[_Taken]:
+        """One batch: an equal share for each of ``requests``, in turn, until the batch is full.
+
+        Those that still wait then come after the others in ``line``.
+        """
+        turns, among = deque(requests), set(requests)
+        others = [request for request in line.requests if request.waiting and request not in among]
+        batch: list[_Taken] = []
         room = self.max_batch_inputs
-        share = max(1, room // len(line.requests))
-        while room and line.requests:
-            request = line.requests.popleft()
+        share = max(1, room // len(turns))
+        while room and turns:
+            request = turns.popleft()
             start, part = request.take(min(share, room))
             batch.append((request, start, part))
             room -= len(part.inputs)
             if request.waiting:
-                line.requests.append(request)
+                turns.append(request)
+        line.requests = deque([*others, *turns])
         return batch
 
-    async def _classify_batch(self, model: str, taken: Sequence[tuple[_Request, int, ClassifyPart]]) -> None:
+    async def _classify_batch(self, model: str, taken: Sequence[_Taken], *, small: bool) -> None:
         batch = ClassifyBatch(
             id=new_id("batch"),
             reply_to=self.bus.reply_channel,
             expires_at=max(request.expires_at for request, _, _ in taken),
             model=model,
+            small=small,
             parts=tuple(part for _, _, part in taken),
         )
         try:

@@ -22,6 +22,9 @@ from worker.device import Device, out_of_memory
 from worker.models import BaseModel
 from worker.resident import Resident, ResidentContexts, UnusableContext
 
+#: Probabilities of a query's labels.
+_Confidences = tuple[float, ...]
+
 
 class Expired(Exception):
     """Nobody waits for the answers any more."""
@@ -45,10 +48,12 @@ def classify(
 ) -> tuple[PartReply, ...]:
     """Answers to the parts of ``batch``, in their order. Queries of the same context are computed together.
 
-    Raises `Expired`, between two passes of the model, once the batch has expired.
+    Between two passes of the model small batches may pass. Raises `Expired` there, once the batch has expired.
     """
 
-    def check() -> None:
+    def between_passes() -> None:
+        if not batch.small:
+            device.let_queries_pass(small_only=True)
         if time.time() > batch.expires_at:
             raise Expired
 
@@ -58,25 +63,26 @@ def classify(
         by_artifact.setdefault(part.artifact, []).append(index)
     for artifact, indices in by_artifact.items():
         parts = [batch.parts[index] for index in indices]
-        replies.update(
-            zip(indices, _classify_parts(base, resident_contexts, device, artifact, parts, check), strict=True)
+        answers = _classify_parts(
+            base, resident_contexts, partial(device.run_query, small=batch.small), artifact, parts, between_passes
         )
+        replies.update(zip(indices, answers, strict=True))
     return tuple(replies[index] for index in range(len(batch.parts)))
 
 
 def _classify_parts(
     base: BaseModel,
     resident_contexts: ResidentContexts,
-    device: Device,
+    on_device: Callable[[Callable[[], list[_Confidences]]], list[_Confidences]],
     artifact: str,
     parts: Sequence[ClassifyPart],
-    check: Callable[[], None],
+    between_passes: Callable[[], None],
 ) -> list[PartReply]:
     try:
         resident = resident_contexts.get(artifact)
         encoded = [_encode_part(base, resident, part) for part in parts]
         queries = [query for one in encoded if not isinstance(one, Failure) for query in one]
-        confidences = iter(device.run_query(partial(_confidences, base, resident, queries, check)))
+        confidences = iter(on_device(partial(_confidences, base, resident, queries, between_passes)))
         return [_reply(one, confidences) for one in encoded]
     except Expired:
         raise
@@ -107,13 +113,13 @@ def _failure(error: Exception) -> Failure:
 
 
 def _confidences(
-    base: BaseModel, resident: Resident, queries: Sequence[_Query], check: Callable[[], None]
-) -> list[tuple[float, ...]]:
-    """Probabilities over the labels, one row a query; ``check`` may raise before each pass of the model."""
+    base: BaseModel, resident: Resident, queries: Sequence[_Query], before_pass: Callable[[], None]
+) -> list[_Confidences]:
+    """Probabilities over the labels, one row a query; what ``before_pass`` raises before one of the model ends it."""
     if not queries:
         return []
     ids, texts = [query.ids for query in queries], [query.text for query in queries]
-    rows: list[list[float]] = probabilities(base, resident, ids, texts, check).tolist()
+    rows: list[list[float]] = probabilities(base, resident, ids, texts, before_pass).tolist()
     return [tuple(row) for row in rows]
 
 
@@ -122,16 +128,16 @@ def probabilities(
     resident: Resident,
     queries: Sequence[list[int]],
     texts: Sequence[str],
-    check: Callable[[], None],
+    before_pass: Callable[[], None],
 ) -> Tensor:
-    """Probabilities (Q, L) float64 for queries as tokens and as texts; ``check`` may raise before each pass."""
-    scores = score(base.model, resident.prefix, resident.label_ids, queries, before_pass=check)  # (Q, L)
+    """Probabilities (Q, L) float64 for queries as tokens and as texts; ``before_pass`` may raise."""
+    scores = score(base.model, resident.prefix, resident.label_ids, queries, before_pass=before_pass)  # (Q, L)
     classifier = resident.classifier
     if classifier is None:
         return scores.double().softmax(dim=1)
     if classifier.head is None:
         return classifier.probabilities(scores)
-    views = features(base.model, base.tokenizer, texts, base.context_length, check)  # (V, Q, H)
+    views = features(base.model, base.tokenizer, texts, base.context_length, before_pass)  # (V, Q, H)
     return classifier.probabilities(scores, views)
 
 

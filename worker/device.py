@@ -1,4 +1,4 @@
-"""The device: one thread that computes. Tuning lets the queries that wait pass between two pieces of its work.
+"""The device: one thread that computes. Work lets the queries that wait pass between two pieces of it.
 
 All that runs on the device runs in this one thread: threads that each compute would bring a team of OpenMP threads
 each, and more teams than cores slow every parallel loop down.
@@ -29,12 +29,13 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Work(Generic[T]):
-    """Something to compute, and whoever waits for it."""
+    """Something to compute, and whoever waits for it; queries that are ``small`` go first."""
 
     compute: Callable[[], T]
-    is_query: bool
+    is_query: bool = False
+    small: bool = False
     result: Future[T] = field(default_factory=Future)
 
     def run(self) -> None:
@@ -45,10 +46,14 @@ class _Work(Generic[T]):
 
 
 class Device:
-    """Computes one thing at a time, in the order in which it is asked to. Safe to use from any thread."""
+    """Computes one thing at a time, in the order in which it is asked to, but for small queries, which go ahead.
+
+    No two in a row go ahead of the same work. Safe to use from any thread.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[_Work[Any]] = deque()
+        self._one_went_ahead = False
         self._condition = Condition()
         self._stopped = False
         self._thread = Thread(target=self._compute_until_stopped, name="device", daemon=True)
@@ -59,18 +64,21 @@ class Device:
 
         Raises `DeviceStopped` after `stop`.
         """
-        return self._submit(_Work(compute, is_query=False))
+        return self._submit(_Work(compute))
 
-    def run_query(self, compute: Callable[[], T]) -> T:
-        """The same for something short that a client waits for: `let_queries_pass` computes it in between."""
-        return self._submit(_Work(compute, is_query=True))
+    def run_query(self, compute: Callable[[], T], *, small: bool) -> T:
+        """The same for something that a client waits for: `let_queries_pass` computes it in between.
 
-    def let_queries_pass(self) -> None:
-        """From within `run`, between two pieces of work: compute the queries that wait by now, then return."""
+        ``small`` is what takes a pass or two of the model.
+        """
+        return self._submit(_Work(compute, is_query=True, small=small))
+
+    def let_queries_pass(self, *, small_only: bool = False) -> None:
+        """From within work, between two pieces of it: compute the queries that wait by now, small ones first."""
         with self._condition:
-            queries = [work for work in self._waiting if work.is_query]
-            self._waiting = deque(work for work in self._waiting if not work.is_query)
-        for query in queries:
+            queries = [work for work in self._waiting if work.is_query and (work.small or not small_only)]
+            self._waiting = deque(work for work in self._waiting if work not in queries)
+        for query in sorted(queries, key=lambda work: not work.small):
             query.run()
 
     def stop(self) -> None:
@@ -96,6 +104,15 @@ class Device:
                 self._condition.wait_for(lambda: self._waiting or self._stopped)
                 if self._stopped:
                     return
-                work = self._waiting.popleft()
+                work = self._next()
             work.run()
             del work  # which would keep a whole job's tensors until other work comes
+
+    def _next(self) -> _Work[Any]:
+        """Takes what is to be computed next from what waits."""
+        small = next((work for work in self._waiting if work.small), None)
+        self._one_went_ahead = not self._one_went_ahead and small not in (None, self._waiting[0])
+        if small is None or not self._one_went_ahead:
+            return self._waiting.popleft()
+        self._waiting.remove(small)
+        return small

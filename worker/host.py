@@ -139,7 +139,7 @@ class Host:
             )
 
     def _prepare(self, base: BaseModel, content: bytes) -> Resident:
-        return self._device.run_query(partial(prepare, base, content))
+        return self._device.run_query(partial(prepare, base, content), small=True)
 
     def _enter(self, model_id: str, stage: str) -> None:
         self._stages[model_id] = stage

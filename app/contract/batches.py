@@ -51,12 +51,16 @@ class ClassifyPart(Model):
 
 
 class ClassifyBatch(Model):
-    """Payload of the classify task: the parts of many requests for one model. Times are Unix seconds."""
+    """Payload of the classify task: the parts of many requests for one model. Times are Unix seconds.
+
+    One that is ``small``, all its requests having few inputs, need not wait until others are computed.
+    """
 
     id: str
     reply_to: str
     expires_at: float
     model: str
+    small: bool
     parts: tuple[ClassifyPart, ...]
 
 

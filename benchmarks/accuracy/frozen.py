@@ -132,7 +132,7 @@ def _scored(base: BaseModel, task: Task, hyperparameters: dict[str, Any]) -> Out
     classifier = found.classifier if served and hyperparameters["method"] == "auto" else None
     resident = Resident(prefix, shots.label_ids, shots.template, classifier)
     queries, texts = [list(query) for query in _queries(base, task)], [text for text, _ in task.test]
-    compute = partial(probabilities, base, resident, check=lambda: None)
+    compute = partial(probabilities, base, resident, before_pass=lambda: None)
     parts = [compute(queries[i : i + 64], texts[i : i + 64]) for i in range(0, len(texts), 64)]
     detail = {"served": "tuned" if served else "icl", "steps": found.steps, **measured}
     detail["weights"] = found.classifier.mixture.weights.tolist()

@@ -143,16 +143,67 @@ def test_large_request_is_split_and_its_answers_keep_their_order() -> None:
 
 def test_requests_take_turns() -> None:
     async def scenario(bus: HandBus, ask: Ask) -> None:
-        large = ask(*[1] * 40)
+        larger = ask(*[1] * 40)
         await settled()
-        small = ask(7)
+        large = ask(*[7] * 9)
         await settled()
         await bus.answer(0)
-        assert bus.sizes()[2] == [2, 1, 1]
+        assert bus.sizes()[2] == [2, 2]
+        await bus.answer_all()
+        assert (len(await larger), len(await large)) == (40, 9)
+
+    with_batcher(scenario)
+
+
+def test_small_requests_do_not_wait_for_the_batches_of_large_ones() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        large = ask(*[1] * 40)
+        await settled()
+        first, second, third = ask(2), ask(3, 3), ask(4)
+        await settled()
+        assert bus.sizes() == [[4], [4], [1]]  # one at a time: what comes meanwhile forms the next
         await bus.answer(2)
-        assert small.done()
+        assert bus.sizes() == [[4], [4], [1], [2, 1]]
+        assert [batch.small for batch in bus.batches] == [False, False, True, True]
+        await bus.answer(3)
+        assert first.done()
+        assert second.done()
+        assert third.done()
         await bus.answer_all()
         assert len(await large) == 40
+
+    with_batcher(scenario)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_small_requests_have_a_batch_for_each_worker_beside_large_ones(workers: int) -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        bus.workers = workers
+        large = ask(*[1] * 80)
+        await settled()
+        small = []
+        for _ in range(5):
+            small.append(ask(2))
+            await settled()
+        assert sum(batch.small for batch in bus.batches) == max(1, workers)
+        await bus.answer_all()
+        assert [len(await answer) for answer in (large, *small)] == [80, 1, 1, 1, 1, 1]
+
+    with_batcher(scenario)
+
+
+def test_batch_with_inputs_of_a_large_request_is_not_small() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        large = ask(*[1] * 9)
+        await settled()
+        small = [ask(2), ask(2)]
+        await settled()
+        for number in range(3):
+            await bus.answer(number)
+        assert bus.sizes() == [[4], [4], [1], [1, 1]]
+        assert [batch.small for batch in bus.batches] == [False, False, True, False]
+        await bus.answer_all()
+        assert [len(await answer) for answer in (large, *small)] == [9, 1, 1]
 
     with_batcher(scenario)
 

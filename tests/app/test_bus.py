@@ -51,7 +51,12 @@ async def until(look: Callable[[], Any], seconds: float = 20) -> None:
 
 def request(bus: Bus, seconds: float = 60) -> ClassifyBatch:
     return ClassifyBatch(
-        id=new_id("batch"), reply_to=bus.reply_channel, expires_at=time.time() + seconds, model=MODEL, parts=()
+        id=new_id("batch"),
+        reply_to=bus.reply_channel,
+        expires_at=time.time() + seconds,
+        model=MODEL,
+        small=True,
+        parts=(),
     )
 
 

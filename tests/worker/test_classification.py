@@ -2,13 +2,14 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 import torch
 
 from app.contract.batches import ClassifyBatch, ClassifyPart, PartReply
 from tests.submissions import submission
+from tests.waiting import eventually
 from tests.worker.tiny import CONTEXT_LENGTH, base_model, classifier, confidences, part, stored_context
 from worker.artifacts import Artifacts
 from worker.classification import Expired, classify
@@ -37,9 +38,13 @@ def other_context(base: BaseModel, artifacts: Artifacts) -> str:
     return stored_context(base, artifacts, submission(labels=("bad", "good", "fair")).spec, delta=0.5)
 
 
+def batch_of(base: BaseModel, *parts: ClassifyPart, small: bool = True, expires_in: float = 60) -> ClassifyBatch:
+    expires_at = time.time() + expires_in
+    return ClassifyBatch(id="batch_1", reply_to="", expires_at=expires_at, model=base.id, small=small, parts=parts)
+
+
 def answers(base: BaseModel, residents: ResidentContexts, *parts: ClassifyPart) -> tuple[PartReply, ...]:
-    batch = ClassifyBatch(id="batch_1", reply_to="nowhere", expires_at=time.time() + 60, model=base.id, parts=parts)
-    return classify(base, residents, Device(), batch)
+    return classify(base, residents, Device(), batch_of(base, *parts))
 
 
 def close(rows: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> bool:
@@ -118,7 +123,7 @@ def test_failing_part_does_not_touch_the_others(
 
 
 def test_expired_batch_is_not_computed(base: BaseModel, residents: ResidentContexts, context: str) -> None:
-    late = ClassifyBatch(id="batch_1", reply_to="", expires_at=time.time(), model=base.id, parts=(part(context, "x"),))
+    late = batch_of(base, part(context, "x"), expires_in=0)
     with pytest.raises(Expired):
         classify(base, residents, Device(), late)
 
@@ -170,6 +175,38 @@ def test_input_of_which_only_white_space_is_left_is_too_long(
     assert failure(reply) == ("input_too_long", "/inputs/0")
 
 
+class Meeting(Device):
+    """A device that waits, once a batch lets others pass, until there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = Event()
+
+    def let_queries_pass(self, *, small_only: bool = False) -> None:
+        self.reached.set()
+        eventually(lambda: len(self._waiting) == 1)
+        super().let_queries_pass(small_only=small_only)
+
+
+def test_small_batch_passes_a_large_one_that_is_being_computed(
+    base: BaseModel, residents: ResidentContexts, context: str
+) -> None:
+    residents.get(context)
+    device, answered = Meeting(), []
+
+    def ask(*, small: bool) -> None:
+        classify(base, residents, device, batch_of(base, part(context, "x"), small=small))
+        answered.append("small" if small else "large")
+
+    large, small = Thread(target=ask, kwargs={"small": False}), Thread(target=ask, kwargs={"small": True})
+    large.start()
+    assert device.reached.wait(30)
+    small.start()
+    for thread in (small, large):
+        thread.join(60)
+    assert answered == ["small", "large"]
+
+
 def test_batches_of_many_threads_are_answered_as_if_alone(
     base: BaseModel, residents: ResidentContexts, context: str, other_context: str
 ) -> None:
@@ -178,14 +215,7 @@ def test_batches_of_many_threads_are_answered_as_if_alone(
 
     def ask(artifact: str) -> None:
         for _ in range(10):
-            batch = ClassifyBatch(
-                id="batch_1",
-                reply_to="nowhere",
-                expires_at=time.time() + 60,
-                model=base.id,
-                parts=(part(artifact, *TEXTS),),
-            )
-            rows = confidences(classify(base, residents, device, batch))
+            rows = confidences(classify(base, residents, device, batch_of(base, part(artifact, *TEXTS))))
             if not close(rows, expected[artifact]):
                 wrong.append(rows)
 

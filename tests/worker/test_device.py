@@ -36,13 +36,13 @@ class Hold:
 
 
 def test_all_is_computed_in_one_thread(device: Device) -> None:
-    assert device.run(get_ident) == device.run_query(get_ident) != get_ident()
+    assert device.run(get_ident) == device.run_query(get_ident, small=True) != get_ident()
 
 
 def test_what_work_returns_or_raises_reaches_whoever_asked(device: Device) -> None:
     assert device.run(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
-        device.run_query(lambda: 1 // 0)
+        device.run_query(lambda: 1 // 0, small=True)
     assert device.run(lambda: "it goes on") == "it goes on"
 
 
@@ -86,7 +86,7 @@ def test_waiting_queries_pass_between_two_pieces_of_work_and_other_work_waits(de
         order.append("first piece")
         threads.append(started(lambda: device.run(lambda: order.append("other work"))))
         eventually(lambda: len(device._waiting) == 1)
-        threads.append(started(lambda: device.run_query(lambda: order.append("query"))))
+        threads.append(started(lambda: device.run_query(lambda: order.append("query"), small=True)))
         eventually(lambda: len(device._waiting) == 2)
         device.let_queries_pass()
         order.append("second piece")
@@ -98,12 +98,71 @@ def test_waiting_queries_pass_between_two_pieces_of_work_and_other_work_waits(de
     assert order == ["first piece", "query", "second piece", "other work"]
 
 
+def asked(device: Device, *works: Callable[[], object]) -> list[Thread]:
+    """Threads that ask for these works, in their order, of a device that is busy."""
+    threads = []
+    for number, work in enumerate(works, 1):
+        threads.append(started(work))
+        eventually(lambda number=number: len(device._waiting) == number)  # type: ignore[misc]
+    return threads
+
+
+def test_small_query_goes_ahead_but_not_twice_in_a_row(device: Device) -> None:
+    order: list[str] = []
+
+    def query(name: str, *, small: bool) -> Callable[[], object]:
+        return lambda: device.run_query(lambda: order.append(name), small=small)
+
+    hold = Hold()
+    threads = [started(lambda: device.run(hold))]
+    assert hold.begun.wait(30)
+    threads += asked(
+        device,
+        lambda: device.run(lambda: order.append("tuning")),
+        query("large 1", small=False),
+        query("large 2", small=False),
+        query("small 1", small=True),
+        query("small 2", small=True),
+        query("small 3", small=True),
+    )
+    hold.release.set()
+    for thread in threads:
+        thread.join(30)
+    assert order == ["small 1", "tuning", "small 2", "large 1", "small 3", "large 2"]
+
+
+@pytest.mark.parametrize(
+    ("small_only", "expected"),
+    [(True, ["small", "second pass", "large"]), (False, ["small", "large", "second pass"])],
+)
+def test_small_queries_pass_first_or_alone(device: Device, small_only: bool, expected: list[str]) -> None:
+    order: list[str] = []
+
+    def compute() -> None:
+        hold()
+        device.let_queries_pass(small_only=small_only)
+        order.append("second pass")
+
+    hold = Hold()
+    threads = [started(lambda: device.run_query(compute, small=False))]
+    assert hold.begun.wait(30)
+    threads += asked(
+        device,
+        lambda: device.run_query(lambda: order.append("large"), small=False),
+        lambda: device.run_query(lambda: order.append("small"), small=True),
+    )
+    hold.release.set()
+    for thread in threads:
+        thread.join(30)
+    assert order == expected
+
+
 def test_query_that_fails_in_between_leaves_the_work_alone(device: Device) -> None:
     failures: list[BaseException] = []
 
     def ask() -> None:
         try:
-            device.run_query(lambda: 1 // 0)
+            device.run_query(lambda: 1 // 0, small=True)
         except ZeroDivisionError as error:
             failures.append(error)
 

@@ -74,6 +74,7 @@ def batch(artifact: str, expires_in: float = 60) -> ClassifyBatch:
         reply_to=CHANNEL,
         expires_at=time.time() + expires_in,
         model=MODEL,
+        small=True,
         parts=(part(artifact, "a film", "another"),),
     )
 
