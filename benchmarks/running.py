@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 START_SECONDS = 300.0
-_POLL = 0.005
+_POLL = 0.05
 
 T = TypeVar("T")
 
@@ -65,7 +65,10 @@ class Service:
 
 
 def until(look: Callable[[], T], seconds: float = START_SECONDS) -> T:
-    """The first true value of `look`, which is asked every five milliseconds; raises TimeoutError."""
+    """The first true value of `look`, which is asked for twenty times a second; raises TimeoutError.
+
+    More often would take the cores from what is waited for.
+    """
     deadline = time.monotonic() + seconds
     while not (value := look()):
         if time.monotonic() > deadline:
