@@ -8,6 +8,7 @@ need not wait for its batches at all, since a worker lets small batches pass.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -97,7 +98,7 @@ class Batcher:
     """Classifies through ``bus``.
 
     A message carries at most ``max_batch_inputs``; at most ``max_pending_inputs`` wait for a model; a request gets its
-    answer or its failure within ``timeout`` seconds.
+    answer or its failure within ``timeout`` seconds for each message that its inputs fill.
     """
 
     bus: Bus
@@ -105,6 +106,10 @@ class Batcher:
     max_pending_inputs: int
     timeout: float
     _lines: dict[str, _Line] = field(init=False, default_factory=dict)
+
+    def seconds_for(self, inputs: int) -> float:
+        """How long a request with so many inputs may take."""
+        return self.timeout * math.ceil(inputs / self.max_batch_inputs)
 
     async def classify(self, model: str, artifact: str, truncate: Truncate, inputs: Sequence[str]) -> list[Scored]:
         """Answers to ``inputs``, in their order.
@@ -115,11 +120,12 @@ class Batcher:
         if line.waiting + len(inputs) > self.max_pending_inputs:
             raise Overloaded(model)
         part = ClassifyPart(artifact=artifact, truncate=truncate, inputs=tuple(inputs))
+        seconds = self.seconds_for(len(inputs))
         answer: asyncio.Future[list[Scored]] = asyncio.get_running_loop().create_future()
-        line.requests.append(_Request(part, time.time() + self.timeout, answer, [None] * len(inputs)))
+        line.requests.append(_Request(part, time.time() + seconds, answer, [None] * len(inputs)))
         self._dispatch(model, line)
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(seconds):
                 return await answer
         except TimeoutError:
             raise DeadlineExceeded from None

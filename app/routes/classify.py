@@ -117,7 +117,7 @@ def _classification(index: int, labels: tuple[str, ...], scored: Scored, min_con
 async def classify(body: ClassifyRequest, gateway: GatewayDep) -> Response:
     """Classify texts. An answer does not depend on what else was in the request, or in the batch."""
     try:
-        async with asyncio.timeout(gateway.settings.classify_timeout):
+        async with asyncio.timeout(gateway.batcher.seconds_for(len(body.inputs))):
             stored, artifact = await asyncio.to_thread(contexts.find_ready, gateway.records, body.context)
             context = stored.context
             scored = await gateway.batcher.classify(context.model, artifact, body.truncate, body.inputs)

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -323,6 +324,18 @@ def test_answer_that_does_not_come_in_time_is_a_missed_deadline() -> None:
         assert bus.batches[0].expires_at > 0
 
     with_batcher(scenario, timeout=0.05)
+
+
+def test_request_that_fills_several_batches_has_the_time_of_as_many() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        now = time.time()
+        one, several = ask(*[1] * 4), ask(*[1] * 9, model="other")
+        await settled()
+        assert [round((batch.expires_at - now) / 1000) for batch in bus.batches] == [1, 3, 3]
+        await bus.answer_all()
+        assert (len(await one), len(await several)) == (4, 9)
+
+    with_batcher(scenario, timeout=1000)
 
 
 def test_models_do_not_hold_each_other_up() -> None:
