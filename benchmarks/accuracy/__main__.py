@@ -24,10 +24,11 @@ from worker.models import BaseModel, load_base_model
 HERE = Path(__file__).parent
 MODEL = next(iter(DEFAULT_MODELS))
 
-#: (data set, k): those of the mean first, so that a run that is broken off has told most.
+#: (data set, k): those of the mean first and the dearest last, so that a run that is broken off has told most.
 DRAWS = (
-    *((name, 4) for name in ("sst2_sent", "trec", "agnews", "banking77", "chnsenticorp")),
+    *((name, 4) for name in ("sst2_sent", "trec", "agnews", "banking77")),
     *((name, k) for k in (2, 8) for name in ("sst2_sent", "trec")),
+    ("chnsenticorp", 4),
 )
 ABLATION_DRAWS = (("sst2_sent", 4), ("trec", 4))
 
