@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     max_pending_inputs: int = Field(default=4096, ge=1)
     max_batch_inputs: int = Field(default=64, ge=1)
-    classify_timeout: float = Field(default=60.0, gt=0, description="seconds for each max_batch_inputs")
+    classify_timeout: float = Field(default=60.0, gt=0, description="seconds for each 64 inputs")
 
     @field_validator("models", mode="before")
     @classmethod

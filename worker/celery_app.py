@@ -11,8 +11,9 @@ from app.contract.names import broker_url, classify_queue, tune_queue
 from worker.host import Host
 from worker.tasks import register_tasks
 
-#: Threads of the pool: one computes, the others wait for the device, plan, or wake the tuning thread.
-_CONCURRENCY = 4
+#: Threads of the pool: one's work is computed, the others wait for the device, plan, or wake the tuning thread. Each
+#: gateway has up to four batches under way for a worker and a model; a small one in the queue could pass nothing.
+_CONCURRENCY = 16
 
 
 def create_celery_app(bus_url: str, host: Host) -> Celery:

@@ -48,12 +48,13 @@ def classify(
 ) -> tuple[PartReply, ...]:
     """Answers to the parts of ``batch``, in their order. Queries of the same context are computed together.
 
-    Between two passes of the model small batches may pass. Raises `Expired` there, once the batch has expired.
+    Before each pass of the model a small batch may pass one that is not. Raises `Expired` there, once the batch has
+    expired.
     """
 
     def between_passes() -> None:
         if not batch.small:
-            device.let_queries_pass(small_only=True)
+            device.let_small_query_pass()
         if time.time() > batch.expires_at:
             raise Expired
 

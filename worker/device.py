@@ -48,7 +48,7 @@ class _Work(Generic[T]):
 class Device:
     """Computes one thing at a time, in the order in which it is asked to, but for small queries, which go ahead.
 
-    No two in a row go ahead of the same work. Safe to use from any thread.
+    No two in a row go ahead of what waits, so that nothing waits for ever. Safe to use from any thread.
     """
 
     def __init__(self) -> None:
@@ -67,19 +67,25 @@ class Device:
         return self._submit(_Work(compute))
 
     def run_query(self, compute: Callable[[], T], *, small: bool) -> T:
-        """The same for something that a client waits for: `let_queries_pass` computes it in between.
-
-        ``small`` is what takes a pass or two of the model.
-        """
+        """The same for something that a client waits for, which passes `run`'s work; if ``small``, all other work."""
         return self._submit(_Work(compute, is_query=True, small=small))
 
-    def let_queries_pass(self, *, small_only: bool = False) -> None:
-        """From within work, between two pieces of it: compute the queries that wait by now, small ones first."""
+    def let_queries_pass(self) -> None:
+        """From within `run`, between two pieces of work: compute the queries that wait by now, small ones first."""
         with self._condition:
-            queries = [work for work in self._waiting if work.is_query and (work.small or not small_only)]
-            self._waiting = deque(work for work in self._waiting if work not in queries)
+            queries = [work for work in self._waiting if work.is_query]
+            self._waiting = deque(work for work in self._waiting if not work.is_query)
         for query in sorted(queries, key=lambda work: not work.small):
             query.run()
+
+    def let_small_query_pass(self) -> None:
+        """From within a query that is not small, between two pieces of it: compute a small one, if one waits."""
+        with self._condition:
+            small = self._first_small()
+            if small is not None:
+                self._waiting.remove(small)
+        if small is not None:
+            small.run()
 
     def stop(self) -> None:
         """Take no more work; what waits ends with `DeviceStopped`, what is being computed is finished."""
@@ -110,9 +116,12 @@ class Device:
 
     def _next(self) -> _Work[Any]:
         """Takes what is to be computed next from what waits."""
-        small = next((work for work in self._waiting if work.small), None)
+        small = self._first_small()
         self._one_went_ahead = not self._one_went_ahead and small not in (None, self._waiting[0])
         if small is None or not self._one_went_ahead:
             return self._waiting.popleft()
         self._waiting.remove(small)
         return small
+
+    def _first_small(self) -> _Work[Any] | None:
+        return next((work for work in self._waiting if work.small), None)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
@@ -16,12 +16,16 @@ from app.contract.batches import Scored, Truncate
 from app.contract.names import ErrorCode
 from app.contract.payload import Model
 from app.contract.tuning import MAX_INPUTS, Text
+from app.disconnect import ClientGone, unless_gone
 from app.errors import Problem
 from app.gateway import GatewayDep
 from app.records.store import new_id
 from app.routes.problems import problems
 
 router = APIRouter(tags=["classify"])
+
+#: The status in the log of a request whose client hung up; nginx's.
+_CLIENT_CLOSED_REQUEST: Final = 499
 
 
 def _few_enough(inputs: tuple[str, ...]) -> tuple[str, ...]:
@@ -114,13 +118,16 @@ def _classification(index: int, labels: tuple[str, ...], scored: Scored, min_con
     ),
     openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE_BODY}}}},
 )
-async def classify(body: ClassifyRequest, gateway: GatewayDep) -> Response:
+async def classify(request: Request, body: ClassifyRequest, gateway: GatewayDep) -> Response:
     """Classify texts. An answer does not depend on what else was in the request, or in the batch."""
     try:
         async with asyncio.timeout(gateway.batcher.seconds_for(len(body.inputs))):
             stored, artifact = await asyncio.to_thread(contexts.find_ready, gateway.records, body.context)
             context = stored.context
-            scored = await gateway.batcher.classify(context.model, artifact, body.truncate, body.inputs)
+            work = gateway.batcher.classify(context.model, artifact, body.truncate, body.inputs)
+            scored = await unless_gone(request, work)
+    except ClientGone:
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
     except TimeoutError:
         raise DeadlineExceeded from None
     except Refused as refused:

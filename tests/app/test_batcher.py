@@ -162,16 +162,34 @@ def test_small_requests_do_not_wait_for_the_batches_of_large_ones() -> None:
         await settled()
         first, second, third = ask(2), ask(3, 3), ask(4)
         await settled()
-        assert bus.sizes() == [[4], [4], [1]]  # one at a time: what comes meanwhile forms the next
+        assert bus.sizes() == [[8], [8], [1]]  # one at a time: what comes meanwhile forms the next
         await bus.answer(2)
-        assert bus.sizes() == [[4], [4], [1], [2, 1]]
-        assert [batch.small for batch in bus.batches] == [False, False, True, True]
+        assert bus.sizes()[3:] == [[1, 1]]  # a quarter of a batch, since large ones are under way
         await bus.answer(3)
+        assert bus.sizes()[4:] == [[1]]
+        await bus.answer(4)
+        assert [batch.small for batch in bus.batches] == [False, False, True, True, True]
         assert first.done()
         assert second.done()
         assert third.done()
         await bus.answer_all()
         assert len(await large) == 40
+
+    with_batcher(scenario, size=8)
+
+
+def test_small_requests_never_join_a_batch_of_large_ones() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        large = ask(*[1] * 40)
+        await settled()
+        small = [ask(2) for _ in range(3)]
+        await settled()
+        await bus.answer(0)
+        await bus.answer(1)
+        assert bus.sizes() == [[4], [4], [1], [4], [4]]
+        assert [batch.small for batch in bus.batches] == [False, False, True, False, False]
+        await bus.answer_all()
+        assert [len(await answer) for answer in (large, *small)] == [40, 1, 1, 1]
 
     with_batcher(scenario)
 
@@ -190,21 +208,19 @@ def test_small_requests_have_a_batch_for_each_worker_beside_large_ones(workers: 
         await bus.answer_all()
         assert [len(await answer) for answer in (large, *small)] == [80, 1, 1, 1, 1, 1]
 
-    with_batcher(scenario)
+    with_batcher(scenario, size=8)
 
 
-def test_batch_with_inputs_of_a_large_request_is_not_small() -> None:
+@pytest.mark.parametrize(
+    ("inputs", "small"), [([1] * 8, True), ([1] * 9, False), ([4096], True), ([4097], False), ([2048, 2049], False)]
+)
+def test_small_requests_have_few_inputs_and_few_characters(inputs: list[int], small: bool) -> None:
     async def scenario(bus: HandBus, ask: Ask) -> None:
-        large = ask(*[1] * 9)
+        answer = ask(*inputs)
         await settled()
-        small = [ask(2), ask(2)]
-        await settled()
-        for number in range(3):
-            await bus.answer(number)
-        assert bus.sizes() == [[4], [4], [1], [1, 1]]
-        assert [batch.small for batch in bus.batches] == [False, False, True, False]
+        assert {batch.small for batch in bus.batches} == {small}
         await bus.answer_all()
-        assert [len(await answer) for answer in (large, *small)] == [9, 1, 1]
+        assert len(await answer) == len(inputs)
 
     with_batcher(scenario)
 
@@ -326,16 +342,17 @@ def test_answer_that_does_not_come_in_time_is_a_missed_deadline() -> None:
     with_batcher(scenario, timeout=0.05)
 
 
-def test_request_that_fills_several_batches_has_the_time_of_as_many() -> None:
+@pytest.mark.parametrize(("inputs", "times"), [(1, 1), (64, 1), (65, 2), (1024, 16)])
+def test_many_inputs_have_more_time(inputs: int, times: int) -> None:
     async def scenario(bus: HandBus, ask: Ask) -> None:
         now = time.time()
-        one, several = ask(*[1] * 4), ask(*[1] * 9, model="other")
+        answer = ask(*[1] * inputs)
         await settled()
-        assert [round((batch.expires_at - now) / 1000) for batch in bus.batches] == [1, 3, 3]
+        assert {round((batch.expires_at - now) / 1000) for batch in bus.batches} == {times}
         await bus.answer_all()
-        assert (len(await one), len(await several)) == (4, 9)
+        assert len(await answer) == inputs
 
-    with_batcher(scenario, timeout=1000)
+    with_batcher(scenario, timeout=1000, pending=1024)
 
 
 def test_models_do_not_hold_each_other_up() -> None:

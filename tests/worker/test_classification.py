@@ -176,35 +176,38 @@ def test_input_of_which_only_white_space_is_left_is_too_long(
 
 
 class Meeting(Device):
-    """A device that waits, once a batch lets others pass, until there is one."""
+    """A device on which a batch that lets a small one pass first waits until there is one, and then for its answer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reached = Event()
+        self.answered: list[bool] = []
 
-    def let_queries_pass(self, *, small_only: bool = False) -> None:
+    def let_small_query_pass(self) -> None:
         self.reached.set()
         eventually(lambda: len(self._waiting) == 1)
-        super().let_queries_pass(small_only=small_only)
+        super().let_small_query_pass()
+        eventually(lambda: self.answered == [True])
 
 
 def test_small_batch_passes_a_large_one_that_is_being_computed(
     base: BaseModel, residents: ResidentContexts, context: str
 ) -> None:
     residents.get(context)
-    device, answered = Meeting(), []
+    device = Meeting()
 
-    def ask(*, small: bool) -> None:
-        classify(base, residents, device, batch_of(base, part(context, "x"), small=small))
-        answered.append("small" if small else "large")
+    def ask(small: bool) -> None:
+        (reply,) = classify(base, residents, device, batch_of(base, part(context, "x"), small=small))
+        assert reply.failure is None
+        device.answered.append(small)
 
-    large, small = Thread(target=ask, kwargs={"small": False}), Thread(target=ask, kwargs={"small": True})
+    large, small = Thread(target=ask, args=(False,)), Thread(target=ask, args=(True,))
     large.start()
     assert device.reached.wait(30)
     small.start()
     for thread in (small, large):
         thread.join(60)
-    assert answered == ["small", "large"]
+    assert device.answered == [True, False]
 
 
 def test_batches_of_many_threads_are_answered_as_if_alone(

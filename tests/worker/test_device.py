@@ -132,29 +132,42 @@ def test_small_query_goes_ahead_but_not_twice_in_a_row(device: Device) -> None:
 
 
 @pytest.mark.parametrize(
-    ("small_only", "expected"),
-    [(True, ["small", "second pass", "large"]), (False, ["small", "large", "second pass"])],
+    ("let_pass", "expected"),
+    [
+        (Device.let_small_query_pass, ["small 1", "second pass", "small 2", "large"]),
+        (Device.let_queries_pass, ["small 1", "small 2", "large", "second pass"]),
+    ],
 )
-def test_small_queries_pass_first_or_alone(device: Device, small_only: bool, expected: list[str]) -> None:
+def test_what_passes_in_between(device: Device, let_pass: Callable[[Device], None], expected: list[str]) -> None:
     order: list[str] = []
 
     def compute() -> None:
         hold()
-        device.let_queries_pass(small_only=small_only)
+        let_pass(device)
         order.append("second pass")
 
     hold = Hold()
-    threads = [started(lambda: device.run_query(compute, small=False))]
+    threads = [started(lambda: device.run(compute))]
     assert hold.begun.wait(30)
     threads += asked(
         device,
         lambda: device.run_query(lambda: order.append("large"), small=False),
-        lambda: device.run_query(lambda: order.append("small"), small=True),
+        lambda: device.run_query(lambda: order.append("small 1"), small=True),
+        lambda: device.run_query(lambda: order.append("small 2"), small=True),
     )
     hold.release.set()
     for thread in threads:
         thread.join(30)
     assert order == expected
+
+
+def test_nothing_passes_where_nothing_waits(device: Device) -> None:
+    def compute() -> str:
+        device.let_small_query_pass()
+        device.let_queries_pass()
+        return "computed"
+
+    assert device.run(compute) == "computed"
 
 
 def test_query_that_fails_in_between_leaves_the_work_alone(device: Device) -> None:
