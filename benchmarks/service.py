@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ MAX_BATCH = 64
 _ENVIRONMENT = {"MAX_PENDING_INPUTS": "16384", "CLASSIFY_TIMEOUT": "3600", "MAX_BATCH_INPUTS": str(MAX_BATCH)}
 _NULL_SECONDS = 2.0
 _ENDLESS_STEPS = 1000
+_MANY_INPUTS = 512
+#: After so long a large request is being computed, and its next message waits.
+_UNDER_WAY_SECONDS = 2.0
 
 
 def measure(subject: Subject, settings: Settings, results: Results, cache: Path, data: Path) -> None:
@@ -59,6 +63,7 @@ def _measure(
     results.cell("overhead/default", lambda: _overhead(service, subject, settings, MODEL, peer, settings.load_seconds))
     results.cell("first/step", lambda: _first_step(service, subject, settings))
     results.cell("first/classification", lambda: _first_classification(service, subject, settings))
+    results.cell("first/beside", lambda: _beside_large_request(service, subject, settings))
     restart = partial(_after_restart, service, subject, settings, str(cache), str(data))
     results.cell("first/restart", restart)
     light = InProcess.prepare(subject.base.model, subject.base.tokenizer, examples[:LOAD_EXAMPLES])
@@ -149,6 +154,28 @@ def _first_classification(service: Service, subject: Subject, settings: Settings
         rest = [timed(lambda context=context: service.classify(context, texts[:1])) for _ in range(5)]  # type: ignore[misc]
         later.append(statistics.median(rest))
     return _against("first classification after a job's success", "the classifications after it", first, later)
+
+
+def _beside_large_request(service: Service, subject: Subject, settings: Settings) -> Cell:
+    """A request with one input while one with many is being answered, against the same without company."""
+    context, texts = _plain_context(service, subject, MODEL), list(subject.texts.queries)
+    many = (texts * _MANY_INPUTS)[:_MANY_INPUTS]
+
+    def one() -> None:
+        service.classify(context, texts[:1]).raise_for_status()
+
+    beside: list[float] = []
+    alone: list[float] = []
+    with ThreadPoolExecutor(1) as client:
+        for _ in range(settings.rounds):
+            alone.append(statistics.median(timed(one) for _ in range(5)))
+            large = client.submit(service.classify, context, many)
+            time.sleep(_UNDER_WAY_SECONDS)
+            beside.append(statistics.median(timed(one) for _ in range(3)))
+            if large.done():
+                raise RuntimeError("the large request was answered too soon to be beside")
+            large.result().raise_for_status()
+    return _against(f"one input beside a request with {_MANY_INPUTS}", "the same alone", beside, alone)
 
 
 def _after_restart(service: Service, subject: Subject, settings: Settings, cache: str, data: str) -> Cell:
