@@ -102,23 +102,29 @@ class _Line:
         request.answer.add_done_callback(lambda _: self._drop(request))
 
     def take(self, room: int) -> list[_Taken]:
-        """One batch: an equal share for each request, in turn, until ``room`` inputs are taken."""
-        self.requests = deque(request for request in self.requests if request.unsent)
+        """One batch: an equal share for each request, in turn, until ``room`` inputs are taken.
+
+        A small request is taken whole if it fits, for in parts it would wait for as many batches.
+        """
         share = max(1, room // len(self.requests))
         batch: list[_Taken] = []
         while room and self.requests:
             request = self.requests.popleft()
-            taken = request.take(min(share, room))
+            taken = request.take(room if request.small else min(share, room))
             batch.append(taken)
             room -= len(taken.part.inputs)
             self.waiting -= len(taken.part.inputs)
-            if request.unsent:
+            if request.unsent and request.small:
+                self.requests.appendleft(request)
+            elif request.unsent:
                 self.requests.append(request)
         return batch
 
     def _drop(self, request: _Request) -> None:
-        self.waiting -= request.unsent
-        request.unsent = 0
+        if request.unsent:
+            self.requests.remove(request)
+            self.waiting -= request.unsent
+            request.unsent = 0
 
 
 @dataclass

@@ -11,9 +11,10 @@ from app.contract.names import broker_url, classify_queue, tune_queue
 from worker.host import Host
 from worker.tasks import register_tasks
 
-#: Threads of the pool: one's work is computed, the others wait for the device, plan, or wake the tuning thread. Each
-#: gateway has up to four batches under way for a worker and a model; a small one in the queue could pass nothing.
-_CONCURRENCY = 16
+#: Threads of the pool: one's work is computed, the others wait for the device, plan, or wake the tuning thread. A
+#: gateway has up to four batches under way for a worker and a model; a small one that waits in the queue passes
+#: nothing. Many more would let a slow worker hoard what faster ones could do.
+_CONCURRENCY = 8
 
 
 def create_celery_app(bus_url: str, host: Host) -> Celery:

@@ -6,6 +6,7 @@ each, and more teams than cores slow every parallel loop down.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -54,6 +55,7 @@ class Device:
     def __init__(self) -> None:
         self._waiting: deque[_Work[Any]] = deque()
         self._one_went_ahead = False
+        self._small_ended_at = self._small_took = 0.0
         self._condition = Condition()
         self._stopped = False
         self._thread = Thread(target=self._compute_until_stopped, name="device", daemon=True)
@@ -79,13 +81,21 @@ class Device:
             query.run()
 
     def let_small_query_pass(self) -> None:
-        """From within a query that is not small, between two pieces of it: compute a small one, if one waits."""
+        """From within a query that is not small, between two pieces of it: compute a small one, if one waits.
+
+        None while less time has gone by since the last one than that took: half of the time at most goes to small ones.
+        """
+        if time.monotonic() - self._small_ended_at < self._small_took:
+            return
         with self._condition:
             small = self._first_small()
             if small is not None:
                 self._waiting.remove(small)
         if small is not None:
+            began = time.monotonic()
             small.run()
+            self._small_ended_at = time.monotonic()
+            self._small_took = self._small_ended_at - began
 
     def stop(self) -> None:
         """Take no more work; what waits ends with `DeviceStopped`, what is being computed is finished."""

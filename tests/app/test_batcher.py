@@ -2,6 +2,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -72,12 +73,18 @@ def with_batcher(
     async def run() -> None:
         bus = HandBus("unix:///nowhere")
         batcher = Batcher(bus, size, pending, timeout)
+        errors: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
 
         def ask(*inputs: str | int, model: str = "tiny") -> asyncio.Task[list[Scored]]:
             written = ["x" * one if isinstance(one, int) else one for one in inputs]
             return asyncio.create_task(batcher.classify(model, "address", "NONE", written))
 
         await scenario(bus, ask)
+        await bus.answer_all()
+        lines = [line for both in batcher._models.values() for line in (both.small, both.large)]
+        assert [(line.waiting, len(line.requests), len(line.batches)) for line in lines] == [(0, 0, 0)] * len(lines)
+        assert errors == []
         await bus.stop()
 
     asyncio.run(run())
@@ -164,7 +171,7 @@ def test_small_requests_do_not_wait_for_the_batches_of_large_ones() -> None:
         await settled()
         assert bus.sizes() == [[8], [8], [1]]  # one at a time: what comes meanwhile forms the next
         await bus.answer(2)
-        assert bus.sizes()[3:] == [[1, 1]]  # a quarter of a batch, since large ones are under way
+        assert bus.sizes()[3:] == [[2]]  # a quarter of a batch, since large ones are under way
         await bus.answer(3)
         assert bus.sizes()[4:] == [[1]]
         await bus.answer(4)
@@ -176,6 +183,50 @@ def test_small_requests_do_not_wait_for_the_batches_of_large_ones() -> None:
         assert len(await large) == 40
 
     with_batcher(scenario, size=8)
+
+
+def test_small_requests_are_not_split_where_they_fit() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        large = ask(*[1] * 80)
+        await settled()
+        small = [ask(2) for _ in range(3)] + [ask(*[3] * 3) for _ in range(2)]
+        await settled()
+        await bus.answer(2)
+        assert bus.sizes() == [[32], [32], [1], [1, 1, 3, 3]]
+        await bus.answer_all()
+        assert [len(await answer) for answer in (large, *small)] == [80, 1, 1, 1, 3, 3]
+
+    with_batcher(scenario, size=32)
+
+
+def test_small_and_large_requests_count_together_as_waiting() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        answers = [ask(*[1] * 12), ask(2), ask(2, 2)]  # 8 and 1 leave at once
+        await settled()
+        refused, taken = ask(*[1] * 7), ask(*[1] * 6)
+        await settled()
+        with pytest.raises(Overloaded):
+            await refused
+        await bus.answer_all()
+        assert [len(await answer) for answer in (*answers, taken)] == [12, 1, 2, 6]
+
+    with_batcher(scenario, pending=12)
+
+
+def test_batch_lives_as_long_as_the_latest_of_its_requests() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        now = time.time()
+        busy = ask(*[1] * 128)
+        await settled()
+        several = ask(*[1] * 65), ask(*[1] * 9)
+        await settled()
+        await bus.answer(0)
+        assert bus.sizes()[2] == [32, 9, 23]
+        assert round((bus.batches[2].expires_at - now) / 1000) == 2
+        await bus.answer_all()
+        assert [len(await answer) for answer in (busy, *several)] == [128, 65, 9]
+
+    with_batcher(scenario, size=64, pending=300, timeout=1000)
 
 
 def test_small_requests_never_join_a_batch_of_large_ones() -> None:

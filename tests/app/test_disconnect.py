@@ -64,3 +64,17 @@ def test_without_a_hang_up_the_work_decides(fails: bool) -> None:
             assert await unless_gone(Connection().request, work()) == "done"
 
     asyncio.run(scenario())
+
+
+def test_answer_that_comes_with_the_hang_up_is_not_lost() -> None:
+    async def scenario() -> None:
+        connection = Connection()
+
+        async def work() -> str:
+            connection.close()
+            await asyncio.sleep(0)
+            return "done"
+
+        assert await unless_gone(connection.request, work()) == "done"
+
+    asyncio.run(scenario())

@@ -1,3 +1,4 @@
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -159,6 +160,36 @@ def test_what_passes_in_between(device: Device, let_pass: Callable[[Device], Non
     for thread in threads:
         thread.join(30)
     assert order == expected
+
+
+def test_small_queries_take_half_of_the_time_at_most(device: Device) -> None:
+    order: list[str] = []
+
+    def long_one() -> None:
+        order.append("small 1")
+        time.sleep(0.5)
+
+    def compute() -> None:
+        hold()
+        device.let_small_query_pass()
+        device.let_small_query_pass()  # at once: the other's half second has not gone by
+        order.append("second pass")
+        time.sleep(0.6)
+        device.let_small_query_pass()
+        order.append("third pass")
+
+    hold = Hold()
+    threads = [started(lambda: device.run_query(compute, small=False))]
+    assert hold.begun.wait(30)
+    threads += asked(
+        device,
+        lambda: device.run_query(long_one, small=True),
+        lambda: device.run_query(lambda: order.append("small 2"), small=True),
+    )
+    hold.release.set()
+    for thread in threads:
+        thread.join(30)
+    assert order == ["small 1", "second pass", "small 2", "third pass"]
 
 
 def test_nothing_passes_where_nothing_waits(device: Device) -> None:
