@@ -20,10 +20,10 @@ from app.contract.batches import ClassifyBatch, ClassifyPart, ClassifyReply, Fai
 from app.contract.names import CLASSIFY_TASK
 from app.records.store import new_id
 
-#: Inputs of a small request, and their characters in all, at most: about one pass of the model.
+#: Inputs of a small request, and their characters in all, at most: what a few passes of the model take.
 _FEW_INPUTS: Final = 8
 _FEW_CHARACTERS: Final = 4096
-#: Inputs that may take the time of one.
+#: Inputs that the timeout holds for: more may take as many times as long.
 _INPUTS_IN_TIME: Final = 64
 
 
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 @dataclass(eq=False)
 class _Request:
-    """The inputs of one caller and the answers so far; ``unsent`` inputs are none once the caller has gone."""
+    """One caller's inputs and the answers so far; ``unsent`` inputs still wait, none once the caller has gone."""
 
     part: ClassifyPart
     expires_at: float
