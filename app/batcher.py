@@ -134,17 +134,13 @@ class _Lines:
     small: _Line = field(default_factory=_Line)
     large: _Line = field(default_factory=_Line)
 
-    @property
-    def waiting(self) -> int:
-        return self.small.waiting + self.large.waiting
-
 
 @dataclass
 class Batcher:
     """Classifies through ``bus``.
 
-    A message carries at most ``max_batch_inputs``; at most ``max_pending_inputs`` wait for a model; a request gets its
-    answer or its failure within ``timeout`` seconds for each 64 inputs.
+    A message carries at most ``max_batch_inputs``; at most ``max_pending_inputs`` of small requests wait for a model,
+    and as many of large ones; a request gets its answer or its failure within ``timeout`` seconds for each 64 inputs.
     """
 
     bus: Bus
@@ -164,12 +160,13 @@ class Batcher:
         cancelled, it sends no more of them.
         """
         lines = self._models.setdefault(model, _Lines())
-        if lines.waiting + len(inputs) > self.max_pending_inputs:
-            raise Overloaded(model)
         part = ClassifyPart(artifact=artifact, truncate=truncate, inputs=tuple(inputs))
         seconds = self.seconds_for(len(inputs))
         request = _Request(part, time.time() + seconds, asyncio.get_running_loop().create_future())
-        (lines.small if request.small else lines.large).add(request)
+        line = lines.small if request.small else lines.large
+        if line.waiting + len(inputs) > self.max_pending_inputs:
+            raise Overloaded(model)
+        line.add(request)
         self._dispatch(model, lines)
         try:
             async with asyncio.timeout(seconds):

@@ -126,6 +126,8 @@ def main() -> None:
         create_app(settings, stopping),
         host=settings.host,
         port=settings.port,
+        http="h11",  # httptools loses the body of a request that offers another protocol
+        ws="none",
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=8,

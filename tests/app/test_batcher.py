@@ -199,18 +199,20 @@ def test_small_requests_are_not_split_where_they_fit() -> None:
     with_batcher(scenario, size=32)
 
 
-def test_small_and_large_requests_count_together_as_waiting() -> None:
+def test_small_requests_are_not_refused_for_large_ones_nor_large_ones_for_small() -> None:
     async def scenario(bus: HandBus, ask: Ask) -> None:
-        answers = [ask(*[1] * 12), ask(2), ask(2, 2)]  # 8 and 1 leave at once
+        large = [ask(*[1] * 10) for _ in range(3)]  # 18 of them leave at once
+        small = [ask(2) for _ in range(15)]  # 3
         await settled()
-        refused, taken = ask(*[1] * 7), ask(*[1] * 6)
+        refused = ask(*[1] * 9), ask(2)
         await settled()
-        with pytest.raises(Overloaded):
-            await refused
+        for one in refused:
+            with pytest.raises(Overloaded):
+                await one
         await bus.answer_all()
-        assert [len(await answer) for answer in (*answers, taken)] == [12, 1, 2, 6]
+        assert [len(await answer) for answer in (*large, *small)] == [10] * 3 + [1] * 15
 
-    with_batcher(scenario, pending=12)
+    with_batcher(scenario, size=9, pending=12)
 
 
 def test_batch_lives_as_long_as_the_latest_of_its_requests() -> None:

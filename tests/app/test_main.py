@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 from contextlib import closing, contextmanager, suppress
@@ -23,6 +23,7 @@ import pytest
 from app.config import Settings
 from app.contract.batches import PlanReply
 from app.contract.names import ErrorCode
+from app.contract.objects import Metrics
 from app.main import create_app
 from app.records.store import Records
 from app.routes.classify import EXAMPLE_BODY as CLASSIFY_EXAMPLE
@@ -237,6 +238,52 @@ def test_dry_run_is_true_or_false(tmp_path: Path) -> None:
     ask(settings_without_servers(tmp_path), scenario)
 
 
+def ready_context(records: Records) -> str:
+    """Id of a context that can answer, as far as its records say."""
+    stored, _ = records.submit(submission())
+    claim = records.claim([MODEL], "worker-1")
+    assert claim
+    assert records.finish_succeeded(claim.job_id, claim.fence, "address", Metrics(served="tuned"), {}) == "succeeded"
+    return stored.context.id
+
+
+def test_query_whose_client_hangs_up_is_given_up(settings: Settings, records: Records) -> None:
+    body = json.dumps({"context": ready_context(records), "inputs": ["a fine film"]}).encode()
+
+    async def scenario() -> list[int]:
+        app, hung_up = create_app(settings), asyncio.Event()
+        unread, answered = [{"type": "http.request", "body": body}], []
+
+        async def receive() -> dict[str, Any]:
+            if unread:
+                return unread.pop()
+            await hung_up.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            answered.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/classify",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+        }
+        async with app.router.lifespan_context(app), asyncio.timeout(20):
+            with StandIn(settings.bus_url or "") as worker:
+                worker.announce()
+                await asyncio.to_thread(eventually, lambda: app.state.gateway.bus.live_workers(MODEL))
+                asking = asyncio.create_task(app(scope, receive, send))
+                await asyncio.to_thread(worker.take)
+                assert not answered
+                hung_up.set()
+                await asking
+        return [message["status"] for message in answered if "status" in message]
+
+    assert asyncio.run(scenario()) == [499]
+
+
 # -- the process ------------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +338,16 @@ def test_connection_that_was_idle_for_a_while_is_still_good(settings: Settings) 
             connection.request("GET", "/health/live")
             response = connection.getresponse()
             assert (response.status, json.loads(response.read())) == (200, {"status": "ok"})
+
+
+def test_body_of_a_request_that_offers_another_protocol_is_read(settings: Settings) -> None:
+    """As Java's HttpClient sends it: the offer of HTTP/2 may be passed over (RFC 9110, 7.8), the body may not."""
+    body = json.dumps(CLASSIFY_EXAMPLE)
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEAAEAAAAIAAAAB"}
+    with gateway_process(settings) as (_, port), closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        connection.request("POST", "/classify", body, {"Content-Type": "application/json", **offer})
+        response = connection.getresponse()
+        assert (response.status, json.loads(response.read())["code"]) == (404, "context_not_found")
 
 
 # -- the description --------------------------------------------------------------------------------------------------
