@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import structlog
 from torch import Tensor
@@ -43,13 +42,21 @@ class _Query:
     truncated: bool
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What a batch asks of one context: its parts, by their numbers, as queries or as why they cannot be."""
+
+    resident: Resident
+    parts: dict[int, list[_Query] | Failure]
+
+
 def classify(
     base: BaseModel, resident_contexts: ResidentContexts, device: Device, batch: ClassifyBatch
 ) -> tuple[PartReply, ...]:
     """Answers to the parts of ``batch``, in their order. Queries of the same context are computed together.
 
-    Before each pass of the model a small batch may pass one that is not. Raises `Expired` there, once the batch has
-    expired.
+    Before each pass of the model a small batch may pass one that is not, whole if its contexts fit in memory together.
+    Raises `Expired` there, once the batch has expired, and `DeviceStopped`.
     """
 
     def between_passes() -> None:
@@ -58,40 +65,52 @@ def classify(
         if time.time() > batch.expires_at:
             raise Expired
 
-    replies: dict[int, PartReply] = {}
-    by_artifact: dict[str, list[int]] = {}
+    by_artifact: dict[str, dict[int, ClassifyPart]] = {}
     for index, part in enumerate(batch.parts):
-        by_artifact.setdefault(part.artifact, []).append(index)
-    for artifact, indices in by_artifact.items():
-        parts = [batch.parts[index] for index in indices]
-        answers = _classify_parts(
-            base, resident_contexts, partial(device.run_query, small=batch.small), artifact, parts, between_passes
-        )
-        replies.update(zip(indices, answers, strict=True))
+        by_artifact.setdefault(part.artifact, {})[index] = part
+
+    def answer(group: dict[str, Resident | Exception]) -> dict[int, PartReply]:
+        asked: list[_Asked] = []
+        replies: dict[int, PartReply] = {}
+        for artifact, found in group.items():
+            parts = by_artifact[artifact]
+            try:
+                asked.append(_encode(base, found, parts))
+            except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
+                replies.update(_failed(parts, error))
+        return replies | device.run_query(partial(_answer, base, asked, between_passes), small=batch.small)
+
+    replies: dict[int, PartReply] = {}
+    for answered in map(answer, resident_contexts.groups(by_artifact)):  # not a loop over groups, which would keep one
+        replies.update(answered)
     return tuple(replies[index] for index in range(len(batch.parts)))
 
 
-def _classify_parts(
-    base: BaseModel,
-    resident_contexts: ResidentContexts,
-    on_device: Callable[[Callable[[], list[_Confidences]]], list[_Confidences]],
-    artifact: str,
-    parts: Sequence[ClassifyPart],
-    between_passes: Callable[[], None],
-) -> list[PartReply]:
-    try:
-        resident = resident_contexts.get(artifact)
-        encoded = [_encode_part(base, resident, part) for part in parts]
-        queries = [query for one in encoded if not isinstance(one, Failure) for query in one]
-        confidences = iter(on_device(partial(_confidences, base, resident, queries, between_passes)))
-        return [_reply(one, confidences) for one in encoded]
-    except Expired:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
-        return [PartReply(failure=_failure(error))] * len(parts)
+def _encode(base: BaseModel, found: Resident | Exception, parts: dict[int, ClassifyPart]) -> _Asked:
+    if isinstance(found, Exception):
+        raise found
+    return _Asked(found, {index: _encode_part(base, found, part) for index, part in parts.items()})
 
 
-def _reply(encoded: list[_Query] | Failure, confidences: Any) -> PartReply:
+def _answer(base: BaseModel, asked: Sequence[_Asked], before_pass: Callable[[], None]) -> dict[int, PartReply]:
+    replies: dict[int, PartReply] = {}
+    for one in asked:
+        try:
+            queries = [query for part in one.parts.values() if not isinstance(part, Failure) for query in part]
+            confidences = iter(_confidences(base, one.resident, queries, before_pass))
+            replies.update({index: _reply(part, confidences) for index, part in one.parts.items()})
+        except Expired:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
+            replies.update(_failed(one.parts, error))
+    return replies
+
+
+def _failed(parts: Iterable[int], error: Exception) -> dict[int, PartReply]:
+    return dict.fromkeys(parts, PartReply(failure=_failure(error)))
+
+
+def _reply(encoded: list[_Query] | Failure, confidences: Iterator[_Confidences]) -> PartReply:
     if isinstance(encoded, Failure):
         return PartReply(failure=encoded)
     return PartReply(

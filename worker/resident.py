@@ -6,7 +6,7 @@ Knows artifacts and prefix KVs, not who asks.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
@@ -84,6 +84,27 @@ class ResidentContexts:
                     raise
                 self._evict(keep=address)
             return slot.resident
+
+    def groups(self, addresses: Iterable[str]) -> Iterator[dict[str, Resident | Exception]]:
+        """By their addresses, the contexts or what `get` raises: as many at once as ``capacity`` bytes hold."""
+        group: dict[str, Resident | Exception] = {}
+        used = 0
+        for address in addresses:
+            found = self._get_or_error(address)
+            size = found.nbytes if isinstance(found, Resident) else 0
+            if group and used + size > self._capacity:
+                yield group
+                group, used = {}, 0
+            group[address] = found
+            used += size
+        if group:
+            yield group
+
+    def _get_or_error(self, address: str) -> Resident | Exception:
+        try:
+            return self.get(address)
+        except Exception as error:  # noqa: BLE001 - whoever asks for several must learn of each
+            return error
 
     def _evict(self, keep: str) -> None:
         with self._lock:
