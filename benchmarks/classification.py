@@ -24,6 +24,7 @@ from benchmarks.settings import Settings
 from benchmarks.subject import Subject, Task, gguf_file
 from benchmarks.tuning import DifferentResultError
 from worker.cpt.base_model import word_embeddings
+from worker.cpt.features import features
 from worker.cpt.prefix import PrefixKV
 from worker.cpt.scorer import score
 
@@ -59,6 +60,7 @@ def measure(subject: Subject, settings: Settings, results: Results) -> None:
             results.cell(f"classification/{batch}x{labels}", contest)
     for batch in (batch for batch in settings.batches if batch <= settings.timed_queries):
         results.cell(f"labels/{batch}", partial(_labels, subject, settings, prefix, batch))
+        results.cell(f"head/{batch}", partial(_head, subject, settings, prefix, batch))
 
 
 def _contest(
@@ -104,6 +106,24 @@ def _labels(subject: Subject, settings: Settings, prefix: PrefixKV, batch: int) 
         "batch": batch,
         "per_query": {name: spread([one / batch for one in values]) for name, values in seconds.items()},
         "cost": {name: ratios(values, fewest) for name, values in seconds.items()},
+    }
+
+
+def _head(subject: Subject, settings: Settings, prefix: PrefixKV, batch: int) -> Cell:
+    """Ours by label scores alone and with what a head reads besides, taking turns; few labels."""
+    base, queries, texts = subject.base, subject.queries(batch), subject.query_texts(batch)
+    scores = partial(score, base.model, prefix, subject.label_ids(min(settings.labels)), queries)
+
+    def with_head() -> None:
+        scores()
+        features(base.model, base.tokenizer, texts, base.context_length)
+
+    with_head()
+    seconds = interleaved({"scores": scores, "with_head": with_head}, settings.rounds)
+    return {
+        "batch": batch,
+        "per_query": {name: spread([one / batch for one in values]) for name, values in seconds.items()},
+        "cost": ratios(seconds["with_head"], seconds["scores"]),
     }
 
 

@@ -40,6 +40,7 @@ def tables(results: Results) -> str:
         ("Tuning: whole jobs", "job", _jobs),
         ("Classification", "classification", _classification),
         ("Classification: few labels and many", "labels", _labels),
+        ("Classification: label scores alone and with a head", "head", _head),
         ("Service: under load", "load", _load),
         ("Service: overhead of a request", "overhead", _overhead),
         ("Service: how soon it gets to work", "first", _first),
@@ -202,6 +203,20 @@ def _labels(cells: list[Cell]) -> str:
         for cell in cells
     ]
     return _table(head, rows)
+
+
+def _head(cells: list[Cell]) -> str:
+    rows = [
+        (
+            str(cell["batch"]),
+            _milliseconds(cell["per_query"]["scores"]),
+            _milliseconds(cell["per_query"]["with_head"]),
+            f"**{_times(cell['cost'])}**",
+        )
+        for cell in cells
+    ]
+    table = _table(("batch", "label scores, a query", "with a head, a query", "with / without"), rows)
+    return f"{table}\n\nA context of the method `auto` has a head unless `head` is false."
 
 
 def _load(cells: list[Cell]) -> str:

@@ -54,9 +54,13 @@ class Subject:
         return Task(context, training, config)
 
     def queries(self, count: int) -> list[list[int]]:
-        """Ids of so many queries, of mixed lengths; texts come again when they run out."""
+        """Ids of so many queries, of mixed lengths."""
+        return [encode_query(self.base.tokenizer, TEMPLATE, text) for text in self.query_texts(count)]
+
+    def query_texts(self, count: int) -> list[str]:
+        """The texts of the same queries, which come again when they run out."""
         texts = self.texts.queries
-        return [encode_query(self.base.tokenizer, TEMPLATE, texts[i % len(texts)]) for i in range(count)]
+        return [texts[number % len(texts)] for number in range(count)]
 
     def label_ids(self, count: int) -> list[list[int]]:
         """Ids of the first so many labels."""

@@ -27,6 +27,9 @@ _PASS_TOKENS: Final = 1024
 _FRAME_TOKENS: Final = 64
 
 
+_PROMPTS: Final = ("echo", "one_word")
+
+
 @dataclass(frozen=True)
 class View:
     """One feature vector of a text: how it is written, and after which share of the layers it is read."""
@@ -64,19 +67,19 @@ def features(
     """
     base_model.prepare(model)
     limit = min(TEXT_TOKENS, (context_length - _FRAME_TOKENS) // 2)
-    found = torch.zeros(len(VIEWS), len(texts), model.config.get_text_config().hidden_size)
-    depth = model.config.get_text_config().num_hidden_layers
-    for prompt in ("echo", "one_word"):
-        views = [number for number, view in enumerate(VIEWS) if view.prompt == prompt]
-        rows = [_write(tokenizer, prompt, text, limit) for text in texts]
-        read = partial(_read, model, rows, [VIEWS[number].layer(depth) for number in views])
-        for several in passes([len(row.ids) for row in rows], _PASS_TOKENS, at_once=lanes(model.device)):
-            before_pass()
-            states = side_by_side([partial(read, numbers) for numbers in several])
-            for numbers, pair in zip(several, states, strict=True):
-                for view, state in zip(views, pair, strict=True):
-                    found[view, numbers] = state
-    return found
+    rows = [_write(tokenizer, prompt, text, limit) for prompt in _PROMPTS for text in texts]
+    config = model.config.get_text_config()
+    layers = sorted({view.layer(config.num_hidden_layers) for view in VIEWS})
+    read = partial(_read, model, rows, layers)
+    states = torch.zeros(len(layers), len(rows), config.hidden_size)
+    for several in passes([len(row.ids) for row in rows], _PASS_TOKENS, at_once=lanes(model.device)):
+        before_pass()
+        for numbers, found in zip(several, side_by_side([partial(read, numbers) for numbers in several]), strict=True):
+            states[:, numbers] = found
+    by_prompt = states.unflatten(1, (len(_PROMPTS), len(texts)))
+    return torch.stack(
+        [by_prompt[layers.index(view.layer(config.num_hidden_layers)), _PROMPTS.index(view.prompt)] for view in VIEWS]
+    )
 
 
 def _write(tokenizer: Any, prompt: str, text: str, limit: int) -> _Row:
@@ -97,8 +100,8 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 
 @torch.inference_mode()
-def _read(model: Any, all_rows: Sequence[_Row], layers: Sequence[int], numbers: Sequence[int]) -> list[Tensor]:
-    """[B, H] of each layer for the rows with these numbers."""
+def _read(model: Any, all_rows: Sequence[_Row], layers: Sequence[int], numbers: Sequence[int]) -> Tensor:
+    """[D, B, H] for D layers and the rows with these numbers."""
     rows = [all_rows[number] for number in numbers]
     lengths = [len(row.ids) for row in rows]
     embeds = base_model.word_embeddings(model, [token for row in rows for token in row.ids])
@@ -107,7 +110,8 @@ def _read(model: Any, all_rows: Sequence[_Row], layers: Sequence[int], numbers: 
     owners = torch.arange(len(rows)).repeat_interleave(torch.tensor(lengths))
     read = torch.cat([torch.arange(len(row.ids)) >= row.read_from for row in rows])
     counts = torch.tensor([len(row.ids) - row.read_from for row in rows])[:, None]
-    return [
-        state.new_zeros(len(rows), state.shape[1]).index_add_(0, owners[read], state[read]) / counts
+    sums = [
+        state.new_zeros(len(rows), state.shape[1]).index_add_(0, owners[read], state[read])
         for state in (each.float().cpu() for each in states)
     ]
+    return torch.stack(sums) / counts
