@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -36,6 +37,9 @@ _STARTUP_FAILURE: Final = 3
 #: How long an idle connection stays open (seconds): longer than clients and proxies keep theirs, or one would send a
 #: request just as the server closes.
 _KEEP_ALIVE: Final = 120
+
+#: What uvicorn warns of at each offer of another protocol; that it is passed over needs nobody's attention.
+_UPGRADE_WARNINGS: Final = ("Unsupported upgrade request", "No supported WebSocket library")
 
 #: What the bus, the batcher and the lists may raise, as problems.
 _PROBLEMS: dict[type[Exception], Problem] = {
@@ -121,6 +125,7 @@ def main() -> None:
     settings = Settings()
     configure_logging(settings.log_level)
     structlog.get_logger().info("gateway_starting", host=settings.host, port=settings.port)
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(_UPGRADE_WARNINGS))
     stopping = asyncio.Event()
     config = uvicorn.Config(
         create_app(settings, stopping),

@@ -112,7 +112,8 @@ def _labels(subject: Subject, settings: Settings, prefix: PrefixKV, batch: int) 
 def _head(subject: Subject, settings: Settings, prefix: PrefixKV, batch: int) -> Cell:
     """Ours by label scores alone and with what a head reads besides, taking turns; few labels."""
     base, queries, texts = subject.base, subject.queries(batch), subject.query_texts(batch)
-    scores = partial(score, base.model, prefix, subject.label_ids(min(settings.labels)), queries)
+    labels = min(settings.labels)
+    scores = partial(score, base.model, prefix, subject.label_ids(labels), queries)
 
     def with_head() -> None:
         scores()
@@ -122,6 +123,8 @@ def _head(subject: Subject, settings: Settings, prefix: PrefixKV, batch: int) ->
     seconds = interleaved({"scores": scores, "with_head": with_head}, settings.rounds)
     return {
         "batch": batch,
+        "labels": labels,
+        "context_tokens": prefix.tokens,
         "per_query": {name: spread([one / batch for one in values]) for name, values in seconds.items()},
         "cost": ratios(seconds["with_head"], seconds["scores"]),
     }

@@ -216,7 +216,8 @@ def _head(cells: list[Cell]) -> str:
         for cell in cells
     ]
     table = _table(("batch", "label scores, a query", "with a head, a query", "with / without"), rows)
-    return f"{table}\n\nA context of the method `auto` has a head unless `head` is false."
+    note = f"The same context of {cells[0]['context_tokens']} tokens and {cells[0]['labels']} labels"
+    return f"{table}\n\n{note}. A context of the method `auto` has a head unless `head` is false."
 
 
 def _load(cells: list[Cell]) -> str:

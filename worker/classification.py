@@ -17,7 +17,7 @@ from worker.cpt.context import encode_query
 from worker.cpt.features import features
 from worker.cpt.scorer import score
 from worker.cpt.template import Template
-from worker.device import Device, out_of_memory
+from worker.device import Device, DeviceStopped, out_of_memory
 from worker.models import BaseModel
 from worker.resident import Resident, ResidentContexts, UnusableContext
 
@@ -55,41 +55,57 @@ def classify(
 ) -> tuple[PartReply, ...]:
     """Answers to the parts of ``batch``, in their order. Queries of the same context are computed together.
 
-    Before each pass of the model a small batch may pass one that is not, whole if its contexts fit in memory together.
-    Raises `Expired` there, once the batch has expired, and `DeviceStopped`.
+    Before each pass of the model a small batch may pass one that is not, with as many contexts as fit in the share of
+    memory that a batch may hold. Raises `Expired` once the batch has expired, and `DeviceStopped`.
     """
 
     def between_passes() -> None:
         if not batch.small:
             device.let_small_query_pass()
+        check_in_time()
+
+    def check_in_time() -> None:
         if time.time() > batch.expires_at:
             raise Expired
 
-    by_artifact: dict[str, dict[int, ClassifyPart]] = {}
-    for index, part in enumerate(batch.parts):
-        by_artifact.setdefault(part.artifact, {})[index] = part
-
-    def answer(group: dict[str, Resident | Exception]) -> dict[int, PartReply]:
-        asked: list[_Asked] = []
-        replies: dict[int, PartReply] = {}
-        for artifact, found in group.items():
-            parts = by_artifact[artifact]
-            try:
-                asked.append(_encode(base, found, parts))
-            except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
-                replies.update(_failed(parts, error))
-        return replies | device.run_query(partial(_answer, base, asked, between_passes), small=batch.small)
-
     replies: dict[int, PartReply] = {}
-    for answered in map(answer, resident_contexts.groups(by_artifact)):  # not a loop over groups, which would keep one
-        replies.update(answered)
+    asked: list[_Asked] = []
+
+    def answer() -> None:
+        if asked:
+            replies.update(device.run_query(partial(_answer, base, asked, between_passes), small=batch.small))
+            asked.clear()
+
+    for artifact, parts in _by_artifact(batch.parts).items():
+        check_in_time()
+        one = _ask(base, resident_contexts, artifact, parts)
+        if isinstance(one, Failure):
+            replies.update(_failed(parts, one))
+            continue
+        if sum(other.resident.nbytes for other in [*asked, one]) > resident_contexts.share:
+            answer()
+        asked.append(one)
+    answer()
     return tuple(replies[index] for index in range(len(batch.parts)))
 
 
-def _encode(base: BaseModel, found: Resident | Exception, parts: dict[int, ClassifyPart]) -> _Asked:
-    if isinstance(found, Exception):
-        raise found
-    return _Asked(found, {index: _encode_part(base, found, part) for index, part in parts.items()})
+def _by_artifact(parts: Sequence[ClassifyPart]) -> dict[str, dict[int, ClassifyPart]]:
+    found: dict[str, dict[int, ClassifyPart]] = {}
+    for index, part in enumerate(parts):
+        found.setdefault(part.artifact, {})[index] = part
+    return found
+
+
+def _ask(
+    base: BaseModel, resident_contexts: ResidentContexts, artifact: str, parts: dict[int, ClassifyPart]
+) -> _Asked | Failure:
+    try:
+        resident = resident_contexts.get(artifact)
+        return _Asked(resident, {index: _encode_part(base, resident, part) for index, part in parts.items()})
+    except DeviceStopped:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
+        return _failure(error)
 
 
 def _answer(base: BaseModel, asked: Sequence[_Asked], before_pass: Callable[[], None]) -> dict[int, PartReply]:
@@ -102,12 +118,12 @@ def _answer(base: BaseModel, asked: Sequence[_Asked], before_pass: Callable[[], 
         except Expired:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
-            replies.update(_failed(one.parts, error))
+            replies.update(_failed(one.parts, _failure(error)))
     return replies
 
 
-def _failed(parts: Iterable[int], error: Exception) -> dict[int, PartReply]:
-    return dict.fromkeys(parts, PartReply(failure=_failure(error)))
+def _failed(parts: Iterable[int], failure: Failure) -> dict[int, PartReply]:
+    return dict.fromkeys(parts, PartReply(failure=failure))
 
 
 def _reply(encoded: list[_Query] | Failure, confidences: Iterator[_Confidences]) -> PartReply:

@@ -44,6 +44,7 @@ class _Work(Generic[T]):
             self.result.set_result(self.compute())
         except BaseException as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it
             self.result.set_exception(error)
+            del self  # this frame hangs on the error's traceback: a cycle that would keep what was computed with
 
 
 class Device:
@@ -112,7 +113,10 @@ class Device:
                 raise DeviceStopped
             self._waiting.append(work)
             self._condition.notify_all()
-        return work.result.result()
+        try:
+            return work.result.result()
+        finally:
+            del work  # as in `_Work.run`
 
     def _compute_until_stopped(self) -> None:
         while True:

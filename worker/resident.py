@@ -6,7 +6,7 @@ Knows artifacts and prefix KVs, not who asks.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
@@ -15,6 +15,9 @@ from worker.artifacts import Artifacts
 from worker.cpt.classifier import Classifier
 from worker.cpt.prefix import PrefixKV
 from worker.cpt.template import Template
+
+#: Batches that may have contexts in use: together they hold no more than is kept.
+_SHARES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class _Slot:
 
 
 class ResidentContexts:
-    """At most ``capacity`` bytes of contexts, not counting the pinned ones, and always the one in use.
+    """At most ``capacity`` bytes of contexts, not counting the pinned ones, and always those in use.
 
     ``prepare`` makes a `Resident` of an artifact's bytes, or raises `UnusableContext`; it may be slow and runs once a
     context, whoever waits.
@@ -58,6 +61,11 @@ class ResidentContexts:
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._pinned: frozenset[str] = frozenset()
         self._lock = Lock()
+
+    @property
+    def share(self) -> int:
+        """Bytes of contexts that one batch may have in use, unless a single one is larger."""
+        return self._capacity // _SHARES
 
     def __len__(self) -> int:
         return sum(slot.resident is not None for slot in list(self._slots.values()))
@@ -84,27 +92,6 @@ class ResidentContexts:
                     raise
                 self._evict(keep=address)
             return slot.resident
-
-    def groups(self, addresses: Iterable[str]) -> Iterator[dict[str, Resident | Exception]]:
-        """By their addresses, the contexts or what `get` raises: as many at once as ``capacity`` bytes hold."""
-        group: dict[str, Resident | Exception] = {}
-        used = 0
-        for address in addresses:
-            found = self._get_or_error(address)
-            size = found.nbytes if isinstance(found, Resident) else 0
-            if group and used + size > self._capacity:
-                yield group
-                group, used = {}, 0
-            group[address] = found
-            used += size
-        if group:
-            yield group
-
-    def _get_or_error(self, address: str) -> Resident | Exception:
-        try:
-            return self.get(address)
-        except Exception as error:  # noqa: BLE001 - whoever asks for several must learn of each
-            return error
 
     def _evict(self, keep: str) -> None:
         with self._lock:

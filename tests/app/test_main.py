@@ -340,7 +340,9 @@ def test_connection_that_was_idle_for_a_while_is_still_good(settings: Settings) 
             assert (response.status, json.loads(response.read())) == (200, {"status": "ok"})
 
 
-def test_body_of_a_request_that_offers_another_protocol_is_read(settings: Settings) -> None:
+def test_body_of_a_request_that_offers_another_protocol_is_read(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
     """As Java's HttpClient sends it: the offer of HTTP/2 may be passed over (RFC 9110, 7.8), the body may not."""
     body = json.dumps(CLASSIFY_EXAMPLE)
     offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEAAEAAAAIAAAAB"}
@@ -348,6 +350,9 @@ def test_body_of_a_request_that_offers_another_protocol_is_read(settings: Settin
         connection.request("POST", "/classify", body, {"Content-Type": "application/json", **offer})
         response = connection.getresponse()
         assert (response.status, json.loads(response.read())["code"]) == (404, "context_not_found")
+    logged = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert not [entry for entry in logged if entry["level"] == "warning"]
+    assert "/classify" in [entry.get("path") for entry in logged]
 
 
 # -- the description --------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Base models for the tests: tiny random ones of each architecture, and the real default model."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,11 @@ def base() -> BaseModel:
 def artifacts(tmp_path: Path) -> Artifacts:
     """An empty place for artifacts."""
     return Artifacts(f"file://{tmp_path}/artifacts")
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """No garbage collection: it knows nothing of how large tensors are, and may come too late."""
+    gc.disable()
+    yield
+    gc.enable()

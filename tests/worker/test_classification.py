@@ -1,5 +1,7 @@
 import time
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -15,10 +17,10 @@ from worker.artifacts import Artifacts
 from worker.classification import Expired, classify
 from worker.cpt.context import encode_query
 from worker.cpt.template import Template
-from worker.device import Device
+from worker.device import Device, DeviceStopped
 from worker.host import prepare
 from worker.models import BaseModel
-from worker.resident import ResidentContexts
+from worker.resident import Resident, ResidentContexts
 
 TEXTS = ("a fine film", "x", "this was rather long and not very good, all things considered", "so so", "x")
 
@@ -92,12 +94,15 @@ def test_answers_with_a_head_do_not_depend_on_the_batch_and_are_not_the_plain_on
     assert all(sum(row) == pytest.approx(1) for row in together)
 
 
-def test_parts_are_answered_in_their_order_each_by_its_own_context(
-    base: BaseModel, residents: ResidentContexts, context: str, other_context: str
+@pytest.mark.parametrize("capacity", [1, 10**9])
+def test_parts_are_answered_in_their_order_each_by_its_own_context_however_many_fit(
+    base: BaseModel, artifacts: Artifacts, context: str, other_context: str, capacity: int
 ) -> None:
-    replies = answers(base, residents, part(context, "a"), part(other_context, "b"), part(context, "c", "d"))
-    assert [[len(one.confidences) for one in reply.scored] for reply in replies] == [[2], [3], [2, 2]]
-    assert len(residents) == 2
+    residents = ResidentContexts(artifacts, partial(prepare, base), capacity)
+    parts = part(context, "a"), part(other_context, "b"), part("0" * 64, "e"), part(context, "c", "d")
+    replies = answers(base, residents, *parts)
+    assert [[len(one.confidences) for one in reply.scored] for reply in replies] == [[2], [3], [], [2, 2]]
+    assert failure(replies[2])[0] == "context_not_found"
 
 
 def test_failing_part_does_not_touch_the_others(
@@ -120,6 +125,74 @@ def test_failing_part_does_not_touch_the_others(
     ]
     for reply in (replies[1], replies[4]):
         assert close(confidences([reply]), confidences(answers(base, residents, good)))
+
+
+class Short(Device):
+    """A device without memory for the first pass of a large batch."""
+
+    passes = 0
+
+    def let_small_query_pass(self) -> None:
+        self.passes += 1
+        if self.passes == 1:
+            raise MemoryError
+
+
+def test_context_that_fails_while_it_is_computed_does_not_touch_the_others(
+    base: BaseModel, residents: ResidentContexts, context: str, other_context: str
+) -> None:
+    parts = part(context, "a"), part(other_context, "b"), part(context, "c")
+    replies = classify(base, residents, Short(), batch_of(base, *parts, small=False))
+    assert [failure(replies[index])[0] for index in (0, 2)] == ["out_of_memory"] * 2
+    assert len(confidences(replies[1:2])) == 1
+
+
+def test_parts_that_cannot_be_computed_do_not_wait_for_the_device(base: BaseModel, residents: ResidentContexts) -> None:
+    device = Device()
+    device.stop()
+    replies = classify(base, residents, device, batch_of(base, part("0" * 64, "a"), part("1" * 64, "a")))
+    assert [failure(reply)[0] for reply in replies] == ["context_not_found"] * 2
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_device_that_stops_answers_nothing_so_that_another_worker_may(
+    base: BaseModel, artifacts: Artifacts, context: str, loaded: bool
+) -> None:
+    device = Device()
+    residents = ResidentContexts(artifacts, lambda content: device.run(partial(prepare, base, content)), 10**9)
+    if loaded:
+        residents.get(context)
+    device.stop()
+    with pytest.raises(DeviceStopped):
+        classify(base, residents, device, batch_of(base, part(context, "a")))
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("expires", [False, True])
+def test_contexts_are_let_go_once_a_batch_has_ended_whatever_went_wrong(
+    base: BaseModel, artifacts: Artifacts, context: str, other_context: str, expires: bool
+) -> None:
+    watched: list[weakref.ref[Resident]] = []
+
+    def watch(content: bytes) -> Resident:
+        resident = prepare(base, content)
+        watched.append(weakref.ref(resident))
+        return resident
+
+    class Late(Device):
+        """A device on which every large batch expires."""
+
+        def let_small_query_pass(self) -> None:
+            if expires:
+                raise Expired
+
+    residents = ResidentContexts(artifacts, watch, 10**9)
+    parts = part(context, "a"), part(other_context, "b"), part("0" * 64, "c")
+    with suppress(Expired):
+        classify(base, residents, Late(), batch_of(base, *parts, small=False))
+    del residents
+    assert len(watched) == 2
+    eventually(lambda: [one() for one in watched] == [None, None])
 
 
 def test_expired_batch_is_not_computed(base: BaseModel, residents: ResidentContexts, context: str) -> None:

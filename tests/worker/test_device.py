@@ -1,6 +1,7 @@
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from threading import Event, Thread, get_ident
 
@@ -55,13 +56,21 @@ def test_memory_that_the_machine_does_not_have_is_told_from_other_errors(device:
     assert not out_of_memory(RuntimeError("shapes do not match"))
 
 
-def test_what_was_computed_is_let_go(device: Device) -> None:
-    class Large:
-        """Something that can be watched."""
+class Large:
+    """Something that can be watched."""
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_was_computed_is_let_go(device: Device, fails: bool) -> None:
+    def compute(_: Large) -> None:
+        if fails:
+            raise ZeroDivisionError
 
     large = Large()
     watched = weakref.ref(large)
-    device.run(partial(id, large))
+    with suppress(ZeroDivisionError):
+        device.run(partial(compute, large))
     del large
     eventually(lambda: watched() is None)
 

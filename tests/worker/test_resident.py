@@ -88,26 +88,6 @@ def test_context_in_use_stays_however_large(artifacts: Artifacts, prepare: Count
         assert len(residents) == 1
 
 
-@pytest.mark.parametrize(
-    ("capacity", "expected"), [(0.5, [[0], [1], [2], [3]]), (2, [[0, 1, 2], [3]]), (3, [[0, 1, 2, 3]])]
-)
-def test_several_come_in_groups_that_fit_in_capacity_with_what_went_wrong_among_them(
-    base: BaseModel,
-    artifacts: Artifacts,
-    prepare: Counting,
-    addresses: list[str],
-    capacity: float,
-    expected: list[list[int]],
-) -> None:
-    wanted = ["0" * 64, *addresses]
-    residents = ResidentContexts(artifacts, prepare, int(capacity * size(base, artifacts, addresses[0])))
-    groups = [list(group.items()) for group in residents.groups(wanted)]
-    assert [[wanted.index(address) for address, _ in group] for group in groups] == expected
-    found = dict(one for group in groups for one in group)
-    assert isinstance(found.pop("0" * 64), FileNotFoundError)
-    assert all(isinstance(one, Resident) for one in found.values())
-
-
 def test_missing_and_damaged_artifacts_are_refused_each_time(
     artifacts: Artifacts, prepare: Counting, addresses: list[str], tmp_path: Path
 ) -> None:

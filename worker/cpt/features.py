@@ -19,15 +19,14 @@ from worker.cpt.packing import Packing, passes
 
 #: Texts are read up to here (tokens).
 TEXT_TOKENS: Final = 256
+#: The ways of writing a text.
+_PROMPTS: Final = ("echo", "one_word")
 #: How often a text is written for all its features.
 TEXT_COPIES: Final = 3
 #: Tokens of a pass, unless a single text has more.
 _PASS_TOKENS: Final = 1024
 #: Room that both ways of writing take besides the text (tokens), with a tokenizer of single bytes.
 _FRAME_TOKENS: Final = 64
-
-
-_PROMPTS: Final = ("echo", "one_word")
 
 
 @dataclass(frozen=True)
