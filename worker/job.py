@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 import safetensors.torch
 import structlog
@@ -29,6 +29,9 @@ from worker.models import BaseModel
 from worker.planning import Encoded, encode, search_settings
 from worker.report import Predictions, report
 from worker.resident import Resident
+
+#: Validation examples that are classified at once: their features take memory.
+_AT_ONCE: Final = 512
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ class JobRun:
         plain = self._hyperparameters.method == "icl" or (worse and self._may_choose)
         served: Literal["tuned", "icl"] = "icl" if plain else "tuned"
         losses = self._losses[len(self._losses) - found.steps :]
-        metrics = report(self._base, self._claim, found, measured, served, losses)
+        between_blocks = partial(self._between_chunks, 1.0)
+        metrics = report(self._base, self._claim, found, measured, served, losses, between_blocks)
         fields = self._progress(0.0) | {
             "step": len(self._losses),
             "total_steps": len(self._losses),
@@ -205,4 +209,6 @@ class JobRun:
         """Probabilities (N, L) for the validation examples."""
         queries = [list(query) for query in self._encoded.validation]
         texts = [example.text for example in self._claim.spec.validation_examples]
-        return probabilities(self._base, resident, queries, texts, partial(self._between_chunks, 1.0))
+        classify = partial(probabilities, self._base, resident, before_pass=partial(self._between_chunks, 1.0))
+        parts = [slice(start, start + _AT_ONCE) for start in range(0, len(queries), _AT_ONCE)]
+        return torch.cat([classify(queries[part], texts[part]) for part in parts])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
@@ -13,67 +13,89 @@ from torch.nn import functional
 from app.contract.objects import Difference, LabelScore, Score, Threshold
 
 _Z95: Final = 1.959963984540054
+#: 97.5% points of Student's t with 1, 2, 3 and 4 degrees of freedom.
+_T95: Final = (12.7062, 4.3027, 3.1824, 2.7764)
 _ECE_BINS: Final = 10
 _SMALLEST: Final = 1e-12
+_LARGEST_LOSS: Final = -math.log(_SMALLEST)
 _RESAMPLES: Final = 1000
+#: Inputs that are drawn at once, of all resamples together.
+_BLOCK: Final = 2**18
 #: Confidences that a threshold is chosen among.
 _STEPS: Final = 10_000
 
+_Draw = Callable[[int, torch.Generator], Tensor]
 
-def evaluate(probabilities: Tensor, truth: Tensor) -> Score:
-    """Score predictions: ``probabilities`` (N, L) rows that sum to 1, ``truth`` (N,) indices of labels, N > 0."""
-    n = len(truth)
-    figures = {name: figure.item() for name, figure in _figures(probabilities, truth, torch.arange(n)[None]).items()}
-    intervals = {name: _percentiles(drawn) for name, drawn in _figures(probabilities, truth, _resamples(n)).items()}
-    intervals["accuracy"] = wilson_interval(figures["accuracy"], n)
-    return Score.model_validate(figures | {f"{name}_ci95": interval for name, interval in intervals.items()} | {"n": n})
+
+def evaluate(probabilities: Tensor, truth: Tensor, between_blocks: Callable[[], None] = lambda: None) -> Score:
+    """Score predictions: ``probabilities`` (N, L) rows that sum to 1, ``truth`` (N,) indices of labels, N > 0.
+
+    ``between_blocks`` is called now and then.
+    """
+    n, labels = probabilities.shape
+    confidence, predicted = probabilities.double().max(1)
+    right = (predicted == truth).double()
+    losses = _losses(probabilities, truth)
+    distances = (probabilities.double() - functional.one_hot(truth, labels)).square().sum(1)
+    return Score(
+        accuracy=right.mean().item(),
+        macro_f1=_macro_f1(truth[None], predicted[None], labels).item(),
+        nll=losses.mean().item(),
+        ece=_expected_calibration_error(confidence[None], right[None]).item(),
+        brier=distances.mean().item(),
+        accuracy_ci95=wilson_interval(right.mean().item(), n),
+        macro_f1_ci95=_macro_f1_interval(truth, predicted, labels, between_blocks),
+        nll_ci95=_mean_interval(losses, 0.0, _LARGEST_LOSS),
+        ece_ci95=_ece_interval(confidence, right, between_blocks),
+        brier_ci95=_mean_interval(distances, 0.0, 2.0),
+        n=n,
+    )
+
+
+def usual_ece(probabilities: Tensor) -> float:
+    """The ECE to expect of predictions (N, L) whose confidences mean exactly what they say: not 0, with few."""
+    return _ece_if_calibrated(probabilities.double().max(1).values, lambda: None).mean().item()
 
 
 def compare(tuned: Tensor, plain: Tensor, truth: Tensor) -> Difference:
     """The paired difference of two sets of probabilities (N, L) for the same inputs, tuned minus plain."""
-    right = (tuned.argmax(1) == truth).double() - (plain.argmax(1) == truth).double()
-    loss = _losses(tuned, truth) - _losses(plain, truth)
-    draws = _resamples(len(truth))
+    right = [predictions.argmax(1) == truth for predictions in (tuned, plain)]
+    gained, lost = (right[0] & ~right[1]).sum().item(), (right[1] & ~right[0]).sum().item()
+    losses = _losses(tuned, truth) - _losses(plain, truth)
     return Difference(
-        accuracy=right.mean().item(),
-        accuracy_ci95=_percentiles(right[draws].mean(1)),
-        nll=loss.mean().item(),
-        nll_ci95=_percentiles(loss[draws].mean(1)),
+        accuracy=(gained - lost) / len(truth),
+        accuracy_ci95=paired_interval(int(gained), int(lost), len(truth)),
+        nll=losses.mean().item(),
+        nll_ci95=_mean_interval(losses, -_LARGEST_LOSS, _LARGEST_LOSS),
     )
 
 
 def threshold(probabilities: Tensor, truth: Tensor, precision: float) -> Threshold | None:
-    """The least confidence from which on the share of right predictions is ``precision``; None if there is none.
+    """The least confidence from which on ``precision`` can be expected; None if there is none.
 
-    A multiple of 0.0001, like those that it is chosen among.
+    What to expect of n answers of which r were right is (r + 1) / (n + 2), Laplace's rule: the best of many thresholds
+    looks better than it is, most of all one with few answers. A multiple of 0.0001, like those it is chosen among.
     """
     confidence, predicted = probabilities.max(1)
     least = (confidence.double() * _STEPS).floor()
     order = least.argsort(descending=True, stable=True)
     least = least[order]
-    right = (predicted == truth)[order].double().cumsum(0) / torch.arange(1, len(truth) + 1)
+    right = (predicted == truth)[order].double().cumsum(0)
     ends = torch.cat([least[1:] < least[:-1], torch.tensor([True])])  # whoever is as sure is answered too
-    enough = ((right >= precision) & ends).nonzero().flatten().tolist()
+    expected = (right + 1) / (torch.arange(1, len(truth) + 1) + 2)
+    enough = ((expected >= precision) & ends).nonzero().flatten().tolist()
     if not enough:
         return None
     last = enough[-1]
+    answered, seen = last + 1, right[last].item() / (last + 1)
     return Threshold(
-        target_precision=precision, min_confidence=least[last].item() / _STEPS, coverage=(last + 1) / len(truth)
+        target_precision=precision,
+        min_confidence=least[last].item() / _STEPS,
+        coverage=answered / len(truth),
+        answered=answered,
+        precision=seen,
+        precision_ci95=wilson_interval(seen, answered),
     )
-
-
-def _figures(probabilities: Tensor, truth: Tensor, draws: Tensor) -> dict[str, Tensor]:
-    """Each figure (B,) for each of the ``draws`` (B, N) of inputs."""
-    confidence, predicted = probabilities.double().max(1)
-    right = (predicted == truth).double()
-    distance = (probabilities.double() - functional.one_hot(truth, probabilities.shape[1])).square().sum(1)
-    return {
-        "accuracy": right[draws].mean(1),
-        "macro_f1": _macro_f1(truth[draws], predicted[draws], probabilities.shape[1]),
-        "nll": _losses(probabilities, truth)[draws].mean(1),
-        "ece": _expected_calibration_error(confidence[draws], right[draws]),
-        "brier": distance[draws].mean(1),
-    }
 
 
 def _losses(probabilities: Tensor, truth: Tensor) -> Tensor:
@@ -81,9 +103,82 @@ def _losses(probabilities: Tensor, truth: Tensor) -> Tensor:
     return -probabilities.double().gather(1, truth[:, None]).clamp_min(_SMALLEST).log().flatten()
 
 
-def _resamples(n: int) -> Tensor:
-    """(B, N) draws with replacement, always the same."""
-    return torch.randint(n, (_RESAMPLES, n), generator=torch.Generator().manual_seed(0))
+def _macro_f1_interval(
+    truth: Tensor, predicted: Tensor, labels: int, between_blocks: Callable[[], None]
+) -> tuple[float, float]:
+    """95% interval of the macro-F1, by a bootstrap over the inputs and one more of which nothing is known.
+
+    Without that one, all right would stay all right in every resample.
+    """
+    n = len(truth)
+
+    def draw(rows: int, generator: torch.Generator) -> Tensor:
+        picks = torch.randint(n + 1, (rows, n), generator=generator)
+        unknown = torch.randint(labels, (2, rows, 1), generator=generator)
+        drawn = [
+            torch.cat([known.expand(rows, n), one], 1).gather(1, picks)
+            for known, one in zip((truth, predicted), unknown, strict=True)
+        ]
+        return _macro_f1(drawn[0], drawn[1], labels)
+
+    low, high = _percentiles(_resampled(draw, n, between_blocks))
+    figure = _macro_f1(truth[None], predicted[None], labels).item()
+    return min(low, figure), max(high, figure)
+
+
+def _ece_interval(confidence: Tensor, right: Tensor, between_blocks: Callable[[], None]) -> tuple[float, float]:
+    """95% interval of the ECE, from a bootstrap over the inputs, whose ECEs are larger than the true one.
+
+    It begins at 0 where perfectly calibrated predictions have such an ECE in 97.5% of cases.
+    """
+    n = len(right)
+
+    def draw(rows: int, generator: torch.Generator) -> Tensor:
+        picks = torch.randint(n, (rows, n), generator=generator)
+        return _expected_calibration_error(confidence[picks], right[picks])
+
+    figure = _expected_calibration_error(confidence[None], right[None]).item()
+    _, usual = _percentiles(_ece_if_calibrated(confidence, between_blocks))
+    _, high = _percentiles(_resampled(draw, n, between_blocks))
+    return 0.0 if figure <= usual else max(0.0, 2 * figure - high), max(high, figure)
+
+
+def _resampled(draw: _Draw, n: int, between_blocks: Callable[[], None]) -> Tensor:
+    """What ``draw`` gives (B,) for as many resamples of ``n`` inputs as it is told, always the same in all."""
+    generator, at_once = torch.Generator().manual_seed(0), max(1, _BLOCK // n)
+    found = []
+    for start in range(0, _RESAMPLES, at_once):
+        between_blocks()
+        found.append(draw(min(at_once, _RESAMPLES - start), generator))
+    return torch.cat(found)
+
+
+def _ece_if_calibrated(confidence: Tensor, between_blocks: Callable[[], None]) -> Tensor:
+    """ECEs (B,) of predictions with these confidences (N,) that are right just as often as these say."""
+
+    def draw(rows: int, generator: torch.Generator) -> Tensor:
+        chances = confidence.expand(rows, -1)
+        right = torch.rand(chances.shape, generator=generator, dtype=torch.float64) < chances
+        return _expected_calibration_error(chances, right.double())
+
+    return _resampled(draw, len(confidence), between_blocks)
+
+
+def _mean_interval(values: Tensor, least: float, most: float) -> tuple[float, float]:
+    """95% interval of the mean of what ``values`` (N,) are drawn from (Student 1908), which lie in the given range."""
+    n = len(values)
+    if n == 1:
+        return least, most
+    half = _t95(n - 1) * values.std().item() / math.sqrt(n)
+    return max(least, values.mean().item() - half), min(most, values.mean().item() + half)
+
+
+def _t95(freedom: int) -> float:
+    """97.5% point of Student's t (Abramowitz and Stegun 26.7.5)."""
+    if freedom <= len(_T95):
+        return _T95[freedom - 1]
+    z = _Z95
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def _percentiles(values: Tensor) -> tuple[float, float]:
@@ -97,6 +192,14 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     centre = (share + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
     half = _Z95 / (1 + _Z95**2 / n) * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """95% interval of a difference of shares among the same ``n``, some gained and some lost (Agresti and Min 2005)."""
+    more = n + 2
+    centre = (gained - lost) / more
+    half = _Z95 * math.sqrt(gained + lost + 1 - (gained - lost) ** 2 / more) / more
+    return max(-1.0, centre - half), min(1.0, centre + half)
 
 
 def confusion_matrix(probabilities: Tensor, truth: Tensor) -> tuple[tuple[int, ...], ...]:

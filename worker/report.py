@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final, Literal
@@ -18,16 +19,20 @@ from app.contract.objects import (
     Metrics,
     Reproducibility,
     SuspectExample,
+    Threshold,
 )
 from app.contract.tuning import TuningSpec
 from app.records.store import Claim
 from worker.cpt.search import Found
 from worker.cpt.template import TokenType
-from worker.metrics import compare, confusion_matrix, evaluate, per_label, threshold
+from worker.metrics import compare, confusion_matrix, evaluate, per_label, threshold, usual_ece
 from worker.models import BaseModel
 
 #: Below so many measured examples the figures come with a warning in words.
 _FEW: Final = 30
+_FEW_OF_LABEL: Final = 5
+#: From so many on the ECE of honest confidences is near 0.
+_FEW_FOR_ECE: Final = 200
 #: A label is doubted when held-out predictions give it less than a chance of this share of its fair one.
 _DOUBT: Final = 0.5
 _PRECISIONS: Final = (0.8, 0.9, 0.95)
@@ -60,8 +65,9 @@ def report(
     measured: Predictions | None,
     served: Literal["tuned", "icl"],
     losses: Sequence[float],
+    between_blocks: Callable[[], None],
 ) -> Metrics:
-    """All that is known; figures only where something was ``measured``."""
+    """All that is known; figures only where something was ``measured``. ``between_blocks`` is called now and then."""
     metrics = Metrics(
         served=served,
         loss_curve=tuple(losses),
@@ -72,45 +78,85 @@ def report(
         return metrics.model_copy(update={"notes": _notes_without_figures(claim)})
     labels = claim.spec.label_names
     chosen = measured.tuned if served == "tuned" else measured.icl
+    thresholds = [threshold(chosen, measured.truth, target) for target in _PRECISIONS]
     matrix = confusion_matrix(chosen, measured.truth)
     tuned = claim.hyperparameters.method != "icl"
     return metrics.model_copy(
         update={
-            "icl": evaluate(measured.icl, measured.truth),
-            "tuned": evaluate(measured.tuned, measured.truth) if tuned else None,
+            "icl": evaluate(measured.icl, measured.truth, between_blocks),
+            "tuned": evaluate(measured.tuned, measured.truth, between_blocks) if tuned else None,
             "difference": compare(measured.tuned, measured.icl, measured.truth) if tuned else None,
             "measured_on": measured.of,
-            "notes": tuple(_notes(claim, measured, served)),
+            "notes": (*_notes(claim, measured, served), *_notes_on_confidence(chosen, thresholds)),
             "confusion_matrix": matrix,
             "per_label": dict(zip(labels, per_label(matrix), strict=True)),
             "suspect_examples": tuple(_suspects(claim.spec, found)),
             "harmful_examples": tuple(_harmful(claim.spec, found)),
-            "thresholds": tuple(
-                one for target in _PRECISIONS if (one := threshold(chosen, measured.truth, target)) is not None
-            ),
+            "thresholds": tuple(one for one in thresholds if one is not None),
         }
     )
 
 
 def _notes_without_figures(claim: Claim) -> tuple[str, ...]:
-    if not claim.hyperparameters.cross_validation:
-        return ()
-    return ("There are too few examples to hold any out: nothing is known of the quality of this context.",)
+    if claim.hyperparameters.cross_validation:
+        return ("There are too few examples to hold any out: nothing is known of the quality of this context.",)
+    return ("No examples were held out: nothing is known of the quality of this context without validation examples.",)
 
 
 def _notes(claim: Claim, measured: Predictions, served: str) -> Iterator[str]:
-    n = len(measured.truth)
+    n, spec = len(measured.truth), claim.spec
     if n < _FEW:
         yield (
             f"Only {n} examples were measured: one more or less that is right moves the accuracy by "
             f"{100 / n:.0f} points. Take the intervals seriously, and give validation examples if you can."
         )
+    seldom = sum(count < _FEW_OF_LABEL for count in measured.truth.bincount(minlength=len(spec.label_names)).tolist())
+    if seldom and n >= _FEW:
+        yield (
+            f"Labels with fewer than {_FEW_OF_LABEL} measured examples: {seldom} of {len(spec.label_names)}. "
+            "Their precision, recall and F1 say little."
+        )
     if measured.of == "folds":
-        yield "Each fold was predicted by a context without its examples, so the served context may do a little better."
-        if claim.hyperparameters.method == "auto":
-            yield "Steps and loss were chosen on the same folds, so it may also do a little worse."
+        yield from _notes_on_folds(claim)
+    else:
+        known = {example.text for example in (*spec.examples, *spec.training_examples)}
+        if repeated := sum(example.text in known for example in spec.validation_examples):
+            yield f"Validation examples that are learned from too: {repeated} of {n}. They flatter all figures."
     if served == "icl" and measured.tuned_is_worse:
         yield "The plain context is served: on the examples that were measured the tuned one did worse."
+
+
+def _notes_on_folds(claim: Claim) -> Iterator[str]:
+    yield "Each fold was predicted by a context without its examples, so the served context may do a little better."
+    if claim.hyperparameters.method == "auto":
+        yield "Steps and loss were chosen on the same folds, so it may also do a little worse."
+    texts = [example.text for example in (*claim.spec.examples, *claim.spec.training_examples)]
+    if repeated := len(texts) - len(set(texts)):
+        yield f"Repeated texts: {repeated} of {len(texts)} examples. A copy in another fold flatters all figures."
+    if alone := len(_alone(claim.spec)):
+        yield (
+            f"The only example of a label: {alone} of {len(texts)} examples. While such a one is held out nothing "
+            "shows what its label means, so the served context may do much better. Two or more of each label tell more."
+        )
+
+
+def _alone(spec: TuningSpec) -> frozenset[str]:
+    """Labels with a single example."""
+    counts = Counter(example.label for example in (*spec.examples, *spec.training_examples))
+    return frozenset(label for label, count in counts.items() if count == 1)
+
+
+def _notes_on_confidence(chosen: Tensor, thresholds: Sequence[Threshold | None]) -> Iterator[str]:
+    if len(chosen) < _FEW_FOR_ECE:
+        yield (
+            f"Of {len(chosen)} examples an ECE of about {usual_ece(chosen):.2f} is to be expected even if confidences "
+            "mean exactly what they say."
+        )
+    if missing := [str(wanted) for wanted, one in zip(_PRECISIONS, thresholds, strict=True) if one is None]:
+        yield (
+            f"No min_confidence is suggested for a precision of {' or '.join(missing)}: too few examples were "
+            "measured, or too few of the surest answers were right."
+        )
 
 
 def _suspects(spec: TuningSpec, found: Found) -> Iterator[SuspectExample]:
@@ -122,10 +168,11 @@ def _suspects(spec: TuningSpec, found: Found) -> Iterator[SuspectExample]:
     truth = torch.tensor([names.index(pointed[number][1].label) for number in numbers])
     likely, predicted = found.held_out.tuned.max(1)
     own = found.held_out.tuned.gather(1, truth[:, None]).flatten()
+    alone = _alone(spec)  # which held-out predictions know nothing of
     for place in own.argsort(stable=True).tolist():
         if own[place] >= _DOUBT / len(names):
             return
-        if predicted[place] != truth[place]:
+        if predicted[place] != truth[place] and names[int(truth[place])] not in alone:
             yield SuspectExample(
                 param=pointed[numbers[place]][0],
                 probability=own[place].item(),

@@ -25,8 +25,10 @@ class LabelScore(Model):
 class Score(Model):
     """Quality of one set of predictions, each figure with a 95% interval.
 
-    The interval of the accuracy is Wilson's, the others are percentiles of a bootstrap over the inputs. ``nll`` is in
-    nats per input; ``brier`` is the squared distance from the truth, 0 to 2.
+    The interval of the accuracy is Wilson's, those of ``nll`` and ``brier`` are Student's, those of ``macro_f1`` and
+    ``ece`` come from a bootstrap over the inputs: the first with one more of which nothing is known, the second from 0
+    if confidences that mean exactly what they say would have such an ECE too. ``nll`` is in nats per input; ``brier``
+    is the squared distance from the truth, 0 to 2.
     """
 
     accuracy: float
@@ -43,7 +45,7 @@ class Score(Model):
 
 
 class Difference(Model):
-    """Tuned minus ICL on the same inputs, with a paired bootstrap's 95% intervals."""
+    """Tuned minus ICL on the same inputs, with 95% intervals for pairs: Agresti and Min's, Student's for ``nll``."""
 
     accuracy: float
     accuracy_ci95: Interval
@@ -77,11 +79,17 @@ class HarmfulExample(Model):
 
 
 class Threshold(Model):
-    """The least ``min_confidence`` with which held-out predictions had the wanted precision, and the share answered."""
+    """The least ``min_confidence`` with which the wanted precision can be expected, and how the held-out ones fared.
+
+    ``coverage`` is the share answered, ``answered`` their number, ``precision`` the share of these that were right.
+    """
 
     target_precision: float
     min_confidence: float
     coverage: float
+    answered: int
+    precision: float
+    precision_ci95: Interval
 
 
 class Reproducibility(Model):

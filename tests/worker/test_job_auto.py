@@ -107,6 +107,46 @@ def test_validation_examples_are_what_the_report_is_on(records: Records, base: B
     assert (metrics.measured_on, metrics.tuned.n) == ("validation_examples", 2)
 
 
+def test_many_validation_examples_are_measured_in_parts_as_if_at_once(
+    records: Records, base: BaseModel, artifacts: Artifacts
+) -> None:
+    few = (Example(text="a superb film", label="good"), Example(text="a bad film", label="bad"))
+    once, often = (
+        result(records, base, artifacts, validation_examples=few * times).metrics.tuned for times in (1, 300)
+    )
+    assert once
+    assert often
+    assert often.n == 600
+    assert often.nll == pytest.approx(once.nll, abs=1e-5)
+
+
+def notes(records: Records, base: BaseModel, artifacts: Artifacts, **given: Any) -> str:
+    return " ".join(result(records, base, artifacts, **given).metrics.notes)
+
+
+def test_notes_say_what_the_figures_are_worth(records: Records, base: BaseModel, artifacts: Artifacts) -> None:
+    usual = notes(records, base, artifacts)
+    assert "Repeated texts" not in usual
+    assert "only example of a label" not in usual
+    assert "an ECE of about" in usual
+    assert "No min_confidence is suggested for a precision of" in usual
+    assert "Repeated texts: 1 of 9" in notes(records, base, artifacts, examples=(*EXAMPLES, EXAMPLES[0]))
+    alone = (*EXAMPLES, Example(text="so so", label="fair"))
+    assert "The only example of a label: 1 of 9" in notes(records, base, artifacts, examples=alone)
+    seen = (Example(text="a superb film", label="good"), EXAMPLES[1])
+    assert "learned from too: 1 of 2" in notes(records, base, artifacts, validation_examples=seen)
+    many = seen[:1] * 30
+    assert "fewer than 5 measured examples: 1 of 2" in notes(records, base, artifacts, validation_examples=many)
+    assert "No examples were held out" in notes(records, base, artifacts, cross_validation=False)
+
+
+def test_only_example_of_its_label_is_no_suspect(records: Records, base: BaseModel, artifacts: Artifacts) -> None:
+    alone = [Example(text=f"text {number}", label=f"label {number}") for number in range(8)]
+    metrics = result(records, base, artifacts, examples=tuple(alone)).metrics
+    assert metrics.tuned
+    assert metrics.suspect_examples == ()
+
+
 def test_examples_outside_a_small_context_are_held_out(records: Records, base: BaseModel, artifacts: Artifacts) -> None:
     metrics = result(records, base, artifacts, examples=EXAMPLES[:2], training_examples=EXAMPLES[2:]).metrics
     assert metrics.tuned

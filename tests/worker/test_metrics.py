@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from worker.metrics import _figures, compare, evaluate, threshold, wilson_interval
+from worker.metrics import (
+    _t95,
+    compare,
+    evaluate,
+    paired_interval,
+    threshold,
+    usual_ece,
+    wilson_interval,
+)
 
 # Predicted 0, 0, 1, 2; the truth is 0, 1, 1, 0: two of four are right.
 PROBABILITIES = torch.tensor(
@@ -82,20 +90,68 @@ def test_intervals_hold_the_figure_and_are_about_four_errors_wide() -> None:
         assert low < getattr(score, name) < high
 
 
-def test_figures_of_every_resample_are_those_of_its_rows_alone() -> None:
-    probabilities, truth = many(20)
-    draws = torch.randint(20, (3, 20), generator=torch.Generator().manual_seed(2))
-    together = _figures(probabilities, truth, draws)
-    for number, draw in enumerate(draws):
-        alone = evaluate(probabilities[draw], truth[draw])
-        for name, values in together.items():
-            assert values[number].item() == pytest.approx(getattr(alone, name))
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_intervals_of_few_are_wide_although_all_are_right(n: int) -> None:
+    truth = torch.arange(n) % 2
+    probabilities = torch.tensor([0.8, 0.2] * n, dtype=torch.float64)[: 2 * n].view(n, 2)
+    probabilities[truth == 1] = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    score = evaluate(probabilities, truth)
+    assert (score.accuracy, score.macro_f1) == (1.0, 1.0)
+    assert score.macro_f1_ci95[0] < 0.8
+    assert score.macro_f1_ci95[1] == 1.0
+    assert score.nll_ci95[0] < score.nll - 0.05
+    assert score.nll_ci95[1] > score.nll + 0.05
+    assert score.ece_ci95[0] == 0.0  # right so often by chance
+    assert score.ece_ci95[1] >= score.ece
+
+
+def test_of_one_input_nothing_is_known() -> None:
+    one = torch.tensor([[0.7, 0.3]], dtype=torch.float64)
+    score = evaluate(one, torch.tensor([0]))
+    assert score.brier_ci95 == (0.0, 2.0)
+    assert score.nll_ci95 == pytest.approx((0.0, -math.log(1e-12)))
+    assert compare(one, one.flip(1), torch.tensor([0])).accuracy_ci95[0] < 0
+
+
+def test_overconfidence_shows_in_the_interval_of_the_ece() -> None:
+    probabilities, truth = many()
+    sharpened = probabilities**3 / (probabilities**3).sum(1, keepdim=True)
+    assert evaluate(probabilities, truth).ece_ci95[0] == 0.0
+    assert evaluate(sharpened, truth).ece_ci95[0] > 0.05
+
+
+def test_ece_to_expect_of_honest_confidences_shrinks_with_their_number() -> None:
+    halves = torch.full((1, 2), 0.5, dtype=torch.float64)
+    assert usual_ece(halves) == pytest.approx(0.5)
+    # Of 100 tosses the share of heads is off by sqrt(2 / pi) standard deviations on average.
+    assert usual_ece(halves.expand(100, 2)) == pytest.approx(0.05 * math.sqrt(2 / math.pi), rel=0.1)
+
+
+def test_many_inputs_are_resampled_in_blocks() -> None:
+    pauses: list[None] = []
+    probabilities, truth = many(3000)
+    evaluate(probabilities, truth, lambda: pauses.append(None))
+    assert len(pauses) == 3 * math.ceil(1000 / (2**18 // 3000))
+
+
+@pytest.mark.parametrize(("freedom", "point"), [(1, 12.706), (4, 2.776), (5, 2.571), (10, 2.228), (100, 1.984)])
+def test_points_of_students_t(freedom: int, point: float) -> None:
+    assert _t95(freedom) == pytest.approx(point, rel=0.015)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "n", "low", "high"),
+    [(0, 0, 8, -0.196, 0.196), (8, 0, 8, 0.4839, 1.0), (10, 5, 100, -0.0273, 0.1253)],
+)
+def test_paired_interval(gained: int, lost: int, n: int, low: float, high: float) -> None:
+    assert paired_interval(gained, lost, n) == pytest.approx((low, high), abs=5e-4)
 
 
 def test_difference_is_paired() -> None:
     probabilities, truth = many()
     same = compare(probabilities, probabilities, truth)
-    assert (same.accuracy, same.accuracy_ci95, same.nll, same.nll_ci95) == (0, (0, 0), 0, (0, 0))
+    assert (same.accuracy, same.nll, same.nll_ci95) == (0, 0, (0, 0))
+    assert same.accuracy_ci95 == pytest.approx((-0.0049, 0.0049), abs=1e-4)
     better = compare(torch.eye(3, dtype=torch.float64)[truth], probabilities, truth)
     assert better.accuracy == pytest.approx(1 - evaluate(probabilities, truth).accuracy)
     assert better.accuracy_ci95[0] > 0
@@ -104,13 +160,25 @@ def test_difference_is_paired() -> None:
 
 def test_threshold_is_the_least_confidence_with_the_wanted_precision() -> None:
     sure = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]], dtype=torch.float64)
-    found = threshold(sure, torch.tensor([0, 0, 1, 0]), 0.7)
+    found = threshold(sure, torch.tensor([0, 0, 1, 0]), 0.66)
     assert found
-    assert [found.min_confidence, found.coverage] == pytest.approx([0.6, 1.0], abs=2e-4)
-    found = threshold(sure, torch.tensor([0, 0, 1, 1]), 0.9)
+    assert (found.answered, found.coverage, found.precision) == (4, 1.0, 0.75)
+    assert found.min_confidence == pytest.approx(0.6, abs=2e-4)
+    assert found.precision_ci95 == wilson_interval(0.75, 4)
+    found = threshold(sure, torch.tensor([0, 0, 1, 1]), 0.75)
     assert found
     assert [found.min_confidence, found.coverage] == pytest.approx([0.8, 0.5], abs=2e-4)
     assert threshold(sure, torch.tensor([1, 1, 1, 1]), 0.5) is None
+
+
+def test_threshold_does_not_rest_on_a_few_answers() -> None:
+    def all_right(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tensor([[0.95, 0.05]] * n, dtype=torch.float64), torch.zeros(n, dtype=torch.int64)
+
+    assert threshold(*all_right(7), 0.9) is None
+    assert threshold(*all_right(8), 0.9)
+    assert threshold(*all_right(17), 0.95) is None
+    assert threshold(*all_right(18), 0.95)
 
 
 @pytest.mark.parametrize("nearly", [0.0, 2e-5])
@@ -118,7 +186,7 @@ def test_threshold_counts_all_that_are_as_sure(nearly: float) -> None:
     """Ten equal confidences, or ten that a multiple of 0.0001 cannot tell apart, the first seven of them right."""
     sure = torch.tensor([[0.95005 - nearly * place / 10, 0.04] for place in range(10)], dtype=torch.float64)
     truth = torch.tensor([0] * 7 + [1] * 3)
-    assert threshold(sure, truth, 0.9) is None
-    found = threshold(sure, truth, 0.7)
+    assert threshold(sure, truth, 0.7) is None
+    found = threshold(sure, truth, 0.66)
     assert found
     assert (found.coverage, (sure.max(1).values >= found.min_confidence).double().mean().item()) == (1.0, 1.0)
