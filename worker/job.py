@@ -54,7 +54,7 @@ class JobRun:
         self._lease = lease
         self._encoded: Encoded = encode(base, claim.spec)
         self._hyperparameters: ResolvedHyperparameters = claim.hyperparameters
-        settings = search_settings(base, claim.spec.hyperparameters, claim.hyperparameters)
+        settings = search_settings(base, claim.spec.hyperparameters, claim.hyperparameters, self._encoded)
         make = partial(Search, base.model, self._encoded.shots, settings, base.context_length)
         self._search: Search = device.run(make)
         self._losses: list[float] = []

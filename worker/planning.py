@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from worker.cpt.features import TEXT_COPIES, TEXT_TOKENS
 from worker.cpt.folds import FEWEST
 from worker.cpt.projection import REFERENCE_HIDDEN
 from worker.cpt.scorer import LabelTrie
-from worker.cpt.search import MOST_FOR_BIAS, SearchSettings, held_out_folds
+from worker.cpt.search import SearchSettings, held_out_folds
 from worker.cpt.shots import Shots
 from worker.cpt.template import Template, TokenType
 from worker.cpt.text_head import MOST_READ
@@ -62,6 +61,9 @@ _BEST: Final[dict[str, Any]] = {
 _BATCH: Final = 64
 #: Tokens of the labels' trie, at most: each query is followed by all of them, and each sees all above it.
 MAX_LABEL_TOKENS: Final = 1024
+#: Plain runs that a search may cost, and the fewest examples that a context's bias is measured on to keep to it.
+_BUDGET: Final = 4
+_LEAST_FOR_BIAS: Final = 4
 #: Share of the device's matrix rate that tuning reaches, for the estimate.
 _EFFICIENCY: Final = 0.5
 
@@ -77,6 +79,11 @@ class Encoded:
     def context(self) -> Context:
         """The context of all its examples."""
         return self.shots.context_of(range(len(self.shots)))
+
+    @cached_property
+    def label_tokens(self) -> int:
+        """Tokens that every query is scored with besides its own."""
+        return len(LabelTrie.build(self.shots.label_ids).tokens)
 
     @cached_property
     def training(self) -> tuple[Tokens, ...]:
@@ -119,15 +126,13 @@ def plan(base: BaseModel, spec: TuningSpec) -> Plan:
     Raises `Unplannable` for a context that is longer than the model allows, and for labels that cannot be scored.
     """
     encoded = encode(base, spec)
-    _check_labels(encoded.shots.label_ids, "/examples" if spec.labels is None else "/labels")
+    _check_labels(encoded.label_tokens, "/examples" if spec.labels is None else "/labels")
     longest = _longest(encoded)
     _check_length(len(encoded.context), longest, base.context_length)
     resolved = resolve(spec)
-    search = search_settings(base, spec.hyperparameters, resolved)
-    folds = held_out_folds(encoded.shots, search)
-    trials = len(folds) * len(search.configs)
-    tokens = encoded.shots.tokens_per_step(range(len(encoded.shots)), resolved.batch_size)
-    plain = _plain_steps(resolved) * tokens
+    search = search_settings(base, spec.hyperparameters, resolved, encoded)
+    trials = len(held_out_folds(encoded.shots, search)) * len(search.configs)
+    measuring = _measuring_tokens(encoded, search)
     return Plan(
         context_tokens=len(encoded.context),
         longest_example_tokens=longest,
@@ -136,8 +141,8 @@ def plan(base: BaseModel, spec: TuningSpec) -> Plan:
         hyperparameters=resolved,
         trials=trials,
         total_steps=(trials + 1) * resolved.steps,
-        plain_seconds=_seconds(base, plain),
-        estimated_seconds=_seconds(base, _search_tokens(encoded, search, folds, tokens)),
+        plain_seconds=_seconds(base, _plain_tokens(encoded, resolved) + measuring),
+        estimated_seconds=_seconds(base, _search_tokens(encoded, search) + measuring),
     )
 
 
@@ -148,8 +153,7 @@ def _longest(encoded: Encoded) -> int:
     return max(scored, *map(len, encoded.training))
 
 
-def _check_labels(label_ids: Sequence[Sequence[int]], param: str) -> None:
-    nodes = len(LabelTrie.build(label_ids).tokens)
+def _check_labels(nodes: int, param: str) -> None:
     if nodes > MAX_LABEL_TOKENS:
         raise Unplannable(
             ErrorCode.TEXT_TOO_LONG,
@@ -184,8 +188,24 @@ def resolve(spec: TuningSpec) -> ResolvedHyperparameters:
     return ResolvedHyperparameters.model_validate(values)
 
 
-def search_settings(base: BaseModel, given: Hyperparameters, resolved: ResolvedHyperparameters) -> SearchSettings:
-    """How a job searches. The loss is chosen on held-out folds if that and the steps are left to the service."""
+def search_settings(
+    base: BaseModel, given: Hyperparameters, resolved: ResolvedHyperparameters, encoded: Encoded
+) -> SearchSettings:
+    """How a job searches. The loss is chosen on held-out folds if that and the steps are left to the service.
+
+    Where that would cost more than `_BUDGET` plain runs, fewer examples are held out; not if the user says what a step
+    or a run is.
+    """
+    search = _unbounded(base, given, resolved)
+    if given.steps == given.batch_size == "auto":
+        budget = _BUDGET * _plain_tokens(encoded, resolved)
+        while _search_tokens(encoded, search) > budget and search.most_for_bias > _LEAST_FOR_BIAS:
+            fewer = search.most_held_out // 2, search.most_for_bias // 2
+            search = replace(search, most_held_out=fewer[0], most_for_bias=fewer[1])
+    return search
+
+
+def _unbounded(base: BaseModel, given: Hyperparameters, resolved: ResolvedHyperparameters) -> SearchSettings:
     scale = base.embedding_norm / math.sqrt(base.model.config.get_text_config().hidden_size / REFERENCE_HIDDEN)
     unit = scale if resolved.epsilon_unit == "embedding_norm" else 1.0
     config = {
@@ -215,26 +235,44 @@ def search_settings(base: BaseModel, given: Hyperparameters, resolved: ResolvedH
     )
 
 
-def _plain_steps(resolved: ResolvedHyperparameters) -> int:
-    """Steps of one plain run with the same examples: the reference's, or the user's if they are more."""
-    return max(resolved.steps, _REFERENCE["steps"]) if resolved.method == "auto" else resolved.steps
+def _plain_tokens(encoded: Encoded, resolved: ResolvedHyperparameters) -> float:
+    """Tokens, forward and back, of one plain run with the same examples.
+
+    Its steps are the reference's, or the user's if they are more.
+    """
+    steps = max(resolved.steps, _REFERENCE["steps"]) if resolved.method == "auto" else resolved.steps
+    return steps * encoded.shots.tokens_per_step(range(len(encoded.shots)), resolved.batch_size)
 
 
-def _search_tokens(encoded: Encoded, search: SearchSettings, folds: Sequence[Sequence[int]], tokens: int) -> float:
+def _search_tokens(encoded: Encoded, search: SearchSettings) -> float:
     """Tokens that are computed forward and back; those that are only scored count half."""
-    examples, context = len(encoded.training), len(encoded.context)
+    examples, context, folds = len(encoded.training), len(encoded.context), held_out_folds(encoded.shots, search)
+    tokens = encoded.shots.tokens_per_step(range(len(encoded.shots)), search.tuning.batch_size)
     example = sum(map(len, encoded.training)) / examples
-    total = float(search.tuning.steps * tokens)
-    measured = context + (min(MOST_FOR_BIAS, examples) * example if search.calibration else 0)
+    query = example + encoded.label_tokens
+
+    def judged(share: float, held_out: int) -> float:
+        """A context of this share of the examples, its bias, and what is predicted with it."""
+        biased = min(search.most_for_bias, share * examples) if search.calibration else 0
+        return share * context + (biased + held_out) * query
+
+    total = search.tuning.steps * tokens + (judged(1, 0) / 2 if search.calibration else 0)
     for fold in folds:
-        share = 1 - len(fold) / examples
-        stops = len(search.stops) * len(search.configs)
+        share, stops = 1 - len(fold) / examples, len(search.stops) * len(search.configs)
         total += share * search.tuning.steps * tokens * len(search.configs)
-        total += stops * (share * measured + len(fold) * example) / 2
+        total += stops * judged(share, len(fold)) / 2
     if search.head:
         read = min(MOST_READ + sum(map(len, folds)), examples)
         total += read * TEXT_COPIES * min(example, TEXT_TOKENS) / 2
     return total
+
+
+def _measuring_tokens(encoded: Encoded, search: SearchSettings) -> float:
+    """The same for the validation examples, which the plain and the tuned context are measured on."""
+    lengths = [len(query) for query in encoded.validation]
+    scored = 2 * sum(length + encoded.label_tokens for length in lengths)
+    read = sum(TEXT_COPIES * min(length, TEXT_TOKENS) for length in lengths) if search.head else 0
+    return (scored + read) / 2
 
 
 def _seconds(base: BaseModel, tokens: float) -> float:

@@ -110,7 +110,7 @@ def _spec(task: Task, hyperparameters: dict[str, Any]) -> TuningSpec:
 
 def _settings(base: BaseModel, task: Task, hyperparameters: dict[str, Any]) -> Any:
     spec = _spec(task, hyperparameters)
-    return search_settings(base, spec.hyperparameters, resolve(spec))
+    return search_settings(base, spec.hyperparameters, resolve(spec), encode(base, spec))
 
 
 def _queries(base: BaseModel, task: Task) -> tuple[tuple[int, ...], ...]:

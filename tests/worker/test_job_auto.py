@@ -207,8 +207,9 @@ def test_trained_tokens_are_those_of_the_steps_that_were_done(
 ) -> None:
     claim = claimed(records, base, early_stopping=False)
     spec, steps = claim.spec, claim.hyperparameters.steps
-    shots = encode(base, spec).shots
-    folds = held_out_folds(shots, search_settings(base, spec.hyperparameters, claim.hyperparameters))
+    encoded = encode(base, spec)
+    shots, search = encoded.shots, search_settings(base, spec.hyperparameters, claim.hyperparameters, encoded)
+    folds = held_out_folds(shots, search)
     kept = [[number for number in range(len(shots)) if number not in fold] for fold in [*folds, []]]
     done = run(records, claim, base, artifacts).fields
     assert done["trained_tokens"] == steps * sum(shots.tokens_per_step(numbers, None) for numbers in kept)

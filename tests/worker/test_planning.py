@@ -6,6 +6,7 @@ from app.contract.tuning import Example, Hyperparameters, ResolvedHyperparameter
 from tests.submissions import EXAMPLES
 from tests.worker.tiny import CONTEXT_LENGTH
 from worker.cpt.projection import epsilon
+from worker.cpt.search import held_out_folds
 from worker.models import BaseModel
 from worker.planning import MAX_LABEL_TOKENS, Unplannable, encode, plan, resolve, search_settings
 
@@ -108,7 +109,7 @@ def test_what_is_left_to_the_reference_is_its_own(base: BaseModel) -> None:
         1,
     )
     assert (values.projection_epsilon, values.projection_format_epsilon, values.epsilon_unit) == (0.1, 0.1, "reference")
-    search = search_settings(base, Hyperparameters(method="cpt"), values)
+    search = search_settings(base, Hyperparameters(method="cpt"), values, encode(base, spec(("a", "x"), ("b", "y"))))
     assert (search.folds, search.calibration, search.head, search.stops) == (False, False, False, (20,))
     (config,) = search.configs
     assert config["opt_projection_epsilon"] == 0.1
@@ -140,7 +141,8 @@ def test_given_values_stay(method: str) -> None:
 
 def test_epsilons_relative_to_the_embeddings_give_a_share_of_their_norm(base: BaseModel) -> None:
     given = Hyperparameters(projection_epsilon=0.25, projection_format_epsilon=0.5, epsilon_unit="embedding_norm")
-    search = search_settings(base, given, resolve(TuningSpec(examples=EXAMPLES, hyperparameters=given)))
+    asked = TuningSpec(examples=EXAMPLES, hyperparameters=given)
+    search = search_settings(base, given, resolve(asked), encode(base, asked))
     encoded = encode(base, spec(("ab", "x"), ("cd", "y")))
     radii = epsilon(encoded.context.config(**search.configs[0]), base.model.config.hidden_size)
     found = {round(radius / base.embedding_norm, 3) for radius in radii.tolist()}
@@ -149,9 +151,11 @@ def test_epsilons_relative_to_the_embeddings_give_a_share_of_their_norm(base: Ba
 
 
 def test_loss_is_chosen_on_folds_only_where_it_is_left_to_the_service(base: BaseModel) -> None:
+    encoded = encode(base, TuningSpec(examples=EXAMPLES))
+
     def ways(**given: Any) -> int:
         hyperparameters = Hyperparameters(**given)
-        return len(search_settings(base, hyperparameters, resolved(**given)).configs)
+        return len(search_settings(base, hyperparameters, resolved(**given), encoded).configs)
 
     assert ways() == 2
     assert ways(method="cpt") == ways(weighted_loss_type="none") == ways(loss_decay_factor=0.5) == ways(steps=9) == 1
@@ -176,6 +180,43 @@ def test_search_costs_no_more_than_four_plain_runs(base: BaseModel, given: dict[
     planned = plan(base, given_all)
     assert 0 < planned.estimated_seconds <= 4 * planned.plain_seconds
     assert planned.total_steps == (planned.trials + 1) * planned.hyperparameters.steps
+
+
+def many_labels(labels: int, inside: int, outside: int, **given: Any) -> TuningSpec:
+    """Labels of a dozen tokens each, nothing of which they share."""
+    names = [f"{chr(0x4E00 + number)} a long label" for number in range(labels)]
+    examples = [Example(text=f"text {number}", label=names[number % labels]) for number in range(inside + outside)]
+    hyperparameters = Hyperparameters(**given)
+    return TuningSpec(
+        examples=tuple(examples[:inside]), training_examples=tuple(examples[inside:]), hyperparameters=hyperparameters
+    )
+
+
+@pytest.mark.parametrize(("labels", "inside", "outside"), [(2, 8, 0), (2, 8, 300), (8, 8, 300), (60, 8, 300)])
+def test_many_long_labels_cost_no_more_than_four_plain_runs_either(
+    base: BaseModel, labels: int, inside: int, outside: int
+) -> None:
+    planned = plan(base, many_labels(labels, inside, outside))
+    assert planned.trials > 0
+    assert 0 < planned.estimated_seconds <= 4 * planned.plain_seconds
+
+
+def test_fewer_are_held_out_only_where_the_budget_wants_it(base: BaseModel) -> None:
+    def held_out(asked: TuningSpec) -> int:
+        encoded = encode(base, asked)
+        search = search_settings(base, asked.hyperparameters, resolve(asked), encoded)
+        return sum(map(len, held_out_folds(encoded.shots, search)))
+
+    assert held_out(many_labels(2, 8, 300)) == 192
+    assert held_out(many_labels(60, 8, 300)) < 192
+    assert held_out(many_labels(60, 8, 300, batch_size=8)) == 192
+
+
+def test_validation_examples_take_time_too(base: BaseModel) -> None:
+    pairs = ("ab", "x"), ("cd", "y"), ("ef", "x"), ("gh", "y")
+    without = plan(base, spec(*pairs))
+    some = plan(base, spec(*pairs, validation_examples=(Example(text="ij", label="x"),) * 100))
+    assert some.estimated_seconds > some.plain_seconds > 2 * without.plain_seconds
 
 
 def test_too_few_examples_are_not_held_out(base: BaseModel) -> None:

@@ -25,9 +25,6 @@ from worker.cpt.shots import Shots
 from worker.cpt.text_head import TextHead
 from worker.cpt.tuner import CHUNK_TOKENS, Tuner, TuningSettings
 
-#: Examples that are held out in all, and examples that a context's bias is measured on: more cost time and tell little.
-MOST_HELD_OUT: Final = 192
-MOST_FOR_BIAS: Final = 64
 #: What a mixture usually weighs its parts: label scores, the head.
 _USUAL_SCORES: Final = 0.5
 _USUAL_HEAD: Final = 1.0
@@ -43,6 +40,8 @@ class SearchSettings:
     stops: numbers of steps after which a run may end, at most `tuning.steps`, which must be among them; 0 is not to
         tune.
     folds, calibration, head: whether to hold out, to calibrate on what was held out, and to mix a head in.
+    most_held_out, most_for_bias: examples that are held out in all, and that a context's bias is measured on, at most:
+        more cost time and tell little.
     """
 
     tuning: TuningSettings
@@ -51,6 +50,8 @@ class SearchSettings:
     folds: bool = False
     calibration: bool = False
     head: bool = False
+    most_held_out: int = 192
+    most_for_bias: int = 64
 
     @property
     def usual(self) -> tuple[float, ...]:
@@ -262,7 +263,7 @@ class Search:
         """
         if not self._settings.calibration:
             return torch.zeros(len(self._shots.labels))
-        some = spread(kept, self._shots.truth, MOST_FOR_BIAS)
+        some = spread(kept, self._shots.truth, self._settings.most_for_bias)
         tokens = self._shots.context_of(kept).tokens
         places = {number: place for place, number in enumerate(kept)}
         hidden = []
@@ -339,7 +340,7 @@ def held_out_folds(shots: Shots, settings: SearchSettings) -> list[list[int]]:
     if not settings.folds or settings.tuning.steps == 0:
         return []
     first = 0 if shots.context >= FEWEST else shots.context
-    able = spread(range(first, len(shots)), shots.truth, MOST_HELD_OUT)
+    able = spread(range(first, len(shots)), shots.truth, settings.most_held_out)
     labels, in_context = [shots.truth[number] for number in able], [number < shots.context for number in able]
     folds = stratified_folds(labels, in_context, settings.tuning.seed)
     return [[able[place] for place in fold] for fold in folds]
