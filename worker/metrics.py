@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from app.contract.objects import Difference, LabelScore, Score, Threshold
+from worker.cpt.student import t95
 
 _Z95: Final = 1.959963984540054
-#: 97.5% points of Student's t with 1, 2, 3 and 4 degrees of freedom.
-_T95: Final = (12.7062, 4.3027, 3.1824, 2.7764)
 _ECE_BINS: Final = 10
 _SMALLEST: Final = 1e-12
 _LARGEST_LOSS: Final = -math.log(_SMALLEST)
@@ -169,16 +168,8 @@ def _mean_interval(values: Tensor, least: float, most: float) -> tuple[float, fl
     n = len(values)
     if n == 1:
         return least, most
-    half = _t95(n - 1) * values.std().item() / math.sqrt(n)
+    half = t95(n - 1) * values.std().item() / math.sqrt(n)
     return max(least, values.mean().item() - half), min(most, values.mean().item() + half)
-
-
-def _t95(freedom: int) -> float:
-    """97.5% point of Student's t (Abramowitz and Stegun 26.7.5)."""
-    if freedom <= len(_T95):
-        return _T95[freedom - 1]
-    z = _Z95
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def _percentiles(values: Tensor) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from app.contract.objects import (
 )
 from app.contract.tuning import TuningSpec
 from app.records.store import Claim
+from worker.cpt.influence import MOST_TRIED
 from worker.cpt.search import Found
 from worker.cpt.template import TokenType
 from worker.metrics import compare, confusion_matrix, evaluate, per_label, threshold, usual_ece
@@ -131,6 +132,8 @@ def _notes_on_folds(claim: Claim) -> Iterator[str]:
     if claim.hyperparameters.method == "auto":
         yield "Steps and loss were chosen on the same folds, so it may also do a little worse."
     texts = [example.text for example in (*claim.spec.examples, *claim.spec.training_examples)]
+    if len(texts) > MOST_TRIED:
+        yield f"Harmful examples were not looked for among {len(texts)}: up to {MOST_TRIED} are tried one by one."
     if repeated := len(texts) - len(set(texts)):
         yield f"Repeated texts: {repeated} of {len(texts)} examples. A copy in another fold flatters all figures."
     if alone := len(_alone(claim.spec)):

@@ -137,6 +137,8 @@ def test_notes_say_what_the_figures_are_worth(records: Records, base: BaseModel,
     assert "learned from too: 1 of 2" in notes(records, base, artifacts, validation_examples=seen)
     many = seen[:1] * 30
     assert "fewer than 5 measured examples: 1 of 2" in notes(records, base, artifacts, validation_examples=many)
+    outside = tuple(Example(text=f"text {number}", label="good") for number in range(60))
+    assert "not looked for among 68" in notes(records, base, artifacts, training_examples=outside)
     assert "No examples were held out" in notes(records, base, artifacts, cross_validation=False)
 
 

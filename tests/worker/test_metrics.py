@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from worker.metrics import (
-    _t95,
     compare,
     evaluate,
     paired_interval,
@@ -132,11 +131,6 @@ def test_many_inputs_are_resampled_in_blocks() -> None:
     probabilities, truth = many(3000)
     evaluate(probabilities, truth, lambda: pauses.append(None))
     assert len(pauses) == 3 * math.ceil(1000 / (2**18 // 3000))
-
-
-@pytest.mark.parametrize(("freedom", "point"), [(1, 12.706), (4, 2.776), (5, 2.571), (10, 2.228), (100, 1.984)])
-def test_points_of_students_t(freedom: int, point: float) -> None:
-    assert _t95(freedom) == pytest.approx(point, rel=0.015)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ from typing import Final
 from torch import Tensor
 
 from worker.cpt.head import predict_held_out
+from worker.cpt.student import t95
 
 #: More examples than this are not tried one by one: it would take long, and one matters little among many.
 MOST_TRIED: Final = 64
-#: Least gain (nats per example), and how many times its own standard error it must be.
+#: Least gain (nats per example).
 _LEAST_GAIN: Final = 0.02
-_ERRORS: Final = 2.0
+_FEWEST_JUDGED: Final = 2
 
 
 def harmful_examples(
@@ -23,7 +24,8 @@ def harmful_examples(
 ) -> tuple[tuple[int, float], ...]:
     """(number, gain) of examples, the worst first; features [V, N, H], the rest are those of `fit_head`.
 
-    Judged on the folds, numbers of examples, that an example is not in.
+    Judged on the folds, numbers of examples, that an example is not in, by Student's test: of harmless ones one in
+    twenty is among them at most.
     """
     if len(truth) > MOST_TRIED:
         return ()
@@ -41,7 +43,9 @@ def harmful_examples(
         without = losses(others, [n for n in everything if n != number])
         judged = [n for fold in others for n in fold]
         gain = (with_all - without)[judged]
+        if len(gain) < _FEWEST_JUDGED:
+            continue
         mean, error = gain.mean().item(), (gain.std() / len(gain) ** 0.5).item()
-        if mean > _LEAST_GAIN and mean > _ERRORS * error:
+        if mean > _LEAST_GAIN and mean > t95(len(gain) - 1, one_sided=True) * error:
             found.append((number, mean))
     return tuple(sorted(found, key=lambda one: -one[1]))

@@ -39,6 +39,19 @@ def test_where_every_label_is_right_nothing_harms() -> None:
     assert found(12) == ()
 
 
+@pytest.mark.parametrize("count", [4, 6])
+def test_chance_alone_hardly_makes_an_example_harmful(count: int) -> None:
+    """Features that tell nothing of the labels: whatever is found is chance."""
+    named = 0
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        features = torch.randn(VIEWS, count, SIZE, generator=generator)
+        folds = [list(range(count))[turn::2] for turn in range(2)]
+        truth = torch.randint(LABELS, (count,), generator=generator)
+        named += len(harmful_examples(features, truth, CENTRES, folds, lambda: None))
+    assert named <= 0.07 * 40 * count
+
+
 def test_among_many_examples_none_is_tried() -> None:
     few, many = torch.arange(MOST_TRIED) % LABELS, torch.arange(MOST_TRIED + 1) % LABELS
     with pytest.raises(InterruptedError):
