@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmarks.results import Cell
@@ -27,4 +28,5 @@ def save_plot(cells: Sequence[Cell], path: Path) -> None:
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None})
+    with rc_context({"svg.hashsalt": path.name}):  # else ids are drawn anew each time
+        figure.savefig(path, metadata={"Date": None})

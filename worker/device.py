@@ -50,10 +50,12 @@ class _Work(Generic[T]):
 class Device:
     """Computes one thing at a time, in the order in which it is asked to, but for small queries, which go ahead.
 
-    No two in a row go ahead of what waits, so that nothing waits for ever. Safe to use from any thread.
+    No two in a row go ahead of what waits, so that nothing waits for ever. Safe to use from any thread. ``clock`` gives
+    seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._waiting: deque[_Work[Any]] = deque()
         self._one_went_ahead = False
         self._small_ended_at = self._small_took = 0.0
@@ -86,16 +88,16 @@ class Device:
 
         None while less time has gone by since the last one than that took: half of the time at most goes to small ones.
         """
-        if time.monotonic() - self._small_ended_at < self._small_took:
+        if self._clock() - self._small_ended_at < self._small_took:
             return
         with self._condition:
             small = self._first_small()
             if small is not None:
                 self._waiting.remove(small)
         if small is not None:
-            began = time.monotonic()
+            began = self._clock()
             small.run()
-            self._small_ended_at = time.monotonic()
+            self._small_ended_at = self._clock()
             self._small_took = self._small_ended_at - began
 
     def stop(self) -> None:

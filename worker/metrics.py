@@ -35,17 +35,19 @@ def evaluate(probabilities: Tensor, truth: Tensor, between_blocks: Callable[[], 
     confidence, predicted = probabilities.double().max(1)
     right = (predicted == truth).double()
     losses = _losses(probabilities, truth)
+    macro_f1 = _macro_f1(truth[None], predicted[None], labels).item()
+    ece = _expected_calibration_error(confidence[None], right[None]).item()
     distances = (probabilities.double() - functional.one_hot(truth, labels)).square().sum(1)
     return Score(
         accuracy=right.mean().item(),
-        macro_f1=_macro_f1(truth[None], predicted[None], labels).item(),
+        macro_f1=macro_f1,
         nll=losses.mean().item(),
-        ece=_expected_calibration_error(confidence[None], right[None]).item(),
+        ece=ece,
         brier=distances.mean().item(),
         accuracy_ci95=wilson_interval(right.mean().item(), n),
-        macro_f1_ci95=_macro_f1_interval(truth, predicted, labels, between_blocks),
+        macro_f1_ci95=_macro_f1_interval(macro_f1, truth, predicted, labels, between_blocks),
         nll_ci95=_mean_interval(losses, 0.0, _LARGEST_LOSS),
-        ece_ci95=_ece_interval(confidence, right, between_blocks),
+        ece_ci95=_ece_interval(ece, confidence, right, between_blocks),
         brier_ci95=_mean_interval(distances, 0.0, 2.0),
         n=n,
     )
@@ -103,9 +105,9 @@ def _losses(probabilities: Tensor, truth: Tensor) -> Tensor:
 
 
 def _macro_f1_interval(
-    truth: Tensor, predicted: Tensor, labels: int, between_blocks: Callable[[], None]
+    figure: float, truth: Tensor, predicted: Tensor, labels: int, between_blocks: Callable[[], None]
 ) -> tuple[float, float]:
-    """95% interval of the macro-F1, by a bootstrap over the inputs and one more of which nothing is known.
+    """95% interval of the macro-F1 ``figure``, by a bootstrap over the inputs and one more of which nothing is known.
 
     Without that one, all right would stay all right in every resample.
     """
@@ -121,12 +123,13 @@ def _macro_f1_interval(
         return _macro_f1(drawn[0], drawn[1], labels)
 
     low, high = _percentiles(_resampled(draw, n, between_blocks))
-    figure = _macro_f1(truth[None], predicted[None], labels).item()
     return min(low, figure), max(high, figure)
 
 
-def _ece_interval(confidence: Tensor, right: Tensor, between_blocks: Callable[[], None]) -> tuple[float, float]:
-    """95% interval of the ECE, from a bootstrap over the inputs, whose ECEs are larger than the true one.
+def _ece_interval(
+    figure: float, confidence: Tensor, right: Tensor, between_blocks: Callable[[], None]
+) -> tuple[float, float]:
+    """95% interval of the ECE ``figure``, from a bootstrap over the inputs, whose ECEs are larger than the true one.
 
     It begins at 0 where perfectly calibrated predictions have such an ECE in 97.5% of cases.
     """
@@ -136,7 +139,6 @@ def _ece_interval(confidence: Tensor, right: Tensor, between_blocks: Callable[[]
         picks = torch.randint(n, (rows, n), generator=generator)
         return _expected_calibration_error(confidence[picks], right[picks])
 
-    figure = _expected_calibration_error(confidence[None], right[None]).item()
     _, usual = _percentiles(_ece_if_calibrated(confidence, between_blocks))
     _, high = _percentiles(_resampled(draw, n, between_blocks))
     return 0.0 if figure <= usual else max(0.0, 2 * figure - high), max(high, figure)

@@ -1,4 +1,3 @@
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -171,19 +170,23 @@ def test_what_passes_in_between(device: Device, let_pass: Callable[[Device], Non
     assert order == expected
 
 
-def test_small_queries_take_half_of_the_time_at_most(device: Device) -> None:
-    order: list[str] = []
+def test_small_queries_take_half_of_the_time_at_most() -> None:
+    seconds, order = 100.0, list[str]()
+    device = Device(clock=lambda: seconds)
 
     def long_one() -> None:
+        nonlocal seconds
         order.append("small 1")
-        time.sleep(0.5)
+        seconds += 5
 
     def compute() -> None:
+        nonlocal seconds
         hold()
         device.let_small_query_pass()
-        device.let_small_query_pass()  # at once: the other's half second has not gone by
+        seconds += 4
+        device.let_small_query_pass()  # the other took five
         order.append("second pass")
-        time.sleep(0.6)
+        seconds += 1
         device.let_small_query_pass()
         order.append("third pass")
 
@@ -199,6 +202,7 @@ def test_small_queries_take_half_of_the_time_at_most(device: Device) -> None:
     for thread in threads:
         thread.join(30)
     assert order == ["small 1", "second pass", "small 2", "third pass"]
+    device.stop()
 
 
 def test_nothing_passes_where_nothing_waits(device: Device) -> None:
