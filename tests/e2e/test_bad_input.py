@@ -169,6 +169,8 @@ QUERIES: list[tuple[str, dict[str, Any], int, str, str | None]] = [
     ("unknown truncation", {"truncate": "end"}, 422, "invalid_request", "/truncate"),
     ("confidence over 1", {"min_confidence": 1.1}, 422, "invalid_request", "/min_confidence"),
     ("confidence is no number", {"min_confidence": float("nan")}, 422, "invalid_request", "/min_confidence"),
+    ("calibrated by too few", {"batch_calibration": True}, 422, "invalid_request", "/batch_calibration"),
+    ("calibration is a text", {"batch_calibration": "yes"}, 422, "invalid_request", "/batch_calibration"),
     ("unknown field", {"top_k": SECRET}, 422, "invalid_request", "/top_k"),
 ]  # fmt: skip
 

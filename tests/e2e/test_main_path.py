@@ -1,6 +1,7 @@
 """Create, wait, classify: what the README shows, and what belongs to it."""
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -109,12 +110,25 @@ def test_same_text_has_the_same_confidence_in_any_company(service: Service, tune
 
 
 def test_many_inputs_are_answered_in_their_order(service: Service, tiny: str) -> None:
-    texts = [f"card number {number}" if number % 2 else "x" * number for number in range(1, 151)]
+    texts = [f"card number {number}" if number % 2 else "x" * (number % 150 + 1) for number in range(600)]
     answers = service.post_classify(tiny, texts).json()["classifications"]
-    assert [one["index"] for one in answers] == list(range(150))
-    for index in (0, 63, 64, 149):
+    assert [one["index"] for one in answers] == list(range(600))
+    for index in (0, 63, 64, 150, 599):
         values = [label["confidence"] for label in answers[index]["labels"].values()]
         assert same(values, service.confidences(tiny, [texts[index]]))
+
+
+def test_inputs_of_a_request_calibrate_one_another_where_asked_to(service: Service, tuned: str) -> None:
+    texts = [f"{TEXTS[number % 3]} {number}" for number in range(70)]  # more than one message to a worker
+
+    def odds(**fields: bool) -> list[float]:
+        classifications = service.post_classify(tuned, texts, **fields).json()["classifications"]
+        rows = [[label["confidence"] for label in one["labels"].values()] for one in classifications]
+        assert all(math.isclose(sum(row), 1) for row in rows)
+        return [math.log(first / second) for first, second in rows]
+
+    plain = odds()
+    assert odds(batch_calibration=True) == pytest.approx([one - sum(plain) / len(plain) for one in plain], abs=1e-6)
 
 
 def test_prediction_below_the_wanted_confidence_is_withheld(service: Service, tuned: str) -> None:
