@@ -64,3 +64,8 @@ def test_all_that_was_scored_is_written() -> None:
         ],
         "usage": {"input_tokens": 15, "context_tokens": 226},
     }
+
+
+def test_first_of_equals_is_predicted() -> None:
+    answer = json.loads(write(CONTEXT, [Scored(confidences=(0.5, 0.5), tokens=1, truncated=False)], min_confidence=0.5))
+    assert answer["classifications"][0]["prediction"] == CONTEXT.labels[0]
