@@ -11,10 +11,10 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
-from app.batcher import Batcher
-from app.bus import Bus
+from app.classification.batcher import Batcher
+from app.classification.bus import Bus
 from app.config import Settings
-from app.jobs import sweep_forever
+from app.jobs.jobs import sweep_forever
 from app.records.store import Records, connect
 
 #: Threads for calls that block, most of which wait for the store: asyncio's own default is a few for each core.

@@ -17,17 +17,17 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from app.batcher import Overloaded, Refused
-from app.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, WorkerLost
+from app.classification.batcher import Overloaded, Refused
+from app.classification.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, WorkerLost
 from app.config import Settings
 from app.contract.names import ErrorCode
-from app.errors import Problem, install_error_handlers, problem_response
 from app.gateway import open_gateway
-from app.logs import configure_logging
 from app.middleware import BodyLimitMiddleware, RequestIdMiddleware
+from app.problems import Problem, install_error_handlers, problem_response
 from app.records.store import UnknownEntry
 from app.routes import classify, contexts, docs, health, jobs, models
-from app.routes.problems import problem_schemas
+from app.routes.responses import problem_schemas
+from app.telemetry.logs import configure_logging
 
 _DESCRIPTION = "Turns a handful of labelled examples into a classifier: create a context, wait for its job, classify."
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.contract.names import ErrorCode
-from app.errors import Problem, problem_response
+from app.problems import Problem, problem_response
 from app.records.store import new_id
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024

@@ -23,10 +23,10 @@ from benchmarks.results import Cell, Results
 from benchmarks.settings import Settings
 from benchmarks.subject import Subject, Task, gguf_file
 from benchmarks.tuning import DifferentResultError
-from worker.cpt.base_model import word_embeddings
-from worker.cpt.features import features
-from worker.cpt.prefix import PrefixKV
-from worker.cpt.scorer import score
+from worker.cpt.model.base_model import word_embeddings
+from worker.cpt.scoring.features import features
+from worker.cpt.scoring.prefix import PrefixKV
+from worker.cpt.scoring.scorer import score
 
 CONTEXT_EXAMPLES = 8
 #: Log-probabilities further apart than this are not of the same computation. llama.cpp's weights are quantised.

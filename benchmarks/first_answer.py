@@ -9,10 +9,10 @@ from pathlib import Path
 
 from benchmarks.isolation import answer
 from benchmarks.subject import TEMPLATE, Subject
-from worker.cpt.base_model import word_embeddings
-from worker.cpt.context import encode_query
-from worker.cpt.prefix import PrefixKV
-from worker.cpt.scorer import score
+from worker.cpt.encoding.context import encode_query
+from worker.cpt.model.base_model import word_embeddings
+from worker.cpt.scoring.prefix import PrefixKV
+from worker.cpt.scoring.scorer import score
 
 
 def classify_once(cache: str, data: str, examples: int, text: str) -> list[float]:

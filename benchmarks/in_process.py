@@ -9,11 +9,11 @@ from typing import Any
 
 from benchmarks.measurement import timed
 from benchmarks.subject import TEMPLATE
-from worker.cpt.base_model import word_embeddings
-from worker.cpt.context import Context, encode_example, encode_labels, encode_query
-from worker.cpt.prefix import PrefixKV
-from worker.cpt.scorer import score
-from worker.cpt.tuner import Tuner, TuningSettings
+from worker.cpt.encoding.context import Context, encode_example, encode_labels, encode_query
+from worker.cpt.model.base_model import word_embeddings
+from worker.cpt.scoring.prefix import PrefixKV
+from worker.cpt.scoring.scorer import score
+from worker.cpt.tuning.tuner import Tuner, TuningSettings
 
 Examples = Sequence[tuple[str, str]]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from worker.cpt.linear import product
+from worker.cpt.kernels.linear import product
 
 PACKAGES = ("torch", "transformers", "peft", "celery", "redis", "fastapi", "uvicorn", "llama-cpp-python")
 _SIZE = 2048

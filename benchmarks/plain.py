@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from benchmarks.measurement import timed
-from worker.cpt.scorer import LabelTrie
+from worker.cpt.scoring.scorer import LabelTrie
 
 _SIZES = (1, 8, 16, 32, 64)
 

@@ -14,9 +14,9 @@ from benchmarks.results import Cell, Results
 from benchmarks.settings import Settings
 from benchmarks.subject import Subject
 from benchmarks.tuning import tuner
-from worker.cpt.base_model import word_embeddings
-from worker.cpt.prefix import PrefixKV
-from worker.cpt.scorer import score
+from worker.cpt.model.base_model import word_embeddings
+from worker.cpt.scoring.prefix import PrefixKV
+from worker.cpt.scoring.scorer import score
 
 SHARES = ("gemm", "attention", "embedding", "head", "other operations", "framework")
 

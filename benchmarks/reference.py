@@ -14,11 +14,11 @@ from torch import Tensor
 
 from benchmarks.measurement import fastest, timed
 from benchmarks.plain import padded, score_nodes
-from worker.cpt.config import CPTConfig
-from worker.cpt.context import Tokens
-from worker.cpt.memory import GraphMeter, free_memory
-from worker.cpt.scorer import LabelTrie
-from worker.cpt.template import TokenType
+from worker.cpt.encoding.context import Tokens
+from worker.cpt.encoding.template import TokenType
+from worker.cpt.model.memory import GraphMeter, free_memory
+from worker.cpt.scoring.scorer import LabelTrie
+from worker.cpt.tuning.config import CPTConfig
 
 _SIZES = (1, 2, 4, 8, 16, 32)
 #: Copies of the logits that live beside the graph during PEFT's backward pass.

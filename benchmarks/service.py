@@ -27,7 +27,7 @@ from benchmarks.running import Service, running, until
 from benchmarks.settings import Settings
 from benchmarks.subject import MODEL, Subject
 from worker.config import ModelSource
-from worker.models import load_base_model
+from worker.models import load_language_model
 
 CONTEXT_EXAMPLES = 8
 #: A small context with two labels, so that the heaviest load takes minutes and not hours.
@@ -57,7 +57,7 @@ def _measure(
 ) -> None:
     examples = list(subject.texts.examples[:CONTEXT_EXAMPLES])
     peer = InProcess.prepare(subject.base.model, subject.base.tokenizer, examples)
-    nobody = load_base_model(NULL, ModelSource(path=str(null)), null, lambda _: None)
+    nobody = load_language_model(NULL, ModelSource(path=str(null)), null, lambda _: None)
     null_peer = InProcess.prepare(nobody.model, nobody.tokenizer, examples)
     results.cell("overhead/null", lambda: _overhead(service, subject, settings, NULL, null_peer, _NULL_SECONDS))
     results.cell("overhead/default", lambda: _overhead(service, subject, settings, MODEL, peer, settings.load_seconds))

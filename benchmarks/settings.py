@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.supervisor import STEADY_SECONDS
+from app.standalone.supervisor import STEADY_SECONDS
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM
 from app.contract.names import DEFAULT_MODELS
 from benchmarks.texts import Texts, load_texts
 from worker.config import ModelSource
-from worker.cpt.config import CPTConfig
-from worker.cpt.context import Context, Tokens, encode_example, encode_labels, encode_query
-from worker.cpt.template import Template
-from worker.models import BaseModel, load_base_model
+from worker.cpt.encoding.context import Context, Tokens, encode_example, encode_labels, encode_query
+from worker.cpt.encoding.template import Template
+from worker.cpt.tuning.config import CPTConfig
+from worker.models import LanguageModel, load_language_model
 
 TEMPLATE = Template()
 MODEL = next(iter(DEFAULT_MODELS))
@@ -34,14 +34,14 @@ class Task:
 class Subject:
     """The base model as the worker loads it, the folder of its float32 weights, and the texts."""
 
-    base: BaseModel
+    base: LanguageModel
     folder: Path
     texts: Texts
 
     @classmethod
     def load(cls, cache: Path, data: Path) -> Subject:
         """`cache` keeps the dequantised weights between runs; `data` is the folder of the data sets."""
-        base = load_base_model(MODEL, ModelSource(**DEFAULT_MODELS[MODEL]), cache, print)
+        base = load_language_model(MODEL, ModelSource(**DEFAULT_MODELS[MODEL]), cache, print)
         return cls(base, Path(base.model.name_or_path), load_texts(data, base.tokenizer))
 
     def task(self, examples: int) -> Task:

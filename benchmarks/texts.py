@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.protocol import Rows, load
-from worker.cpt.context import encode_example
-from worker.cpt.template import Template
+from worker.cpt.encoding.context import encode_example
+from worker.cpt.encoding.template import Template
 
 TOKENS = 28
 LABELS_IN_CONTEXT = 14

@@ -12,7 +12,7 @@ from benchmarks.reference import ReferenceTuning
 from benchmarks.results import Cell, Results
 from benchmarks.settings import Settings
 from benchmarks.subject import Subject, Task
-from worker.cpt.tuner import Tuner, TuningSettings
+from worker.cpt.tuning.tuner import Tuner, TuningSettings
 
 #: Losses further apart than this (relative) are not of the same computation.
 _TOLERANCE = 1e-4

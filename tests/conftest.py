@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.embedded import EmbeddedServer
-from app.logs import configure_logging
 from app.records.store import Records, connect
+from app.standalone.embedded import EmbeddedServer
+from app.telemetry.logs import configure_logging
 from tests.waiting import eventually
 
 

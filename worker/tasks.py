@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from app.contract.batches import ClassifyBatch, PlanRequest
+from app.contract.messages import ClassifyBatch, PlanRequest
 from app.contract.names import CLASSIFY_TASK, PLAN_TASK, TUNE_TASK
 from worker.host import Host
 

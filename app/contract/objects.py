@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from app.contract.names import ErrorCode, JobStatus
-from app.contract.payload import Model
+from app.contract.payload import Payload
 from app.contract.tuning import Hyperparameters, ResolvedHyperparameters, Template
 
 Interval = tuple[float, float]
 
 
-class LabelScore(Model):
+class LabelScore(Payload):
     """Quality for one label: of what was predicted as it, of what truly is it, and the harmonic mean of both."""
 
     precision: float
@@ -22,7 +22,7 @@ class LabelScore(Model):
     n: int
 
 
-class Score(Model):
+class Score(Payload):
     """Quality of one set of predictions, each figure with a 95% interval.
 
     The interval of the accuracy is Wilson's, those of ``nll`` and ``brier`` are Student's, those of ``macro_f1`` and
@@ -44,7 +44,7 @@ class Score(Model):
     n: int
 
 
-class Difference(Model):
+class Difference(Payload):
     """Tuned minus ICL on the same inputs, with 95% intervals for pairs: Agresti and Min's, Student's for ``nll``."""
 
     accuracy: float
@@ -53,7 +53,7 @@ class Difference(Model):
     nll_ci95: Interval
 
 
-class EpsilonUse(Model):
+class EpsilonUse(Payload):
     """How far the deltas of one token type went, as shares of their epsilon; ``at_boundary`` is a share of tokens."""
 
     mean: float
@@ -62,7 +62,7 @@ class EpsilonUse(Model):
     tokens: int
 
 
-class SuspectExample(Model):
+class SuspectExample(Payload):
     """An example that held-out predictions contradict; ``param`` is the JSON pointer to it."""
 
     param: str
@@ -71,14 +71,14 @@ class SuspectExample(Model):
     prediction_probability: float
 
 
-class HarmfulExample(Model):
+class HarmfulExample(Payload):
     """An example without which the head predicts the others better, by ``gain`` nats each."""
 
     param: str
     gain: float
 
 
-class Threshold(Model):
+class Threshold(Payload):
     """The least ``min_confidence`` with which the wanted precision can be expected, and how the held-out ones fared.
 
     ``coverage`` is the share answered, ``answered`` their number, ``precision`` the share of these that were right.
@@ -92,7 +92,7 @@ class Threshold(Model):
     precision_ci95: Interval
 
 
-class Reproducibility(Model):
+class Reproducibility(Payload):
     """What decides the result besides the machine: the same again gives the same bits on the same kind of machine.
 
     ``hyperparameters`` are those that were asked for; the job has those that came of them. ``examples_sha256`` is over
@@ -111,7 +111,7 @@ class Reproducibility(Model):
     threads: int
 
 
-class Metrics(Model):
+class Metrics(Payload):
     """What is known of a tuned context.
 
     Figures are of ``measured_on``: the validation examples, or folds that were held out in turn; without either there
@@ -135,7 +135,7 @@ class Metrics(Model):
     reproducibility: Reproducibility | None = None
 
 
-class Context(Model):
+class Context(Payload):
     """A context as users see it. ``status`` is that of its job."""
 
     id: str
@@ -152,7 +152,7 @@ class Context(Model):
     metadata: dict[str, str]
 
 
-class Progress(Model):
+class Progress(Payload):
     """How far a job is; ``fraction`` also moves within a step."""
 
     step: int
@@ -160,14 +160,14 @@ class Progress(Model):
     fraction: float
 
 
-class JobError(Model):
+class JobError(Payload):
     """Why a job failed."""
 
     code: ErrorCode
     message: str
 
 
-class Job(Model):
+class Job(Payload):
     """One tuning run of one context."""
 
     id: str

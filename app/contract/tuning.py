@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.contract.names import ErrorCode
-from app.contract.payload import Model
+from app.contract.payload import Payload
 
 MAX_EXAMPLES: Final = 10_000
 MAX_INPUTS: Final = 1_024
@@ -54,7 +54,7 @@ Text = Annotated[Characters, AfterValidator(_checked_text)]
 Label = Annotated[Text, AfterValidator(_checked_label)]
 
 
-class Example(Model):
+class Example(Payload):
     """A text and its label."""
 
     text: Text
@@ -71,7 +71,7 @@ def _placeholder(template: str, name: str, part: str) -> None:
 TemplatePart = Annotated[Characters, Field(max_length=2_000)]
 
 
-class Template(Model):
+class Template(Payload):
     """How an example is written: input part, separator, output part, and what stands between examples."""
 
     input: TemplatePart = "input: {text}"
@@ -89,7 +89,7 @@ class Template(Model):
 Auto = Literal["auto"]
 
 
-class Hyperparameters(Model):
+class Hyperparameters(Payload):
     """How a context is tuned; ``"auto"`` leaves a value to the service. Values of another JSON type are refused.
 
     ``method`` "cpt" is the reference exactly, "icl" tunes nothing, "auto" holds examples out to choose what is best and
@@ -131,7 +131,7 @@ class Hyperparameters(Model):
     head: bool | Auto = "auto"
 
 
-class ResolvedHyperparameters(Model):
+class ResolvedHyperparameters(Payload):
     """The values a job runs with; once it has succeeded, those that were chosen.
 
     ``batch_size`` None is all training examples in one step.
@@ -156,7 +156,7 @@ class ResolvedHyperparameters(Model):
     head: bool = False
 
 
-class TuningSpec(Model):
+class TuningSpec(Payload):
     """All that decides a tuned context, as the user gave it.
 
     ``examples`` form the context and are trained on; ``training_examples`` are trained on and stay out of the context;
@@ -222,7 +222,7 @@ def _check_examples(examples: Mapping[str, Example], labels: Set[str]) -> None:
             raise _fault(ErrorCode.CONTRADICTING_EXAMPLES, pointer, "the same text has another label elsewhere")
 
 
-class Plan(Model):
+class Plan(Payload):
     """A worker's answer to what a `TuningSpec` would need: exact token counts, resolved values and an estimate.
 
     ``trials`` are the tuning runs on folds before the last one; ``total_steps`` are those of all of them.

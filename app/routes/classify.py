@@ -11,19 +11,20 @@ from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app import answers, contexts
-from app.batch_calibration import FEWEST, batch_calibrated
-from app.batcher import Refused
-from app.bus import DeadlineExceeded
-from app.contract.batches import Scored, Truncate
+from app.classification import answers
+from app.classification.batch_calibration import FEWEST, batch_calibrated
+from app.classification.batcher import Refused
+from app.classification.bus import DeadlineExceeded
+from app.classification.disconnect import ClientGone, unless_gone
+from app.contexts import contexts
+from app.contract.messages import Scored, Truncate
 from app.contract.names import ErrorCode
 from app.contract.objects import Context
-from app.contract.payload import Model
+from app.contract.payload import Payload
 from app.contract.tuning import MAX_INPUTS, Text
-from app.disconnect import ClientGone, unless_gone
-from app.errors import Problem
 from app.gateway import GatewayDep
-from app.routes.problems import problems
+from app.problems import Problem
+from app.routes.responses import problems
 
 router = APIRouter(tags=["classify"])
 
@@ -43,7 +44,7 @@ def _few_enough(inputs: tuple[str, ...]) -> tuple[str, ...]:
     return inputs
 
 
-class ClassifyRequest(Model):
+class ClassifyRequest(Payload):
     """Texts to classify with a context. ``truncate`` says what to do with a text that is too long.
 
     ``batch_calibration`` corrects the confidences by what all inputs of the request seem to be (arXiv 2309.17249). It

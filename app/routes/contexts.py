@@ -10,18 +10,19 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
-from app import contexts, jobs
+from app.contexts import contexts
+from app.contexts.example_warnings import ExampleWarning, warnings_about
 from app.contract.names import ErrorCode, JobStatus
 from app.contract.objects import Context, Job
-from app.contract.payload import Model
+from app.contract.payload import Payload
 from app.contract.tuning import Characters, Plan, TuningSpec
-from app.errors import Problem
-from app.example_warnings import ExampleWarning, warnings_about
 from app.gateway import GatewayDep
+from app.jobs import jobs
+from app.problems import Problem
 from app.records.rows import StoredContext
 from app.records.store import Submission
 from app.routes.lists import After, Limit, Listing
-from app.routes.problems import problems
+from app.routes.responses import problems
 
 router = APIRouter(tags=["contexts"])
 
@@ -62,7 +63,7 @@ class NewContext(TuningSpec):
         return TuningSpec.model_construct(**{name: getattr(self, name) for name in TuningSpec.model_fields})
 
 
-class Created(Model):
+class Created(Payload):
     """A context that was accepted, and the job that tunes it."""
 
     context: Context

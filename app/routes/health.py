@@ -6,20 +6,20 @@ from typing import Literal
 
 from fastapi import APIRouter, Response, status
 
-from app.contract.payload import Model
+from app.contract.payload import Payload
 from app.gateway import Gateway, GatewayDep
 from app.records.store import StoreUnavailable
 
 router = APIRouter(tags=["health"])
 
 
-class Alive(Model):
+class Alive(Payload):
     """The gateway answers."""
 
     status: Literal["ok"] = "ok"
 
 
-class ModelState(Model):
+class ModelState(Payload):
     """Whether a model can be used; ``stage`` says what its worker does meanwhile, or why it never will be."""
 
     status: Literal["ready", "loading", "unsupported", "no_worker"]
@@ -27,7 +27,7 @@ class ModelState(Model):
     stage: str | None
 
 
-class Checks(Model):
+class Checks(Payload):
     """Each thing that the service needs."""
 
     store: Literal["ok", "unavailable"]
@@ -35,7 +35,7 @@ class Checks(Model):
     models: dict[str, ModelState]
 
 
-class Readiness(Model):
+class Readiness(Payload):
     """Whether jobs and queries can be taken now."""
 
     status: Literal["ready", "not_ready"]

@@ -6,13 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app import jobs
 from app.contract.names import ErrorCode, JobStatus
 from app.contract.objects import Job
-from app.errors import Problem
 from app.gateway import GatewayDep
+from app.jobs import jobs
+from app.problems import Problem
 from app.routes.lists import After, Limit, Listing
-from app.routes.problems import problems
+from app.routes.responses import problems
 
 router = APIRouter(tags=["jobs"])
 

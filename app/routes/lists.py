@@ -7,7 +7,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from fastapi import Query
 
-from app.contract.payload import Model
+from app.contract.payload import Payload
 
 Item = TypeVar("Item")
 
@@ -15,7 +15,7 @@ Limit = Annotated[int, Query(ge=1, le=100, description="how many at most")]
 After = Annotated[str | None, Query(max_length=100, description="the id after which to go on")]
 
 
-class Listing(Model, Generic[Item]):
+class Listing(Payload, Generic[Item]):
     """One page of a list."""
 
     object: Literal["list"] = "list"

@@ -6,14 +6,14 @@ from typing import Literal
 
 from fastapi import APIRouter
 
-from app.contract.payload import Model
+from app.contract.payload import Payload
 from app.gateway import GatewayDep
 from app.routes.lists import Listing
 
 router = APIRouter(tags=["models"])
 
 
-class BaseModelInfo(Model):
+class BaseModelInfo(Payload):
     """A base model. ``parameters`` and ``context_length`` (tokens) are null while no worker serves it."""
 
     id: str

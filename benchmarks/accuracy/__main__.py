@@ -19,7 +19,7 @@ from benchmarks.accuracy.protocol import ALL, SEEDS, DataSet, load
 from benchmarks.machine import describe
 from benchmarks.results import OtherRunError, Results
 from worker.config import ModelSource
-from worker.models import BaseModel, load_base_model
+from worker.models import LanguageModel, load_language_model
 
 HERE = Path(__file__).parent
 MODEL = next(iter(DEFAULT_MODELS))
@@ -72,7 +72,7 @@ def main(
         typer.echo(f"{error}; --fresh starts anew", err=True)
         raise typer.Exit(1) from error
     cache = HERE.parent.parent / "build" / "benchmarks" / "models"
-    base = load_base_model(MODEL, ModelSource(**DEFAULT_MODELS[MODEL]), cache, print)
+    base = load_language_model(MODEL, ModelSource(**DEFAULT_MODELS[MODEL]), cache, print)
     if "measure" in wanted:
         methods = {name: method for name, method in _methods(base).items() if not only or name in only}
         _measure(results, data, DRAWS, methods)
@@ -81,7 +81,7 @@ def main(
     report.write(results, HERE.parent / "README.md")
 
 
-def _methods(base: BaseModel) -> dict[str, Method]:
+def _methods(base: LanguageModel) -> dict[str, Method]:
     """Every contender by its name."""
     return {
         "icl": lambda task, _: frozen.icl(base, task),
@@ -95,7 +95,7 @@ def _methods(base: BaseModel) -> dict[str, Method]:
     }
 
 
-def _ablation(base: BaseModel) -> dict[str, Method]:
+def _ablation(base: LanguageModel) -> dict[str, Method]:
     def method(levers: dict[str, Any], task: Task, seed: int) -> Outcome:
         return frozen.auto(base, task, seed=seed, **levers)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.accuracy.protocol import DataSet, Rows
-from worker.metrics import evaluate, wilson_interval
+from worker.evaluation.figures import evaluate, wilson_interval
 
 Cell = dict[str, Any]
 

@@ -13,43 +13,43 @@ from torch import Tensor
 
 from app.contract.tuning import Example, Hyperparameters, TuningSpec
 from benchmarks.accuracy.cells import Outcome, Task
-from worker.classification import probabilities
-from worker.cpt.base_model import prepare, run, word_embeddings
-from worker.cpt.packing import Packing, hide
-from worker.cpt.prefix import PrefixKV
-from worker.cpt.search import Found, Search
-from worker.models import BaseModel
-from worker.planning import encode, resolve, search_settings
-from worker.report import Predictions
-from worker.resident import Resident
+from worker.classification.classify import probabilities
+from worker.classification.resident import Resident
+from worker.cpt.model.base_model import prepare, run, word_embeddings
+from worker.cpt.model.packing import Packing, hide
+from worker.cpt.scoring.prefix import PrefixKV
+from worker.cpt.selection.search import Found, Search
+from worker.evaluation.report import Predictions
+from worker.jobs.planning import encode, resolve, search_settings
+from worker.models import LanguageModel
 
 _CPT = {"method": "cpt", "steps": 25, "weighted_loss_type": "decay", "loss_decay_factor": 0.95}
 _CPT |= {"projection_epsilon": 0.2, "projection_format_epsilon": 0.1}
 
 
-def icl(base: BaseModel, task: Task) -> Outcome:
+def icl(base: LanguageModel, task: Task) -> Outcome:
     """The plain context."""
     return _scored(base, task, {"method": "icl"})
 
 
-def icl_calibrated(base: BaseModel, task: Task) -> Outcome:
+def icl_calibrated(base: LanguageModel, task: Task) -> Outcome:
     """The plain context with batch calibration (arXiv 2309.17249) over all test rows."""
     plain = icl(base, task)
     logarithms = plain.probabilities.clamp_min(1e-12).log()
     return Outcome((logarithms - logarithms.mean(0)).softmax(1), plain.tuning_seconds, plain.classifying_seconds)
 
 
-def cpt(base: BaseModel, task: Task, learning_rate: float) -> Outcome:
+def cpt(base: LanguageModel, task: Task, learning_rate: float) -> Outcome:
     """PEFT's CPT, by our exact path, set as in its notebook."""
     return _scored(base, task, _CPT | {"learning_rate": learning_rate})
 
 
-def auto(base: BaseModel, task: Task, **levers: Any) -> Outcome:
+def auto(base: LanguageModel, task: Task, **levers: Any) -> Outcome:
     """Ours, all that is not among the `levers` left to the service."""
     return _scored(base, task, {"method": "auto"} | levers)
 
 
-def hidden_head(base: BaseModel, task: Task) -> Outcome:
+def hidden_head(base: LanguageModel, task: Task) -> Outcome:
     """Logistic regression on the last hidden state at the end of the ICL prompt; no example sees its own copy."""
     started = time.perf_counter()
     encoded = encode(base, _spec(task, {"method": "icl"}))
@@ -76,7 +76,7 @@ def _unit(states: Tensor, training: Tensor) -> Any:
 
 
 @torch.inference_mode()
-def _last_states(base: BaseModel, prefix: PrefixKV, queries: list[list[int]], marks: list[Tensor] | None) -> Tensor:
+def _last_states(base: LanguageModel, prefix: PrefixKV, queries: list[list[int]], marks: list[Tensor] | None) -> Tensor:
     """[Q, H] the last hidden state of each query's last token, after the model's final norm."""
     model, found = base.model, []
     prepare(model)
@@ -89,7 +89,7 @@ def _last_states(base: BaseModel, prefix: PrefixKV, queries: list[list[int]], ma
     return torch.cat(found)
 
 
-def _states(base: BaseModel, prefix: PrefixKV, queries: Sequence[Sequence[int]], packing: Packing) -> Tensor:
+def _states(base: LanguageModel, prefix: PrefixKV, queries: Sequence[Sequence[int]], packing: Packing) -> Tensor:
     caught: list[Tensor] = []
     hook = base.model.lm_head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
@@ -108,18 +108,18 @@ def _spec(task: Task, hyperparameters: dict[str, Any]) -> TuningSpec:
     )
 
 
-def _settings(base: BaseModel, task: Task, hyperparameters: dict[str, Any]) -> Any:
+def _settings(base: LanguageModel, task: Task, hyperparameters: dict[str, Any]) -> Any:
     spec = _spec(task, hyperparameters)
     return search_settings(base, spec.hyperparameters, resolve(spec), encode(base, spec))
 
 
-def _queries(base: BaseModel, task: Task) -> tuple[tuple[int, ...], ...]:
+def _queries(base: LanguageModel, task: Task) -> tuple[tuple[int, ...], ...]:
     spec = _spec(task, {"method": "icl"})
     validation = tuple(Example(text=text, label=label) for text, label in task.test)
     return encode(base, spec.model_copy(update={"validation_examples": validation})).validation
 
 
-def _scored(base: BaseModel, task: Task, hyperparameters: dict[str, Any]) -> Outcome:
+def _scored(base: LanguageModel, task: Task, hyperparameters: dict[str, Any]) -> Outcome:
     started = time.perf_counter()
     shots = encode(base, _spec(task, hyperparameters)).shots
     search = Search(base.model, shots, _settings(base, task, hyperparameters), base.context_length)

@@ -6,9 +6,9 @@ from typing import Any
 
 import kombu
 
-from app.contract.batches import Announcement, Taken
+from app.contract.messages import Announcement, Taken
 from app.contract.names import broker_url, classify_queue
-from app.contract.payload import Model
+from app.contract.payload import Payload
 from worker.bus import WorkerBus
 
 MODEL = "tiny"
@@ -53,5 +53,5 @@ class StandIn:
         """Say that this worker has the request."""
         self.say(request, Taken(id=request["id"], taken_by=self.id))
 
-    def say(self, request: dict[str, Any], message: Model) -> None:
+    def say(self, request: dict[str, Any], message: Payload) -> None:
         self._bus.reply(request["reply_to"], message)

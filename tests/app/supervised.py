@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from app.children import Child, ChildProcess
-from app.embedded import EmbeddedServer
-from app.supervisor import StartFailedError, Supervisor
+from app.standalone.children import Child, ChildProcess
+from app.standalone.embedded import EmbeddedServer
+from app.standalone.supervisor import StartFailedError, Supervisor
 
 
 class Printer:

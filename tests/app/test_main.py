@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from app.config import Settings
-from app.contract.batches import PlanReply
+from app.contract.messages import PlanReply
 from app.contract.names import ErrorCode
 from app.contract.objects import Metrics
 from app.main import create_app

@@ -12,7 +12,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from app.embedded import EmbeddedServer
+from app.standalone.embedded import EmbeddedServer
 from tests.waiting import eventually
 
 TINY = "tiny"
@@ -45,7 +45,7 @@ class Service:
 
     def start(self) -> None:
         """Start, and wait until it is ready."""
-        command = [sys.executable, "-m", "app.cli", "up"]
+        command = [sys.executable, "-m", "app.standalone.cli", "up"]
         with (self.folder / "said").open("ab") as said:
             self._process = subprocess.Popen(command, env=self._environment, stdout=said, stderr=said)
         eventually(self._ready, 240)

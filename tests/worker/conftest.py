@@ -27,7 +27,7 @@ from transformers import (
 
 from tests.worker.tiny import base_model
 from worker.artifacts import Artifacts
-from worker.models import BaseModel
+from worker.models import LanguageModel
 
 VOCABULARY = 97
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -123,7 +123,7 @@ def tokenizer(smollm2_folder: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def base() -> BaseModel:
+def base() -> LanguageModel:
     """A tiny random base model that reads any text."""
     return base_model()
 

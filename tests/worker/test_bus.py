@@ -5,9 +5,9 @@ from typing import cast
 import pytest
 import redis
 
-from app.contract.batches import Announcement, Taken
+from app.contract.messages import Announcement, Taken
 from app.contract.names import ANNOUNCE_TTL, announcement_key
-from app.embedded import EmbeddedServer
+from app.standalone.embedded import EmbeddedServer
 from tests.waiting import eventually
 from worker.bus import Announcer, WorkerBus
 

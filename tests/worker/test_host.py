@@ -9,7 +9,7 @@ import pytest
 import redis
 from transformers import MistralConfig, MistralForCausalLM
 
-from app.contract.batches import Announcement, ClassifyBatch, ClassifyReply, PlanReply, PlanRequest
+from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, PlanReply, PlanRequest
 from app.contract.names import announcement_key
 from app.contract.tuning import TuningSpec
 from app.records.store import Records

@@ -8,7 +8,7 @@ from transformers import BloomConfig, BloomForCausalLM
 
 from tests.worker.tiny import CONTEXT_LENGTH, causal_model, tokenizer
 from worker.config import ModelSource
-from worker.models import BaseModel, load_base_model
+from worker.models import LanguageModel, load_language_model
 
 
 @pytest.fixture
@@ -19,11 +19,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def load(path: Path | str, **changes: Any) -> tuple[BaseModel, list[str]]:
+def load(path: Path | str, **changes: Any) -> tuple[LanguageModel, list[str]]:
     """The model and the stages that were told."""
     stages: list[str] = []
     source = ModelSource(path=str(path), device="cpu", **changes)
-    return load_base_model("tiny", source, Path("none"), stages.append), stages
+    return load_language_model("tiny", source, Path("none"), stages.append), stages
 
 
 def test_folder_is_loaded_frozen_and_measured(folder: Path) -> None:

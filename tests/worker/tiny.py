@@ -7,16 +7,16 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from app.contract.batches import ClassifyPart, PartReply, Truncate
+from app.contract.messages import ClassifyPart, PartReply, Truncate
 from app.contract.tuning import TuningSpec
 from worker.artifacts import Artifacts
-from worker.cpt.adapter import TunedContext, save
-from worker.cpt.classifier import Classifier
-from worker.cpt.features import VIEWS
-from worker.cpt.head import Head
-from worker.cpt.mixture import Mixture
-from worker.models import BaseModel, fingerprint
-from worker.planning import encode
+from worker.cpt.formats.bundle import TunedContext, save
+from worker.cpt.scoring.classifier import Classifier
+from worker.cpt.scoring.features import VIEWS
+from worker.cpt.scoring.head import Head
+from worker.cpt.scoring.mixture import Mixture
+from worker.jobs.planning import encode
+from worker.models import LanguageModel, fingerprint
 
 CONTEXT_LENGTH = 512
 
@@ -53,9 +53,9 @@ def causal_model(seed: int = 0) -> Any:
     return model
 
 
-def base_model(seed: int = 0) -> BaseModel:
+def base_model(seed: int = 0) -> LanguageModel:
     model = causal_model(seed)
-    return BaseModel(
+    return LanguageModel(
         id="tiny",
         model=model,
         tokenizer=tokenizer(),
@@ -80,7 +80,7 @@ def classifier(labels: int, hidden: int = 16) -> Classifier:
 
 
 def stored_context(
-    base: BaseModel,
+    base: LanguageModel,
     artifacts: Artifacts,
     spec: TuningSpec,
     delta: float = 0.0,

@@ -8,9 +8,9 @@ import redis
 
 from app.contract.names import MAX_ATTEMPTS, ErrorCode, JobStatus
 from app.contract.objects import Job, JobError, Metrics
-from app.embedded import EmbeddedServer
 from app.records import scripts
 from app.records.store import Claim, Records, StoreUnavailable, UnknownEntry, connect, new_id
+from app.standalone.embedded import EmbeddedServer
 from tests.submissions import EXAMPLES, MODEL, overdue, submission
 from tests.waiting import eventually
 

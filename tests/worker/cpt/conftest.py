@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from worker.cpt.config import CPTConfig
-from worker.cpt.context import Context, Tokens
-from worker.cpt.template import TokenType
+from worker.cpt.encoding.context import Context, Tokens
+from worker.cpt.encoding.template import TokenType
+from worker.cpt.tuning.config import CPTConfig
 
 VOCABULARY = 97
 BOS = Tokens((1,), (TokenType.SEPARATOR,), (-1,))

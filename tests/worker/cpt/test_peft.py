@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from worker.cpt.config import CPTConfig
-from worker.cpt.context import Context, Tokens, encode_example
-from worker.cpt.embedding import CPTEmbedding
-from worker.cpt.template import Template, TokenType
-from worker.cpt.tuner import Tuner, TuningSettings, batch_order
+from worker.cpt.encoding.context import Context, Tokens, encode_example
+from worker.cpt.encoding.template import Template, TokenType
+from worker.cpt.tuning.config import CPTConfig
+from worker.cpt.tuning.embedding import CPTEmbedding
+from worker.cpt.tuning.tuner import Tuner, TuningSettings, batch_order
 
 # PEFT reads an attribute that transformers has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")

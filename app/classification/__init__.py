@@ -1,0 +1,1 @@
+"""Classification from the gateway's side: the batcher, the bus, live workers, answers."""

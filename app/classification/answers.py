@@ -1,0 +1,85 @@
+"""Answers to ``POST /classify``, from the labels' confidences to JSON.
+
+A large one has a quarter of a million confidences, so its classes are quick to make and nothing validates them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from app.contract.messages import Scored
+from app.contract.objects import Context
+from app.records.store import new_id
+
+
+@dataclass(slots=True)
+class LabelConfidence:
+    """How probable a label is."""
+
+    confidence: float
+
+
+@dataclass(slots=True)
+class Classification:
+    """The answer to one input. When ``abstained``, no label reached ``min_confidence`` and ``prediction`` is null."""
+
+    index: int
+    prediction: str | None
+    confidence: float
+    abstained: bool
+    truncated: bool
+    labels: dict[str, LabelConfidence]
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens that the answer took."""
+
+    input_tokens: int
+    context_tokens: int
+
+
+@dataclass(slots=True)
+class Answer:
+    """The answers to all inputs, in their order."""
+
+    id: str
+    context_id: str
+    context_version: int
+    model: str
+    classifications: list[Classification]
+    usage: Usage
+
+
+_ANSWER = TypeAdapter(Answer)
+
+
+def write(context: Context, scored: Sequence[Scored], min_confidence: float) -> bytes:
+    """The answer as JSON."""
+    answer = Answer(
+        id=new_id("cls"),
+        context_id=context.id,
+        context_version=context.version,
+        model=context.model,
+        classifications=[
+            _classification(index, context.labels, one, min_confidence) for index, one in enumerate(scored)
+        ],
+        usage=Usage(input_tokens=sum(one.tokens for one in scored), context_tokens=context.tokens),
+    )
+    return _ANSWER.dump_json(answer)
+
+
+def _classification(index: int, labels: tuple[str, ...], scored: Scored, min_confidence: float) -> Classification:
+    confidence = max(scored.confidences)
+    abstained = confidence < min_confidence
+    return Classification(
+        index=index,
+        prediction=None if abstained else labels[scored.confidences.index(confidence)],
+        confidence=confidence,
+        abstained=abstained,
+        truncated=scored.truncated,
+        labels=dict(zip(labels, map(LabelConfidence, scored.confidences), strict=True)),
+    )

@@ -1,0 +1,1 @@
+"""Contexts: find, check and delete them."""

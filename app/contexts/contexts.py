@@ -1,0 +1,46 @@
+"""Contexts from the gateway's side: find one that can answer, and delete one with its artifact."""
+
+from __future__ import annotations
+
+from app.artifacts import remove_artifact, remove_checkpoint
+from app.contract.names import ErrorCode, JobStatus
+from app.problems import Problem
+from app.records.rows import StoredContext
+from app.records.store import Records
+
+
+def find(records: Records, ref: str) -> StoredContext:
+    """The context of a ref. Raises `Problem` (``context_not_found``)."""
+    return _found(records.resolve(ref))
+
+
+def find_ready(records: Records, ref: str) -> tuple[StoredContext, str]:
+    """The context of a ref, without its metrics, and its artifact.
+
+    Raises `Problem` (``context_not_found``, ``context_not_ready``).
+    """
+    stored = _found(records.resolve(ref, metrics=False))
+    if stored.context.status != JobStatus.SUCCEEDED or stored.artifact is None:
+        raise Problem(
+            ErrorCode.CONTEXT_NOT_READY,
+            f"its job {stored.context.job_id} is {stored.context.status}; only a succeeded one can answer",
+            "/context",
+        )
+    return stored, stored.artifact
+
+
+def _found(stored: StoredContext | None) -> StoredContext:
+    if stored is None:
+        raise Problem(ErrorCode.CONTEXT_NOT_FOUND, "there is no such context")
+    return stored
+
+
+def delete(records: Records, artifacts_url: str, context_id: str) -> None:
+    """Forget a context, cancel its job and remove its artifact. Raises `Problem` (``context_not_found``)."""
+    stored = records.context(context_id)
+    artifact = records.delete(context_id)
+    if stored is None or artifact is None:
+        raise Problem(ErrorCode.CONTEXT_NOT_FOUND, "there is no such context")
+    if artifact:
+        remove_artifact(artifacts_url, artifact)
+    remove_checkpoint(artifacts_url, stored.context.job_id)

@@ -1,0 +1,1 @@
+"""Jobs from the gateway's side: plan, submit, wait, sweep."""

@@ -1,0 +1,93 @@
+"""Jobs from the gateway's side: plan, submit, wake a worker, wait, and sweep up after lost workers.
+
+The record in the store is the truth. The Celery message only wakes a worker sooner than it would look by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import structlog
+
+from app.artifacts import remove_checkpoint
+from app.classification.bus import Bus, BusUnavailable
+from app.contract.messages import PlanReply, PlanRequest
+from app.contract.names import PLAN_TASK, TUNE_TASK, ErrorCode, JobStatus, tune_queue
+from app.contract.objects import Job
+from app.contract.tuning import Plan, TuningSpec
+from app.problems import Problem
+from app.records.rows import StoredContext
+from app.records.store import Records, StoreUnavailable, Submission, new_id
+
+_PLAN_TIMEOUT: Final = 30.0
+_LOOK_EVERY: Final = 0.2
+_SWEEP_EVERY: Final = 1.0
+
+
+async def plan(bus: Bus, model: str, spec: TuningSpec) -> Plan:
+    """What ``spec`` needs, measured by a worker. Raises `Problem` if it cannot be tuned, and what `Bus.call` raises."""
+    request = PlanRequest(
+        id=new_id("plan"),
+        reply_to=bus.reply_channel,
+        expires_at=time.time() + _PLAN_TIMEOUT,
+        model=model,
+        spec=spec,
+    )
+    reply = PlanReply.model_validate_json(await bus.call(PLAN_TASK, request))
+    if reply.failure is not None:
+        raise Problem.from_failure(reply.failure)
+    if reply.plan is None:
+        raise Problem(ErrorCode.INTERNAL, "a worker answered without a plan")
+    return reply.plan
+
+
+async def submit(records: Records, bus: Bus, submission: Submission) -> tuple[StoredContext, Job]:
+    """Store a context and its job, then wake a worker. A lost wake-up call delays the job by a second at most."""
+    context, job = await asyncio.to_thread(records.submit, submission)
+    try:
+        await bus.send(TUNE_TASK, tune_queue(submission.model), job.id)
+    except BusUnavailable as error:
+        structlog.get_logger().warning("wake_up_not_sent", job_id=job.id, reason=str(error))
+    return context, job
+
+
+async def wait_until_terminal(records: Records, job_id: str, seconds: float, stopping: asyncio.Event) -> Job | None:
+    """The job, once it is terminal, ``seconds`` have passed or ``stopping`` is set; None if there is no such job."""
+    deadline = time.monotonic() + seconds
+    while True:
+        job = await asyncio.to_thread(records.job, job_id)
+        if job is None or job.terminal or stopping.is_set() or time.monotonic() >= deadline:
+            return job
+        await asyncio.sleep(min(_LOOK_EVERY, max(0.0, deadline - time.monotonic())))
+
+
+def cancel(records: Records, artifacts_url: str, job_id: str) -> JobStatus | None:
+    """Ask for the end of a job. Returns its status before, None if there is no such job."""
+    before = records.cancel(job_id)
+    if before == JobStatus.QUEUED:
+        remove_checkpoint(artifacts_url, job_id)  # a worker that was stopped may have left one
+    return before
+
+
+def sweep(records: Records, artifacts_url: str) -> None:
+    """Requeue the jobs of lost workers, and clear up after those that end here."""
+    for job_id, status in records.sweep().items():
+        structlog.get_logger().warning("worker_lost", job_id=job_id, status=status)
+        if status.terminal:
+            remove_checkpoint(artifacts_url, job_id)
+
+
+async def sweep_forever(records: Records, artifacts_url: str) -> None:
+    """Sweep once a second. Any number of gateways may do so."""
+    log = structlog.get_logger()
+    while True:
+        try:
+            await asyncio.to_thread(sweep, records, artifacts_url)
+        except StoreUnavailable as error:
+            log.warning("store_unavailable", reason=str(error))
+        except Exception as error:
+            # Without sweeps the jobs of lost workers would wait for ever.
+            log.error("sweep_failed", exc_info=error)
+        await asyncio.sleep(_SWEEP_EVERY)

@@ -1,0 +1,71 @@
+"""Answers as JSON."""
+
+import json
+from datetime import UTC, datetime
+
+from app.classification.answers import write
+from app.contract.messages import Scored
+from app.contract.names import JobStatus
+from app.contract.objects import Context
+
+CONTEXT = Context(
+    id="ctx_1",
+    name="cards",
+    version=3,
+    model="tiny",
+    labels=("lost", 'exchange "rate" é'),
+    status=JobStatus.SUCCEEDED,
+    job_id="job_1",
+    tokens=226,
+    metrics=None,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    metadata={},
+)
+
+
+def test_all_that_was_scored_is_written() -> None:
+    scored = [
+        Scored(confidences=(0.25, 0.75), tokens=9, truncated=False),
+        Scored(confidences=(0.6, 0.4), tokens=5, truncated=True),
+        Scored(confidences=(0.5, 0.5), tokens=1, truncated=False),
+    ]
+    answer = json.loads(write(CONTEXT, scored, min_confidence=0.6))
+    assert answer.pop("id").startswith("cls_")
+    lost, rate = CONTEXT.labels
+    assert answer == {
+        "context_id": "ctx_1",
+        "context_version": 3,
+        "model": "tiny",
+        "classifications": [
+            {
+                "index": 0,
+                "prediction": rate,
+                "confidence": 0.75,
+                "abstained": False,
+                "truncated": False,
+                "labels": {lost: {"confidence": 0.25}, rate: {"confidence": 0.75}},
+            },
+            {
+                "index": 1,
+                "prediction": lost,
+                "confidence": 0.6,
+                "abstained": False,
+                "truncated": True,
+                "labels": {lost: {"confidence": 0.6}, rate: {"confidence": 0.4}},
+            },
+            {
+                "index": 2,
+                "prediction": None,
+                "confidence": 0.5,
+                "abstained": True,
+                "truncated": False,
+                "labels": {lost: {"confidence": 0.5}, rate: {"confidence": 0.5}},
+            },
+        ],
+        "usage": {"input_tokens": 15, "context_tokens": 226},
+    }
+
+
+def test_first_of_equals_is_predicted() -> None:
+    answer = json.loads(write(CONTEXT, [Scored(confidences=(0.5, 0.5), tokens=1, truncated=False)], min_confidence=0.5))
+    assert answer["classifications"][0]["prediction"] == CONTEXT.labels[0]

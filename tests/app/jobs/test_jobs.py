@@ -1,0 +1,170 @@
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import redis
+
+from app.artifacts import remove_artifact, remove_checkpoint
+from app.classification.bus import Bus
+from app.contexts import contexts
+from app.contract.names import MAX_ATTEMPTS, ErrorCode, artifact_url, checkpoint_url
+from app.contract.objects import JobError, Metrics
+from app.jobs import jobs
+from app.problems import Problem
+from app.records.store import Claim, Records
+from tests.submissions import MODEL, overdue, submission
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return f"file://{tmp_path}/artifacts"
+
+
+def written(url: str) -> Path:
+    """A file at the URL."""
+    path = Path(url.removeprefix("file://"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"content")
+    return path
+
+
+def running(records: Records) -> Claim:
+    records.submit(submission("intents"))
+    claim = records.claim([MODEL], "worker-1")
+    assert claim
+    return claim
+
+
+# -- submit and wait --------------------------------------------------------------------------------------------------
+
+
+def test_job_is_submitted_although_no_worker_can_be_woken(records: Records, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bus = Bus(f"unix://{tmp_path}/none")
+        _, job = await jobs.submit(records, bus, submission())
+        await bus.stop()
+        assert records.job(job.id) == job
+
+    asyncio.run(scenario())
+
+
+def test_waiting_ends_with_the_job(records: Records) -> None:
+    async def scenario() -> None:
+        claim = running(records)
+        waiting = asyncio.create_task(jobs.wait_until_terminal(records, claim.job_id, 30, asyncio.Event()))
+        job = await jobs.wait_until_terminal(records, claim.job_id, 0, asyncio.Event())
+        assert job
+        assert job.status == "running"
+        records.finish_failed(claim.job_id, claim.fence, JobError(code=ErrorCode.INTERNAL, message="it broke"))
+        ended = await waiting
+        assert ended
+        assert ended.status == "failed"
+
+    asyncio.run(scenario())
+
+
+def test_waiting_for_an_unknown_job_ends_at_once(records: Records) -> None:
+    assert asyncio.run(jobs.wait_until_terminal(records, "job_unknown", 30, asyncio.Event())) is None
+
+
+def test_waiting_ends_when_the_gateway_stops(records: Records) -> None:
+    async def scenario() -> None:
+        claim, stopping = running(records), asyncio.Event()
+        waiting = asyncio.create_task(jobs.wait_until_terminal(records, claim.job_id, 3600, stopping))
+        stopping.set()
+        job = await asyncio.wait_for(waiting, 60)
+        assert job
+        assert job.status == "running"
+
+    asyncio.run(scenario())
+
+
+# -- sweep and clear up -----------------------------------------------------------------------------------------------
+
+
+def test_sweeping_goes_on_after_a_failure(records: Records, client: redis.Redis, root: str) -> None:
+    async def scenario() -> None:
+        claim = running(records)
+        client.rename("ct:leases", "elsewhere")
+        client.set("ct:leases", "not what a sweep expects")
+        sweeper = asyncio.create_task(jobs.sweep_forever(records, root))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(sweeper), 0.5)
+        assert not sweeper.done()
+        client.rename("elsewhere", "ct:leases")
+        overdue(client, claim.job_id)
+        await asyncio.to_thread(eventually, lambda: (job := records.job(claim.job_id)) and job.status == "queued")
+        sweeper.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_checkpoint_stays_while_the_job_may_go_on(records: Records, client: redis.Redis, root: str) -> None:
+    claim = running(records)
+    checkpoint = written(checkpoint_url(root, claim.job_id))
+    overdue(client, claim.job_id)
+    jobs.sweep(records, root)
+    assert checkpoint.exists()
+
+
+def test_checkpoint_goes_with_a_job_that_has_lost_too_many_workers(
+    records: Records, client: redis.Redis, root: str
+) -> None:
+    claim = running(records)
+    checkpoint = written(checkpoint_url(root, claim.job_id))
+    for _ in range(MAX_ATTEMPTS):
+        overdue(client, claim.job_id)
+        jobs.sweep(records, root)
+        records.claim([MODEL], "worker-1")
+    assert not checkpoint.exists()
+
+
+def test_checkpoint_goes_with_a_queued_job_that_is_cancelled(records: Records, root: str) -> None:
+    claim = running(records)
+    checkpoint = written(checkpoint_url(root, claim.job_id))
+    records.release(claim.job_id, claim.fence)
+    assert jobs.cancel(records, root, claim.job_id) == "queued"
+    assert not checkpoint.exists()
+    assert jobs.cancel(records, root, "job_unknown") is None
+
+
+def test_artifact_and_checkpoint_go_with_their_context(records: Records, root: str) -> None:
+    claim = running(records)
+    files = [written(artifact_url(root, "address")), written(checkpoint_url(root, claim.job_id))]
+    records.finish_succeeded(claim.job_id, claim.fence, "address", Metrics(served="tuned"), {})
+    contexts.delete(records, root, claim.context_id)
+    assert not any(file.exists() for file in files)
+    with pytest.raises(Problem) as caught:
+        contexts.delete(records, root, claim.context_id)
+    assert caught.value.code == "context_not_found"
+
+
+def test_removing_what_is_not_there_is_no_fault(root: str) -> None:
+    remove_artifact(root, "address")
+    remove_checkpoint(root, "job_1")
+
+
+def test_file_system_that_cannot_be_reached_does_not_undo_a_removal(records: Records) -> None:
+    claim = running(records)
+    records.finish_succeeded(claim.job_id, claim.fence, "address", Metrics(served="tuned"), {})
+    contexts.delete(records, "unheard-of://bucket", claim.context_id)
+    assert records.context(claim.context_id) is None
+
+
+# -- contexts that can answer -----------------------------------------------------------------------------------------
+
+
+def test_only_a_context_whose_job_has_succeeded_can_answer(records: Records) -> None:
+    claim = running(records)
+    with pytest.raises(Problem) as caught:
+        contexts.find_ready(records, "intents")
+    assert (caught.value.code, caught.value.param) == ("context_not_ready", "/context")
+    assert claim.job_id in caught.value.detail
+    records.finish_succeeded(claim.job_id, claim.fence, "address", Metrics(served="tuned"), {})
+    stored, artifact = contexts.find_ready(records, "intents@1")
+    assert (stored.context.id, artifact) == (claim.context_id, "address")
+    with pytest.raises(Problem) as caught:
+        contexts.find_ready(records, "intents@2")
+    assert caught.value.code == "context_not_found"

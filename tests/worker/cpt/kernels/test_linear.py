@@ -1,0 +1,49 @@
+"""Linear layers of a prepared model against torch's own."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from tests.worker.tiny import causal_model
+from worker.cpt.kernels.linear import FrozenLinear
+from worker.cpt.model.base_model import prepare
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(5, 24), (2, 3, 24), (1, 24), (0, 24)])
+def test_output_and_gradient_are_those_of_the_layer(shared: bool, bias: bool, shape: tuple[int, ...]) -> None:
+    theirs = nn.Linear(24, 17, bias=bias).requires_grad_(False)
+    ours = deepcopy(theirs)
+    FrozenLinear.convert(ours, shared)
+    rows = torch.randn(shape, requires_grad=True)
+    outputs = [layer(rows) for layer in (ours, theirs)]
+    torch.testing.assert_close(*outputs)
+    weights = torch.randn_like(outputs[0])
+    # A gradient that is not contiguous, as attention gives it.
+    gradients = [torch.autograd.grad(output, rows, weights.mT.contiguous().mT) for output in outputs]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_dtypes_are_left_to_torch(dtype: torch.dtype) -> None:
+    theirs = nn.Linear(24, 17).to(dtype).requires_grad_(False)
+    ours = deepcopy(theirs)
+    FrozenLinear.convert(ours, shared=False)
+    rows = torch.randn(5, 24, dtype=dtype)
+    torch.testing.assert_close(ours(rows), theirs(rows))
+
+
+def test_prepared_model_has_the_same_weights_and_logits() -> None:
+    model, ids = causal_model(), torch.tensor([[5, 9, 7]])
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    logits = model(ids).logits
+    prepare(model)
+    prepare(model)
+    assert any(isinstance(module, FrozenLinear) for module in model.modules())
+    assert set(model.state_dict()) == set(weights)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, weights[name])
+    torch.testing.assert_close(model(ids).logits, logits)

@@ -1,0 +1,12 @@
+import pytest
+
+from worker.cpt.selection.student import t95
+
+
+@pytest.mark.parametrize(
+    ("freedom", "two_sided", "one_sided"),
+    [(1, 12.706, 6.314), (4, 2.776, 2.132), (5, 2.571, 2.015), (10, 2.228, 1.812), (100, 1.984, 1.660)],
+)
+def test_points(freedom: int, two_sided: float, one_sided: float) -> None:
+    assert t95(freedom) == pytest.approx(two_sided, rel=0.01)
+    assert t95(freedom, one_sided=True) == pytest.approx(one_sided, rel=0.01)

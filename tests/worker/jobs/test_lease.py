@@ -1,0 +1,67 @@
+from threading import Event
+
+import pytest
+import redis
+
+from app.records.store import Claim, Records
+from tests.submissions import MODEL, overdue, submission
+from tests.waiting import eventually
+from worker.jobs.lease import Cancelled, Lease, LeaseLost, Stopping
+
+
+@pytest.fixture
+def claim(records: Records) -> Claim:
+    records.submit(submission())
+    claimed = records.claim([MODEL], "worker-1")
+    assert claimed
+    return claimed
+
+
+def raised(lease: Lease) -> type[Exception] | None:
+    try:
+        lease.check()
+    except (Cancelled, LeaseLost, Stopping) as error:
+        return type(error)
+    return None
+
+
+def test_lease_is_prolonged_while_it_is_held(records: Records, client: redis.Redis, claim: Claim) -> None:
+    first = client.zscore("ct:leases", claim.job_id)
+    with Lease(records, claim, Event()) as lease:
+        eventually(lambda: client.zscore("ct:leases", claim.job_id) > first)  # type: ignore[operator]
+        assert raised(lease) is None
+
+
+def test_progress_is_written_with_the_next_beat(records: Records, claim: Claim) -> None:
+    with Lease(records, claim, Event()) as lease:
+        lease.note({"step": 2, "fraction": 0.6, "trained_tokens": 40}, remaining_seconds=100)
+        job = eventually(lambda: (job := records.job(claim.job_id)) and job.progress.step == 2 and job)
+        assert job
+        assert (job.progress.fraction, job.trained_tokens) == (0.6, 40)
+        assert job.estimated_finish_at
+
+
+def test_holder_learns_of_a_cancel(records: Records, claim: Claim) -> None:
+    with Lease(records, claim, Event()) as lease:
+        records.cancel(claim.job_id)
+        eventually(lambda: raised(lease) is Cancelled)
+
+
+def test_holder_learns_that_the_lease_is_lost(records: Records, client: redis.Redis, claim: Claim) -> None:
+    with Lease(records, claim, Event()) as lease:
+        overdue(client, claim.job_id)
+        records.sweep()
+        eventually(lambda: raised(lease) is LeaseLost)
+
+
+def test_holder_learns_at_once_that_the_worker_stops(records: Records, claim: Claim) -> None:
+    stopping = Event()
+    with Lease(records, claim, stopping) as lease:
+        stopping.set()
+        assert raised(lease) is Stopping
+
+
+def test_nobody_beats_after_the_end(records: Records, claim: Claim) -> None:
+    with Lease(records, claim, Event()) as lease:
+        pass
+    assert not lease._thread.is_alive()

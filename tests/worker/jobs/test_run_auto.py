@@ -1,0 +1,235 @@
+"""Runs of the method "auto" on a tiny base model, with real records."""
+
+from typing import Any
+
+import pytest
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from app.contract.objects import Metrics, Reproducibility
+from app.contract.tuning import Example, Hyperparameters, ResolvedHyperparameters, TuningSpec
+from app.records.store import Claim, Records, Submission, new_id
+from tests.submissions import MODEL
+from tests.worker.jobs.test_run import run
+from worker.artifacts import Artifacts
+from worker.cpt.formats.bundle import load
+from worker.cpt.selection.search import held_out_folds
+from worker.jobs.lease import Stopping
+from worker.jobs.planning import encode, plan, search_settings
+from worker.jobs.run import Result
+from worker.models import LanguageModel
+
+WORDS = {"good": ("fine", "great", "lovely", "splendid"), "bad": ("awful", "dull", "poor", "boring")}
+EXAMPLES = tuple(
+    Example(text=f"a {words[number]} film", label=label) for number in range(4) for label, words in WORDS.items()
+)
+
+
+def claimed(records: Records, base: LanguageModel, examples: tuple[Example, ...] = EXAMPLES, **given: Any) -> Claim:
+    fields = {name: given.pop(name) for name in ("training_examples", "validation_examples") if name in given}
+    spec = TuningSpec(examples=examples, hyperparameters=Hyperparameters(**{"steps": 2, **given}), **fields)
+    records.submit(Submission(name=None, model=MODEL, spec=spec, plan=plan(base, spec), metadata={}))
+    claim = records.claim([MODEL], new_id("worker"))
+    assert claim
+    return claim
+
+
+def result(records: Records, base: LanguageModel, artifacts: Artifacts, **given: Any) -> Result:
+    return run(records, claimed(records, base, **given), base, artifacts)
+
+
+def test_report_compares_both_on_held_out_examples(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
+    metrics = result(records, base, artifacts).metrics
+    assert metrics.icl
+    assert metrics.tuned
+    assert metrics.difference
+    assert (metrics.measured_on, metrics.icl.n, metrics.tuned.n) == ("folds", 8, 8)
+    assert metrics.difference.accuracy == pytest.approx(metrics.tuned.accuracy - metrics.icl.accuracy)
+    assert "Only 8 examples" in metrics.notes[0]
+    assert metrics.reproducibility
+    assert metrics.reproducibility.model_revision == base.revision
+    for score in (metrics.icl, metrics.tuned):
+        for name in ("accuracy", "macro_f1", "nll", "ece", "brier"):
+            low, high = getattr(score, f"{name}_ci95")
+            assert low <= high
+
+
+def test_worse_than_the_plain_context_is_never_served(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    served = set()
+    for seed in range(6):
+        one = result(records, base, artifacts, seed=seed)
+        assert one.metrics.icl
+        assert one.metrics.tuned
+        worse = one.metrics.tuned.accuracy < one.metrics.icl.accuracy
+        assert one.metrics.served == ("icl" if worse else "tuned")
+        stored = load(one.content)
+        assert (stored.classifier is None) == worse
+        if worse:
+            assert not stored.delta.any()
+        served.add(one.metrics.served)
+    assert "tuned" in served
+
+
+def test_same_seed_gives_the_same_bytes(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
+    claim = claimed(records, base)
+    assert run(records, claim, base, artifacts) == run(records, claim, base, artifacts)
+
+
+@pytest.mark.parametrize("broken_after", [0, 1, 2, 5, 7])
+def test_resumed_search_gives_what_an_unbroken_one_gives(
+    records: Records, base: LanguageModel, artifacts: Artifacts, broken_after: int
+) -> None:
+    claim = claimed(records, base, weighted_loss_type="none", early_stopping=False)
+    unbroken = run(records, claim, base, artifacts)
+    with pytest.raises(Stopping):
+        run(records, claim, base, artifacts, steps=broken_after)
+    assert artifacts.get_checkpoint(claim.job_id)
+    assert run(records, claim, base, artifacts) == unbroken
+
+
+def test_job_names_what_was_chosen(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
+    one = result(records, base, artifacts, steps="auto")
+    chosen = ResolvedHyperparameters.model_validate_json(str(one.fields["hyperparameters"]))
+    assert chosen.steps == len(one.metrics.loss_curve)
+    assert (chosen.weighted_loss_type, chosen.loss_decay_factor) in {("none", 1.0), ("decay", 0.0)}
+    assert one.fields["step"] == one.fields["total_steps"]
+
+
+def test_two_examples_are_tuned_without_figures(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
+    metrics = result(records, base, artifacts, examples=EXAMPLES[:2]).metrics
+    assert (metrics.served, metrics.icl, metrics.tuned, metrics.measured_on) == ("tuned", None, None, None)
+    assert "too few examples" in metrics.notes[0]
+
+
+def test_validation_examples_are_what_the_report_is_on(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    validation = (Example(text="a superb film", label="good"), Example(text="a bad film", label="bad"))
+    metrics = result(records, base, artifacts, validation_examples=validation).metrics
+    assert metrics.tuned
+    assert (metrics.measured_on, metrics.tuned.n) == ("validation_examples", 2)
+
+
+def test_many_validation_examples_are_measured_in_parts_as_if_at_once(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    few = (Example(text="a superb film", label="good"), Example(text="a bad film", label="bad"))
+    once, often = (
+        result(records, base, artifacts, validation_examples=few * times).metrics.tuned for times in (1, 300)
+    )
+    assert once
+    assert often
+    assert often.n == 600
+    assert often.nll == pytest.approx(once.nll, abs=1e-5)
+
+
+def notes(records: Records, base: LanguageModel, artifacts: Artifacts, **given: Any) -> str:
+    return " ".join(result(records, base, artifacts, **given).metrics.notes)
+
+
+def test_notes_say_what_the_figures_are_worth(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
+    usual = notes(records, base, artifacts)
+    assert "Repeated texts" not in usual
+    assert "only example of a label" not in usual
+    assert "an ECE of about" in usual
+    assert "No min_confidence is suggested for a precision of" in usual
+    assert "Repeated texts: 1 of 9" in notes(records, base, artifacts, examples=(*EXAMPLES, EXAMPLES[0]))
+    alone = (*EXAMPLES, Example(text="so so", label="fair"))
+    assert "The only example of a label: 1 of 9" in notes(records, base, artifacts, examples=alone)
+    seen = (Example(text="a superb film", label="good"), EXAMPLES[1])
+    assert "learned from too: 1 of 2" in notes(records, base, artifacts, validation_examples=seen)
+    many = seen[:1] * 30
+    assert "fewer than 5 measured examples: 1 of 2" in notes(records, base, artifacts, validation_examples=many)
+    outside = tuple(Example(text=f"text {number}", label="good") for number in range(60))
+    assert "not looked for among 68" in notes(records, base, artifacts, training_examples=outside)
+    assert "No examples were held out" in notes(records, base, artifacts, cross_validation=False)
+
+
+def test_only_example_of_its_label_is_no_suspect(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
+    alone = [Example(text=f"text {number}", label=f"label {number}") for number in range(8)]
+    metrics = result(records, base, artifacts, examples=tuple(alone)).metrics
+    assert metrics.tuned
+    assert metrics.suspect_examples == ()
+
+
+def test_examples_outside_a_small_context_are_held_out(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    metrics = result(records, base, artifacts, examples=EXAMPLES[:2], training_examples=EXAMPLES[2:]).metrics
+    assert metrics.tuned
+    assert metrics.tuned.n == 6
+
+
+@pytest.mark.parametrize("lever", ["head", "calibration", "cross_validation", "early_stopping"])
+def test_each_lever_changes_the_result(records: Records, base: LanguageModel, artifacts: Artifacts, lever: str) -> None:
+    def found(**given: Any) -> tuple[bytes, Metrics]:
+        one = result(records, base, artifacts, steps=2, seed=1, **given)
+        return one.content, one.metrics.model_copy(update={"reproducibility": None})  # which tells what was asked for
+
+    assert found() != found(**{lever: False})
+
+
+class Recorder(TorchDispatchMode):
+    """Notes what this thread, and no other, asks torch to compute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("validation", [(), EXAMPLES[:2]])
+def test_nothing_is_computed_outside_the_device(
+    records: Records, base: LanguageModel, artifacts: Artifacts, validation: tuple[Example, ...]
+) -> None:
+    """A second thread that computes brings a second team of OpenMP threads, which slows the first one for good."""
+    claim = claimed(records, base, validation_examples=validation)
+    assert claim.hyperparameters.head
+    with Recorder() as recorder:
+        run(records, claim, base, artifacts, every=0)
+    assert recorder.operations <= {"detach", "alias"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_context_is_never_held_out_as_a_whole(
+    records: Records, base: LanguageModel, artifacts: Artifacts, seed: int
+) -> None:
+    """Four labels with one example in the context and one outside: a fold of all in the context would leave none."""
+    words = ("fine", "awful", "odd", "short")
+    inside, outside = (
+        tuple(Example(text=f"{start} {word} film", label=word) for word in words) for start in ("a", "the")
+    )
+    metrics = run(
+        records, claimed(records, base, inside, training_examples=outside, seed=seed), base, artifacts
+    ).metrics
+    assert metrics.per_label
+    assert [score.n for score in metrics.per_label.values()] == [2, 2, 2, 2]
+
+
+def test_trained_tokens_are_those_of_the_steps_that_were_done(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    claim = claimed(records, base, early_stopping=False)
+    spec, steps = claim.spec, claim.hyperparameters.steps
+    encoded = encode(base, spec)
+    shots, search = encoded.shots, search_settings(base, spec.hyperparameters, claim.hyperparameters, encoded)
+    folds = held_out_folds(shots, search)
+    kept = [[number for number in range(len(shots)) if number not in fold] for fold in [*folds, []]]
+    done = run(records, claim, base, artifacts).fields
+    assert done["trained_tokens"] == steps * sum(shots.tokens_per_step(numbers, None) for numbers in kept)
+
+
+def test_what_decides_a_context_is_told(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
+    def told(**given: Any) -> Reproducibility:
+        found = result(records, base, artifacts, **given).metrics.reproducibility
+        assert found
+        return found
+
+    plain, validated = told(), told(validation_examples=EXAMPLES[:2])
+    assert plain.examples_sha256 != validated.examples_sha256
+    assert plain.hyperparameters
+    assert (plain.hyperparameters.method, plain.hyperparameters.steps, plain.dtype) == ("auto", 2, "float32")

@@ -1,0 +1,254 @@
+"""The tuning thread on a tiny base model, with a real store."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+import redis
+
+from app.contract.names import JobStatus
+from app.contract.objects import Job
+from app.records.store import Records
+from tests.submissions import MODEL, overdue, submission
+from tests.waiting import eventually
+from worker.artifacts import Artifacts
+from worker.cpt.formats.bundle import load
+from worker.device import Device
+from worker.jobs.thread import TuningThread
+from worker.models import LanguageModel
+
+Start = Callable[..., TuningThread]
+
+
+@pytest.fixture
+def start(records: Records, base: LanguageModel, artifacts: Artifacts) -> Iterator[Start]:
+    """Starts a tuning thread as another worker would."""
+    threads: list[TuningThread] = []
+
+    def begin(artifacts: Artifacts = artifacts, checkpoint_seconds: float = 0.2) -> TuningThread:
+        name = f"worker-{len(threads) + 1}"
+        thread = TuningThread(records, artifacts, Device(), {MODEL: base}, name, checkpoint_seconds)
+        threads.append(thread)
+        thread.start()
+        return thread
+
+    yield begin
+    for thread in threads:
+        thread.stop()
+        thread.join(20)
+
+
+class Held(Artifacts):
+    """Artifacts of a worker that is frozen as it puts one, until `go`."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.reached, self.go = Event(), Event()
+
+    def put(self, content: bytes) -> str:
+        self.reached.set()
+        assert self.go.wait(30)
+        return super().put(content)
+
+
+class HeldCheckpoints(Held):
+    """Artifacts of a worker that is slow to write a checkpoint."""
+
+    def put_checkpoint(self, job_id: str, content: bytes) -> None:
+        self.reached.set()
+        assert self.go.wait(30)
+        super().put_checkpoint(job_id, content)
+
+
+class Full(Artifacts):
+    """Artifacts on a disk without room."""
+
+    def put(self, content: bytes) -> str:
+        raise OSError(f"no room for {len(content)} bytes")
+
+
+class Exhausted(Artifacts):
+    """Artifacts on a machine without memory."""
+
+    def put(self, content: bytes) -> str:
+        raise MemoryError(len(content))
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Held]:
+    held = Held(f"file://{tmp_path}/artifacts")
+    yield held
+    held.go.set()
+
+
+def submit(records: Records, steps: int = 3) -> tuple[str, str]:
+    """Ids of a new context and of its job."""
+    stored, job = records.submit(submission(hyperparameters={"steps": steps, "batch_size": 3, "learning_rate": 0.1}))
+    return stored.context.id, job.id
+
+
+def when(records: Records, job_id: str, status: str) -> Job:
+    def look() -> Job | None:
+        job = records.job(job_id)
+        return job if job and job.status == status else None
+
+    job = eventually(look, 60)
+    assert job
+    return job
+
+
+def moving(records: Records, job_id: str) -> None:
+    eventually(lambda: (job := records.job(job_id)) and job.progress.step > 0, 60)
+
+
+def artifact_of(records: Records, context_id: str) -> str | None:
+    stored = records.context(context_id)
+    assert stored
+    return stored.artifact
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*.*") if path.is_file()]
+
+
+def test_queued_jobs_are_run_in_their_order(records: Records, artifacts: Artifacts, start: Start) -> None:
+    submitted = [submit(records) for _ in range(3)]
+    start()
+    jobs = [when(records, job_id, "succeeded") for _, job_id in submitted]
+    started = [job.started_at for job in jobs]
+    assert started == sorted(started, key=str)
+    for (context_id, _), job in zip(submitted, jobs, strict=True):
+        assert (job.attempt, job.progress.step, job.progress.fraction) == (1, 3, 1.0)
+        address = artifact_of(records, context_id)
+        assert address
+        assert load(artifacts.get(address)).metadata["context_id"] == context_id
+
+
+def test_job_is_found_without_being_woken_for_and_sooner_when_woken(records: Records, start: Start) -> None:
+    thread = start()
+    _, unannounced = submit(records)
+    when(records, unannounced, "succeeded")
+    _, announced = submit(records)
+    thread.wake()
+    when(records, announced, "succeeded")
+
+
+@pytest.mark.parametrize(("kind", "code"), [(Full, "internal"), (Exhausted, "out_of_memory")])
+def test_failing_job_tells_its_user_and_the_next_one_runs(
+    records: Records, start: Start, tmp_path: Path, kind: type[Artifacts], code: str
+) -> None:
+    _, job_id = submit(records)
+    thread = start(kind(f"file://{tmp_path}/artifacts"))
+    job = when(records, job_id, "failed")
+    assert job.error
+    assert job.error.code == code
+    assert "bytes" not in job.error.message
+    _, another = submit(records)
+    when(records, another, "failed")
+    thread.stop()
+    assert files(tmp_path / "artifacts") == []
+
+
+def test_record_that_cannot_be_read_does_not_hold_up_the_others(
+    records: Records, client: redis.Redis, start: Start
+) -> None:
+    context_id, broken = submit(records)
+    client.set(f"ct:spec:{context_id}", '{"of": "another version"}')
+    _, job_id = submit(records)
+    start()
+    when(records, job_id, "succeeded")
+    assert when(records, broken, "running").attempt == 1
+
+
+def test_running_job_is_cancelled_and_leaves_nothing(records: Records, start: Start, tmp_path: Path) -> None:
+    context_id, job_id = submit(records, steps=10_000)
+    start()
+    moving(records, job_id)
+    eventually(lambda: files(tmp_path / "artifacts"))
+    records.cancel(job_id)
+    when(records, job_id, "cancelled")
+    eventually(lambda: not files(tmp_path / "artifacts"))
+    assert artifact_of(records, context_id) is None
+    _, after = submit(records)
+    when(records, after, "succeeded")
+
+
+def test_job_whose_context_is_deleted_ends_and_leaves_nothing(records: Records, start: Start, tmp_path: Path) -> None:
+    context_id, job_id = submit(records, steps=10_000)
+    start()
+    moving(records, job_id)
+    records.delete(context_id)
+    when(records, job_id, "cancelled")
+    eventually(lambda: not files(tmp_path / "artifacts"))
+
+
+def test_context_deleted_as_its_job_ends_leaves_no_artifact(
+    records: Records, start: Start, held: Held, tmp_path: Path
+) -> None:
+    context_id, job_id = submit(records)
+    start(held)
+    assert held.reached.wait(60)
+    records.delete(context_id)
+    held.go.set()
+    when(records, job_id, "cancelled")
+    eventually(lambda: not files(tmp_path / "artifacts"))
+
+
+def test_stopped_worker_gives_its_job_back_and_another_ends_it_as_if_unbroken(
+    records: Records, artifacts: Artifacts, start: Start, tmp_path: Path
+) -> None:
+    context_id, job_id = submit(records, steps=10)
+    slow = HeldCheckpoints(f"file://{tmp_path}/artifacts")
+    first = start(slow, checkpoint_seconds=0)
+    assert slow.reached.wait(60)
+    first.stop()
+    slow.go.set()
+    first.join(30)
+    given_back = records.job(job_id)
+    assert given_back
+    assert (given_back.status, given_back.attempt) == (JobStatus.QUEUED, 0)
+    assert artifacts.get_checkpoint(job_id)
+    start()
+    assert when(records, job_id, "succeeded").attempt == 1
+    assert artifacts.get_checkpoint(job_id) is None
+    other_id, unbroken = submit(records, steps=10)
+    when(records, unbroken, "succeeded")
+    resumed, whole = (load(artifacts.get(artifact_of(records, one) or "")) for one in (context_id, other_id))
+    assert resumed.delta.equal(whole.delta)
+    assert resumed.embedding.equal(whole.embedding)
+
+
+def test_worker_that_wakes_after_another_has_ended_its_job_changes_nothing(
+    records: Records, client: redis.Redis, start: Start, artifacts: Artifacts, held: Held
+) -> None:
+    """Both end with the very same artifact, which the record names: it must stay."""
+    context_id, job_id = submit(records)
+    frozen = start(held)
+    assert held.reached.wait(60)
+    overdue(client, job_id)
+    assert records.sweep() == {job_id: "queued"}
+    start()
+    assert when(records, job_id, "succeeded").attempt == 2
+    held.go.set()
+    frozen.stop()
+    frozen.join(30)
+    assert load(artifacts.get(artifact_of(records, context_id) or ""))
+    job = records.job(job_id)
+    assert job
+    assert job.status == "succeeded"
+
+
+def test_worker_that_wakes_after_the_context_was_deleted_leaves_nothing(
+    records: Records, client: redis.Redis, start: Start, held: Held, tmp_path: Path
+) -> None:
+    context_id, job_id = submit(records)
+    frozen = start(held)
+    assert held.reached.wait(60)
+    overdue(client, job_id)
+    records.sweep()
+    records.delete(context_id)
+    held.go.set()
+    frozen.stop()
+    frozen.join(30)
+    assert files(tmp_path / "artifacts") == []

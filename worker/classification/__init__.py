@@ -1,0 +1,1 @@
+"""Classification from the worker's side: resident contexts and the answers they give."""

@@ -1,0 +1,209 @@
+"""Classification: from the parts of a batch to their answers. A part that fails does not touch the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from torch import Tensor
+
+from app.contract.messages import ClassifyBatch, ClassifyPart, Failure, PartReply, Scored, Truncate
+from app.contract.names import ErrorCode
+from worker.artifacts import ArtifactCorrupt
+from worker.classification.resident import Resident, ResidentContexts, UnusableContext
+from worker.cpt.encoding.context import encode_query
+from worker.cpt.encoding.template import Template
+from worker.cpt.scoring.features import features
+from worker.cpt.scoring.scorer import score
+from worker.device import Device, DeviceStopped, out_of_memory
+from worker.models import LanguageModel
+
+#: Probabilities of a query's labels.
+_Confidences = tuple[float, ...]
+
+
+class Expired(Exception):
+    """Nobody waits for the answers any more."""
+
+
+class _Refusal(Exception):
+    def __init__(self, code: ErrorCode, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.failure = Failure(code=code, message=message, param=param)
+
+
+@dataclass(frozen=True)
+class _Query:
+    text: str
+    ids: list[int]
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a batch asks of one context: its parts, by their numbers, as queries or as why they cannot be."""
+
+    resident: Resident
+    parts: dict[int, list[_Query] | Failure]
+
+
+def classify(
+    base: LanguageModel, resident_contexts: ResidentContexts, device: Device, batch: ClassifyBatch
+) -> tuple[PartReply, ...]:
+    """Answers to the parts of ``batch``, in their order. Queries of the same context are computed together.
+
+    Before each pass of the model a small batch may pass one that is not, with as many contexts as fit in the share of
+    memory that a batch may hold. Raises `Expired` once the batch has expired, and `DeviceStopped`.
+    """
+
+    def between_passes() -> None:
+        if not batch.small:
+            device.let_small_query_pass()
+        check_in_time()
+
+    def check_in_time() -> None:
+        if time.time() > batch.expires_at:
+            raise Expired
+
+    replies: dict[int, PartReply] = {}
+    asked: list[_Asked] = []
+
+    def answer() -> None:
+        if asked:
+            replies.update(device.run_query(partial(_answer, base, asked, between_passes), small=batch.small))
+            asked.clear()
+
+    for artifact, parts in _by_artifact(batch.parts).items():
+        check_in_time()
+        one = _ask(base, resident_contexts, artifact, parts)
+        if isinstance(one, Failure):
+            replies.update(_failed(parts, one))
+            continue
+        if sum(other.resident.nbytes for other in [*asked, one]) > resident_contexts.share:
+            answer()
+        asked.append(one)
+    answer()
+    return tuple(replies[index] for index in range(len(batch.parts)))
+
+
+def _by_artifact(parts: Sequence[ClassifyPart]) -> dict[str, dict[int, ClassifyPart]]:
+    found: dict[str, dict[int, ClassifyPart]] = {}
+    for index, part in enumerate(parts):
+        found.setdefault(part.artifact, {})[index] = part
+    return found
+
+
+def _ask(
+    base: LanguageModel, resident_contexts: ResidentContexts, artifact: str, parts: dict[int, ClassifyPart]
+) -> _Asked | Failure:
+    try:
+        resident = resident_contexts.get(artifact)
+        return _Asked(resident, {index: _encode_part(base, resident, part) for index, part in parts.items()})
+    except DeviceStopped:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
+        return _failure(error)
+
+
+def _answer(base: LanguageModel, asked: Sequence[_Asked], before_pass: Callable[[], None]) -> dict[int, PartReply]:
+    replies: dict[int, PartReply] = {}
+    for one in asked:
+        try:
+            queries = [query for part in one.parts.values() if not isinstance(part, Failure) for query in part]
+            confidences = iter(_confidences(base, one.resident, queries, before_pass))
+            replies.update({index: _reply(part, confidences) for index, part in one.parts.items()})
+        except Expired:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
+            replies.update(_failed(one.parts, _failure(error)))
+    return replies
+
+
+def _failed(parts: Iterable[int], failure: Failure) -> dict[int, PartReply]:
+    return dict.fromkeys(parts, PartReply(failure=failure))
+
+
+def _reply(encoded: list[_Query] | Failure, confidences: Iterator[_Confidences]) -> PartReply:
+    if isinstance(encoded, Failure):
+        return PartReply(failure=encoded)
+    return PartReply(
+        scored=tuple(
+            Scored(confidences=next(confidences), tokens=len(query.ids), truncated=query.truncated) for query in encoded
+        )
+    )
+
+
+def _failure(error: Exception) -> Failure:
+    match error:
+        case FileNotFoundError():
+            return Failure(code=ErrorCode.CONTEXT_NOT_FOUND, message="the context has been deleted")
+        case ArtifactCorrupt() | UnusableContext():
+            return Failure(code=ErrorCode.ARTIFACT_CORRUPT, message=f"the context's artifact cannot be used: {error}")
+        case _ if out_of_memory(error):
+            return Failure(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory")
+    structlog.get_logger().error("classification_failed", exc_info=error)
+    return Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
+
+
+def _confidences(
+    base: LanguageModel, resident: Resident, queries: Sequence[_Query], before_pass: Callable[[], None]
+) -> list[_Confidences]:
+    """Probabilities over the labels, one row a query; what ``before_pass`` raises before one of the model ends it."""
+    if not queries:
+        return []
+    ids, texts = [query.ids for query in queries], [query.text for query in queries]
+    rows: list[list[float]] = probabilities(base, resident, ids, texts, before_pass).tolist()
+    return [tuple(row) for row in rows]
+
+
+def probabilities(
+    base: LanguageModel,
+    resident: Resident,
+    queries: Sequence[list[int]],
+    texts: Sequence[str],
+    before_pass: Callable[[], None],
+) -> Tensor:
+    """Probabilities (Q, L) float64 for queries as tokens and as texts; ``before_pass`` may raise."""
+    scores = score(base.model, resident.prefix, resident.label_ids, queries, before_pass=before_pass)  # (Q, L)
+    classifier = resident.classifier
+    if classifier is None:
+        return scores.double().softmax(dim=1)
+    if classifier.head is None:
+        return classifier.probabilities(scores)
+    views = features(base.model, base.tokenizer, texts, base.context_length, before_pass)  # (V, Q, H)
+    return classifier.probabilities(scores, views)
+
+
+def _encode_part(base: LanguageModel, resident: Resident, part: ClassifyPart) -> list[_Query] | Failure:
+    room = base.context_length - resident.prefix.tokens - max(len(ids) for ids in resident.label_ids)
+    try:
+        return [
+            _fit(base, resident.template, text, room, part.truncate, index)
+            for index, text in enumerate(part.inputs, part.first)
+        ]
+    except _Refusal as refusal:
+        return refusal.failure
+
+
+def _fit(base: LanguageModel, template: Template, text: str, room: int, truncate: Truncate, index: int) -> _Query:
+    """The query of ``text``, cut to ``room`` tokens at the end that ``truncate`` names."""
+    ids = encode_query(base.tokenizer, template, text)
+    if len(ids) <= room:
+        return _Query(text, ids, truncated=False)
+    if truncate == "NONE":
+        raise _too_long(len(ids), room, index)
+    while text and len(ids) > room:
+        keep = len(text) * room // (len(ids) + 1)  # characters; at least one fewer in each round
+        text = text[:keep] if truncate == "END" else text[len(text) - keep :]
+        ids = encode_query(base.tokenizer, template, text)
+    if not text.strip():
+        raise _too_long(len(ids), room, index)
+    return _Query(text, ids, truncated=True)
+
+
+def _too_long(tokens: int, room: int, index: int) -> _Refusal:
+    message = f"input {index} has {tokens} tokens; the context leaves room for {room}"
+    return _Refusal(ErrorCode.INPUT_TOO_LONG, message, f"/inputs/{index}")

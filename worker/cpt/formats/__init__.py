@@ -1,0 +1,1 @@
+"""A tuned context as bytes."""

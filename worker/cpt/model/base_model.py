@@ -1,0 +1,177 @@
+"""The frozen causal language model, run on packed rows over a shared context.
+
+Models reach `attend` through transformers' attention interface; BLOOM, which has none, through its attention module's
+class. What a pass attends to is handed over in a context variable, since not every architecture passes it on.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.models.bloom.modeling_bloom import BloomAttention, _get_alibi_slopes, dropout_add
+
+from worker.cpt.kernels.linear import FrozenLinear
+from worker.cpt.model.attention import attend
+from worker.cpt.model.packing import Packing
+from worker.cpt.model.support import check_supported
+
+KeysValues = list[tuple[Tensor, Tensor]]  # per layer, each [G, T, D]
+
+_NAME = "contextune"
+
+
+@dataclass
+class _Pass:
+    """Rows that follow `context`, and perhaps rows (`riders`) that follow context and rows both, in the same pass."""
+
+    packing: Packing
+    context: Sequence[tuple[Tensor, Tensor]] | None
+    riders: Packing | None
+    own: KeysValues = field(default_factory=list)
+
+    @property
+    def positions(self) -> Tensor:
+        """[N] place of each token in its sequence."""
+        parts = [self.packing.positions] + ([self.riders.positions] if self.riders else [])
+        return torch.cat(parts)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, layer: int, scale: float) -> Tensor:
+        """[1, heads, N, D] each, as models have them; returns [1, N, H, D]."""
+        rows = len(self.packing.positions)
+        own = key[0][:, :rows], value[0][:, :rows]
+        self.own.append(own)
+        context = self.context[layer] if self.context else None
+        output = attend(query[0][:, :rows], *own, context, self.packing, scale)
+        if self.riders is not None:
+            before = tuple(torch.cat(pair, 1) for pair in zip(context, own, strict=True)) if context else own
+            rest = query[0][:, rows:], key[0][:, rows:], value[0][:, rows:]
+            output = torch.cat([output, attend(*rest, (before[0], before[1]), self.riders, scale)], 1)
+        return output.transpose(0, 1)[None]
+
+
+_current: ContextVar[_Pass | None] = ContextVar("contextune_pass", default=None)
+
+
+def prepare(model: Any) -> None:
+    """Freeze a transformers model and route its attention and its linear layers here; it stays usable as before.
+
+    Doing it again is free.
+
+    Raises:
+        ValueError: the architecture has a feature that is not supported.
+    """
+    check_supported(model.config)
+    model.eval().requires_grad_(False)
+    looked_up = model.get_input_embeddings().weight
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            FrozenLinear.convert(module, shared=module.weight is looked_up)
+    if model.config.model_type == "bloom":
+        for module in model.modules():
+            if type(module) is BloomAttention:
+                module.__class__ = _AlibiAttention
+    elif model.config._attn_implementation != _NAME:
+        AttentionInterface.register(_NAME, _attention)
+        AttentionMaskInterface.register(_NAME, sdpa_mask)
+        model.set_attn_implementation(_NAME)
+
+
+def run(
+    model: Any,
+    embeds: Tensor,
+    packing: Packing,
+    context: Sequence[tuple[Tensor, Tensor]] | None = None,
+    logits_at: Tensor | None = None,
+    riders: Packing | None = None,
+) -> tuple[Tensor, KeysValues]:
+    """One pass of a prepared model over packed `embeds` [N, H] that follow `context`.
+
+    The last of them may be `riders`, which follow the others as well.
+
+    Returns the logits [n, V] at the packed places `logits_at` [n] (the last one, if not given) and the rows' own keys
+    and values per layer [G, N, D].
+    """
+    places = torch.tensor([len(embeds) - 1], device=embeds.device) if logits_at is None else logits_at
+    current = _Pass(packing, context, riders)
+    positions = _positions(model, embeds, current)
+    with _passing(current):
+        output = model(inputs_embeds=embeds[None].to(model.dtype), use_cache=False, logits_to_keep=places, **positions)
+    return output.logits[0], current.own
+
+
+def hidden_states(model: Any, embeds: Tensor, packing: Packing, layers: Sequence[int]) -> list[Tensor]:
+    """[N, H] of each of `layers` for packed rows `embeds` [N, H] without a context; 0 are the embeddings."""
+    current = _Pass(packing, None, None)
+    with _passing(current):
+        output = model(
+            inputs_embeds=embeds[None].to(model.dtype),
+            use_cache=False,
+            output_hidden_states=True,
+            logits_to_keep=1,
+            **_positions(model, embeds, current),
+        )
+    return [output.hidden_states[layer][0] for layer in layers]
+
+
+def _positions(model: Any, embeds: Tensor, current: _Pass) -> dict[str, Tensor]:
+    if model.config.model_type == "bloom":  # has no positions but those in its attention
+        return {}
+    return {"position_ids": current.positions[None], "attention_mask": embeds.new_zeros(1, 1, 1, 1)}
+
+
+def word_embeddings(model: Any, ids: Sequence[int]) -> Tensor:
+    """[N, H] embeddings of token ids, as the model looks them up."""
+    embedding = model.get_input_embeddings()
+    found: Tensor = embedding(torch.tensor(ids, device=next(embedding.parameters()).device)).detach()
+    return found
+
+
+@contextlib.contextmanager
+def _passing(current: _Pass) -> Iterator[_Pass]:
+    token = _current.set(current)
+    try:
+        yield current
+    finally:
+        _current.reset(token)
+
+
+def _attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """transformers' attention interface: its usual SDPA outside of our passes."""
+    current = _current.get()
+    if current is None:
+        output: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return output
+    scaling = kwargs.get("scaling")
+    scale = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
+    return current.attend(query, key, value, module.layer_idx, scale), None
+
+
+class _AlibiAttention(BloomAttention):
+    """BLOOM's attention with its position bias folded into one more dimension of queries and keys.
+
+    score = q·k / sqrt(d) + slope · position = [q, 1] · [k, slope · position · sqrt(d)] / sqrt(d)
+    """
+
+    def forward(self, hidden_states: Tensor, residual: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+        current = _current.get()
+        if current is None:
+            usual: tuple[Tensor, Any] = super().forward(hidden_states, residual, *args, **kwargs)
+            return usual
+        query, key, value = self._reshape(self.query_key_value(hidden_states))  # each [1, H, N, d]
+        slopes = _get_alibi_slopes(self.num_heads, key.device) / self.inv_norm_factor  # [H]
+        bias = (slopes[:, None] * current.positions)[None, :, :, None].to(key.dtype)  # [1, H, N, 1]
+        query = torch.cat([query, torch.ones_like(bias)], -1)
+        key = torch.cat([key, bias], -1)
+        value = torch.cat([value, torch.zeros_like(bias)], -1)  # kernels want one size for all three
+        output = current.attend(query, key, value, self.layer_idx, self.inv_norm_factor)[..., : self.head_dim]
+        return dropout_add(self.dense(output.flatten(2)), residual, self.hidden_dropout, self.training), None

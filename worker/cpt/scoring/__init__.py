@@ -1,0 +1,1 @@
+"""From a tuned context to probabilities: prefix KV, label scores, heads, mixture."""

@@ -1,0 +1,47 @@
+"""The L2 ball a token's delta may move in, and the step back into it (paper section 3.3)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from worker.cpt.encoding.template import TokenType
+from worker.cpt.tuning.config import CPTConfig
+
+# The reference's "zero": a radius that keeps the division defined.
+_NO_RADIUS = 1e-10
+# Epsilons are meant for embeddings of this size, and scaled by the root for others.
+REFERENCE_HIDDEN = 2048
+# Rounding must not leave a projected row outside its ball: projecting again would change it by a bit.
+_INSIDE = 1 - 5e-7
+
+
+def kinds(types: Sequence[int]) -> Tensor:
+    """[T] token types without their example: 0 to 4, from the reference's integers."""
+    wire = torch.tensor(types, dtype=torch.long)
+    return torch.where(wire > 0, (wire - 1) % 4 + 1, wire)
+
+
+def trainable(types: Sequence[int]) -> Tensor:
+    """[T] bool: tokens whose delta is learned; labels and separators keep theirs at zero."""
+    kind = kinds(types)
+    return (kind != TokenType.LABEL) & (kind != TokenType.SEPARATOR)
+
+
+def epsilon(config: CPTConfig, hidden: int) -> Tensor:
+    """[T] float32 radius of each context token's ball for embeddings of size `hidden`."""
+    scale = torch.tensor(hidden / REFERENCE_HIDDEN).sqrt()
+    kind = kinds(config.token_types)
+    radius = torch.full(kind.shape, _NO_RADIUS)
+    radius[(kind == TokenType.INPUT_TEMPLATE) | (kind == TokenType.OUTPUT_TEMPLATE)] = (
+        config.opt_projection_format_epsilon * scale
+    )
+    radius[kind == TokenType.INPUT] = config.opt_projection_epsilon * scale
+    return radius.clamp_min(_NO_RADIUS)
+
+
+def project(delta: Tensor, radius: Tensor) -> Tensor:
+    """Scale each row of `delta` [T, H] back to its `radius` [T] where it is longer; other rows stay as they are."""
+    norm = delta.norm(dim=1)
+    scale = torch.where(norm > radius, radius * _INSIDE / norm, torch.ones_like(norm))
+    return delta * scale[:, None]

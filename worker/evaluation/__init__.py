@@ -1,0 +1,1 @@
+"""Figures of quality, and the report that a job ends with."""

@@ -1,0 +1,236 @@
+"""How good predictions are: accuracy, macro-F1, likelihood, calibration, Brier score, each with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from app.contract.objects import Difference, LabelScore, Score, Threshold
+from worker.cpt.selection.student import t95
+
+_Z95: Final = 1.959963984540054
+_ECE_BINS: Final = 10
+_SMALLEST: Final = 1e-12
+_LARGEST_LOSS: Final = -math.log(_SMALLEST)
+_RESAMPLES: Final = 1000
+#: Inputs that are drawn at once, of all resamples together.
+_BLOCK: Final = 2**18
+#: Confidences that a threshold is chosen among.
+_STEPS: Final = 10_000
+
+_Draw = Callable[[int, torch.Generator], Tensor]
+
+
+def evaluate(probabilities: Tensor, truth: Tensor, between_blocks: Callable[[], None] = lambda: None) -> Score:
+    """Score predictions: ``probabilities`` (N, L) rows that sum to 1, ``truth`` (N,) indices of labels, N > 0.
+
+    ``between_blocks`` is called now and then.
+    """
+    n, labels = probabilities.shape
+    confidence, predicted = probabilities.double().max(1)
+    right = (predicted == truth).double()
+    losses = _losses(probabilities, truth)
+    macro_f1 = _macro_f1(truth[None], predicted[None], labels).item()
+    ece = _expected_calibration_error(confidence[None], right[None]).item()
+    distances = (probabilities.double() - functional.one_hot(truth, labels)).square().sum(1)
+    return Score(
+        accuracy=right.mean().item(),
+        macro_f1=macro_f1,
+        nll=losses.mean().item(),
+        ece=ece,
+        brier=distances.mean().item(),
+        accuracy_ci95=wilson_interval(right.mean().item(), n),
+        macro_f1_ci95=_macro_f1_interval(macro_f1, truth, predicted, labels, between_blocks),
+        nll_ci95=_mean_interval(losses, 0.0, _LARGEST_LOSS),
+        ece_ci95=_ece_interval(ece, confidence, right, between_blocks),
+        brier_ci95=_mean_interval(distances, 0.0, 2.0),
+        n=n,
+    )
+
+
+def usual_ece(probabilities: Tensor) -> float:
+    """The ECE to expect of predictions (N, L) whose confidences mean exactly what they say: not 0, with few."""
+    return _ece_if_calibrated(probabilities.double().max(1).values, lambda: None).mean().item()
+
+
+def compare(tuned: Tensor, plain: Tensor, truth: Tensor) -> Difference:
+    """The paired difference of two sets of probabilities (N, L) for the same inputs, tuned minus plain."""
+    right = [predictions.argmax(1) == truth for predictions in (tuned, plain)]
+    gained, lost = (right[0] & ~right[1]).sum().item(), (right[1] & ~right[0]).sum().item()
+    losses = _losses(tuned, truth) - _losses(plain, truth)
+    return Difference(
+        accuracy=(gained - lost) / len(truth),
+        accuracy_ci95=paired_interval(int(gained), int(lost), len(truth)),
+        nll=losses.mean().item(),
+        nll_ci95=_mean_interval(losses, -_LARGEST_LOSS, _LARGEST_LOSS),
+    )
+
+
+def threshold(probabilities: Tensor, truth: Tensor, precision: float) -> Threshold | None:
+    """The least confidence from which on ``precision`` can be expected; None if there is none.
+
+    What to expect of n answers of which r were right is (r + 1) / (n + 2), Laplace's rule: the best of many thresholds
+    looks better than it is, most of all one with few answers. A multiple of 0.0001, like those it is chosen among.
+    """
+    confidence, predicted = probabilities.max(1)
+    least = (confidence.double() * _STEPS).floor()
+    order = least.argsort(descending=True, stable=True)
+    least = least[order]
+    right = (predicted == truth)[order].double().cumsum(0)
+    ends = torch.cat([least[1:] < least[:-1], torch.tensor([True])])  # whoever is as sure is answered too
+    expected = (right + 1) / (torch.arange(1, len(truth) + 1) + 2)
+    enough = ((expected >= precision) & ends).nonzero().flatten().tolist()
+    if not enough:
+        return None
+    last = enough[-1]
+    answered, seen = last + 1, right[last].item() / (last + 1)
+    return Threshold(
+        target_precision=precision,
+        min_confidence=least[last].item() / _STEPS,
+        coverage=answered / len(truth),
+        answered=answered,
+        precision=seen,
+        precision_ci95=wilson_interval(seen, answered),
+    )
+
+
+def _losses(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """(N,) negative log-likelihoods."""
+    return -probabilities.double().gather(1, truth[:, None]).clamp_min(_SMALLEST).log().flatten()
+
+
+def _macro_f1_interval(
+    figure: float, truth: Tensor, predicted: Tensor, labels: int, between_blocks: Callable[[], None]
+) -> tuple[float, float]:
+    """95% interval of the macro-F1 ``figure``, by a bootstrap over the inputs and one more of which nothing is known.
+
+    Without that one, all right would stay all right in every resample.
+    """
+    n = len(truth)
+
+    def draw(rows: int, generator: torch.Generator) -> Tensor:
+        picks = torch.randint(n + 1, (rows, n), generator=generator)
+        unknown = torch.randint(labels, (2, rows, 1), generator=generator)
+        drawn = [
+            torch.cat([known.expand(rows, n), one], 1).gather(1, picks)
+            for known, one in zip((truth, predicted), unknown, strict=True)
+        ]
+        return _macro_f1(drawn[0], drawn[1], labels)
+
+    low, high = _percentiles(_resampled(draw, n, between_blocks))
+    return min(low, figure), max(high, figure)
+
+
+def _ece_interval(
+    figure: float, confidence: Tensor, right: Tensor, between_blocks: Callable[[], None]
+) -> tuple[float, float]:
+    """95% interval of the ECE ``figure``, from a bootstrap over the inputs, whose ECEs are larger than the true one.
+
+    It begins at 0 where perfectly calibrated predictions have such an ECE in 97.5% of cases.
+    """
+    n = len(right)
+
+    def draw(rows: int, generator: torch.Generator) -> Tensor:
+        picks = torch.randint(n, (rows, n), generator=generator)
+        return _expected_calibration_error(confidence[picks], right[picks])
+
+    _, usual = _percentiles(_ece_if_calibrated(confidence, between_blocks))
+    _, high = _percentiles(_resampled(draw, n, between_blocks))
+    return 0.0 if figure <= usual else max(0.0, 2 * figure - high), max(high, figure)
+
+
+def _resampled(draw: _Draw, n: int, between_blocks: Callable[[], None]) -> Tensor:
+    """What ``draw`` gives (B,) for as many resamples of ``n`` inputs as it is told, always the same in all."""
+    generator, at_once = torch.Generator().manual_seed(0), max(1, _BLOCK // n)
+    found = []
+    for start in range(0, _RESAMPLES, at_once):
+        between_blocks()
+        found.append(draw(min(at_once, _RESAMPLES - start), generator))
+    return torch.cat(found)
+
+
+def _ece_if_calibrated(confidence: Tensor, between_blocks: Callable[[], None]) -> Tensor:
+    """ECEs (B,) of predictions with these confidences (N,) that are right just as often as these say."""
+
+    def draw(rows: int, generator: torch.Generator) -> Tensor:
+        chances = confidence.expand(rows, -1)
+        right = torch.rand(chances.shape, generator=generator, dtype=torch.float64) < chances
+        return _expected_calibration_error(chances, right.double())
+
+    return _resampled(draw, len(confidence), between_blocks)
+
+
+def _mean_interval(values: Tensor, least: float, most: float) -> tuple[float, float]:
+    """95% interval of the mean of what ``values`` (N,) are drawn from (Student 1908), which lie in the given range."""
+    n = len(values)
+    if n == 1:
+        return least, most
+    half = t95(n - 1) * values.std().item() / math.sqrt(n)
+    return max(least, values.mean().item() - half), min(most, values.mean().item() + half)
+
+
+def _percentiles(values: Tensor) -> tuple[float, float]:
+    """The middle 95% of values (B,)."""
+    low, high = values.double().quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """95% interval of a share observed in ``n`` trials (Wilson 1927)."""
+    centre = (share + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
+    half = _Z95 / (1 + _Z95**2 / n) * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """95% interval of a difference of shares among the same ``n``, some gained and some lost (Agresti and Min 2005)."""
+    more = n + 2
+    centre = (gained - lost) / more
+    half = _Z95 * math.sqrt(gained + lost + 1 - (gained - lost) ** 2 / more) / more
+    return max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def confusion_matrix(probabilities: Tensor, truth: Tensor) -> tuple[tuple[int, ...], ...]:
+    """Counts (L, L): rows are true labels, columns predicted ones."""
+    labels = probabilities.shape[1]
+    cells = truth * labels + probabilities.argmax(dim=1)
+    counts: list[list[int]] = cells.bincount(minlength=labels * labels).view(labels, labels).tolist()
+    return tuple(tuple(row) for row in counts)
+
+
+def per_label(matrix: Sequence[Sequence[int]]) -> list[LabelScore]:
+    """Precision, recall and F1 of each label from a confusion matrix; a share of nothing is 0."""
+    scores = []
+    for label, row in enumerate(matrix):
+        hits, true, predicted = row[label], sum(row), sum(other[label] for other in matrix)
+        scores.append(
+            LabelScore(
+                precision=hits / predicted if predicted else 0.0,
+                recall=hits / true if true else 0.0,
+                f1=2 * hits / (true + predicted) if true + predicted else 0.0,
+                n=true,
+            )
+        )
+    return scores
+
+
+def _macro_f1(truth: Tensor, predicted: Tensor, labels: int) -> Tensor:
+    """Mean F1 (B,) over the labels that are true or predicted somewhere in a row of (B, N)."""
+    ones = torch.ones(truth.shape, dtype=torch.float64)
+    zeros = torch.zeros(len(truth), labels, dtype=torch.float64)
+    true, found = zeros.scatter_add(1, truth, ones), zeros.scatter_add(1, predicted, ones)
+    hits = zeros.scatter_add(1, truth, (truth == predicted).double())
+    occurring = (true + found) > 0
+    return (2 * hits / (true + found).clamp_min(1)).sum(1) / occurring.sum(1)
+
+
+def _expected_calibration_error(confidence: Tensor, right: Tensor) -> Tensor:
+    """ECE (B,) (Guo et al. 2017) over ten equal bins of confidence, of rows of (B, N)."""
+    bins = (confidence * _ECE_BINS).long().clamp_max(_ECE_BINS - 1)
+    gaps = torch.zeros(len(bins), _ECE_BINS, dtype=torch.float64).scatter_add(1, bins, confidence - right)
+    return gaps.abs().sum(1) / confidence.shape[1]

@@ -1,0 +1,1 @@
+"""Jobs from the worker's side: claim, lease, plan, run."""

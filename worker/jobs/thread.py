@@ -1,0 +1,165 @@
+"""Tuning: the thread that claims jobs from the store and runs them, one at a time.
+
+The record in the store decides: a job runs while its lease is held, ends when it is lost, and goes on from its last
+checkpoint wherever it is claimed next, with the result of an unbroken run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from threading import Event, Thread
+from typing import Final
+
+import structlog
+
+from app.contract.names import MAX_ATTEMPTS, ErrorCode
+from app.contract.objects import JobError
+from app.records.store import Claim, Records, StoreUnavailable
+from worker.artifacts import Artifacts
+from worker.device import Device, DeviceStopped, out_of_memory
+from worker.jobs.lease import Cancelled, Lease, LeaseLost, Stopping
+from worker.jobs.run import JobRun, Result
+from worker.models import LanguageModel
+
+#: How often an idle worker looks for a job that it was not woken for (seconds).
+_LOOK_EVERY: Final = 1.0
+#: How long a finished job's result is offered to a store that does not answer (seconds).
+_FINISH_WITHIN: Final = 120.0
+
+
+class TuningThread:
+    """Runs the jobs of ``bases`` until `stop`."""
+
+    def __init__(
+        self,
+        records: Records,
+        artifacts: Artifacts,
+        device: Device,
+        bases: dict[str, LanguageModel],
+        worker_id: str,
+        checkpoint_seconds: float,
+    ) -> None:
+        self._records = records
+        self._artifacts = artifacts
+        self._device = device
+        self._bases = bases
+        self._worker_id = worker_id
+        self._checkpoint_seconds = checkpoint_seconds
+        self._stopping = Event()
+        self._wake = Event()
+        self._thread = Thread(target=self._run_until_stopped, name="tuning", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look for jobs."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look for a job now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ask for the end: a running job is checkpointed and given back."""
+        self._stopping.set()
+        self._wake.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end, for so long at most."""
+        self._thread.join(seconds)
+
+    def _run_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            if not self._run_next():
+                self._wake.wait(_LOOK_EVERY)
+
+    def _run_next(self) -> bool:
+        """Run the next queued job; False if there is none. A job that this worker must abandon is swept up."""
+        try:
+            claim = self._records.claim(list(self._bases), self._worker_id)
+            if claim is not None:
+                self._run(claim)
+            return claim is not None
+        except StoreUnavailable as error:
+            structlog.get_logger().warning("store_unavailable", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - the thread must go on: there are other jobs
+            structlog.get_logger().error("tuning_failed", exc_info=error)
+        return False
+
+    def _run(self, claim: Claim) -> None:
+        """Run a claimed job to its end, whatever that is."""
+        log = structlog.get_logger().bind(job_id=claim.job_id, attempt=claim.attempt)
+        log.info("job_started", model=claim.model)
+        try:
+            ended = self._run_under_lease(claim)
+            log.info("job_ended", status=ended)
+        except LeaseLost:
+            log.warning("lease_lost")
+        except StoreUnavailable as error:
+            log.error("job_abandoned", reason=str(error))
+
+    def _run_under_lease(self, claim: Claim) -> str:
+        with Lease(self._records, claim, self._stopping) as lease:
+            try:
+                run = JobRun(claim, self._bases[claim.model], self._artifacts, self._device, lease)
+                result = run.to_end(self._checkpoint_seconds)
+                address = self._artifacts.put(result.content)
+            except Cancelled:
+                self._forget_checkpoint(claim)
+                return self._insist(lambda: self._records.finish_cancelled(claim.job_id, claim.fence))
+            except (Stopping, DeviceStopped):
+                return self._insist(lambda: self._records.release(claim.job_id, claim.fence))
+            except LeaseLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - the thread must go on, and the job's user learns of it
+                return self._fail(claim, error)
+            return self._finish(claim, result, address)
+
+    def _finish(self, claim: Claim, result: Result, address: str) -> str:
+        ended = self._insist(
+            lambda: self._records.finish_succeeded(claim.job_id, claim.fence, address, result.metrics, result.fields)
+        )
+        if ended != "succeeded":
+            self._remove_unnamed(claim, address)
+        if ended != "lost":
+            self._forget_checkpoint(claim)
+        return ended
+
+    def _remove_unnamed(self, claim: Claim, address: str) -> None:
+        """Remove an artifact that no record will name.
+
+        A job that was lost may be run by another worker meanwhile, which ends with the very same artifact.
+        """
+        stored = self._records.context(claim.context_id)
+        if stored is None or (stored.context.status.terminal and stored.artifact != address):
+            self._artifacts.remove(address)
+
+    def _fail(self, claim: Claim, error: Exception) -> str:
+        """Try again, elsewhere perhaps, after whatever was not expected; fail when the attempts are used up."""
+        structlog.get_logger().error("attempt_failed", job_id=claim.job_id, attempt=claim.attempt, exc_info=error)
+        if claim.attempt < MAX_ATTEMPTS:
+            self._stopping.wait(_LOOK_EVERY)  # a worker that fails at once must not run through the whole queue
+            return self._insist(lambda: self._records.retry(claim.job_id, claim.fence))
+        if out_of_memory(error):
+            reason = JobError(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory for this job")
+        else:
+            reason = JobError(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
+        self._forget_checkpoint(claim)
+        return self._insist(lambda: self._records.finish_failed(claim.job_id, claim.fence, reason))
+
+    def _forget_checkpoint(self, claim: Claim) -> None:
+        try:
+            self._artifacts.remove_checkpoint(claim.job_id)
+        except Exception as error:  # noqa: BLE001 - any file system, any reason: the job's end must not depend on it
+            structlog.get_logger().warning("checkpoint_not_removed", job_id=claim.job_id, reason=str(error))
+
+    def _insist(self, change: Callable[[], str]) -> str:
+        """Make a change in the store even if that does not answer for a while. Changes may be repeated safely."""
+        deadline = time.monotonic() + _FINISH_WITHIN
+        while True:
+            try:
+                return change()
+            except StoreUnavailable:
+                if self._stopping.is_set() or time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_EVERY)
