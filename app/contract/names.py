@@ -75,6 +75,7 @@ class ErrorCode(StrEnum):
     TEXT_EMPTY = "text_empty"
     TEXT_INVALID = "text_invalid"
     LABEL_UNKNOWN = "label_unknown"
+    MULTI_LABEL_UNSUPPORTED = "multi_label_unsupported"
     LABELS_INDISTINGUISHABLE = "labels_indistinguishable"
     CONTRADICTING_EXAMPLES = "contradicting_examples"
     TEMPLATE_INVALID = "template_invalid"

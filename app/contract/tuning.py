@@ -5,53 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Annotated, Any, Final, Literal, LiteralString
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
+from app.contract.texts import Characters, DescribedLabel, Label, LabelOrName, Text
 
 MAX_EXAMPLES: Final = 10_000
-MAX_INPUTS: Final = 1_024
-MAX_TEXT_BYTES: Final = 100_000
-MAX_LABEL_BYTES: Final = 1_000
+MAX_CALIBRATION_TEXTS: Final = 10_000
 MAX_LABELS: Final = 256
-
-
-def _checked_characters(value: str) -> str:
-    if "\0" in value:
-        raise PydanticCustomError(ErrorCode.TEXT_INVALID, "must not contain NUL characters")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError(ErrorCode.TEXT_INVALID, "must not contain lone surrogates") from None
-    return value
-
-
-def _checked_text(value: str) -> str:
-    if not value.strip():
-        raise PydanticCustomError(ErrorCode.TEXT_EMPTY, "must not be empty or blank")
-    return _at_most(value, MAX_TEXT_BYTES)
-
-
-def _at_most(value: str, limit: int) -> str:
-    size = len(value.encode())
-    if size > limit:
-        raise PydanticCustomError(
-            ErrorCode.TEXT_TOO_LONG, "has {size} bytes; at most {limit} are allowed", {"size": size, "limit": limit}
-        )
-    return value
-
-
-def _checked_label(value: str) -> str:
-    if value != value.strip():
-        raise PydanticCustomError(ErrorCode.TEXT_INVALID, "a label must not begin or end with white space")
-    return _at_most(value, MAX_LABEL_BYTES)
-
-
-Characters = Annotated[str, AfterValidator(_checked_characters)]
-Text = Annotated[Characters, AfterValidator(_checked_text)]
-Label = Annotated[Text, AfterValidator(_checked_label)]
+#: A day: the longest that a search may be asked to take.
+MAX_SECONDS: Final = 86_400
 
 
 class Example(Payload):
@@ -108,6 +73,9 @@ class Hyperparameters(Payload):
       bias for each label to what was held out.
     - ``head`` mixes in logistic regression on the base model's hidden states over the text alone; what a label is
       called counts as one more example of it.
+    - ``max_seconds`` bounds the search of method "auto".
+    - ``context_examples`` is how many of the examples stand in the context; method "auto" chooses which.
+    - ``target_error`` is the share of wrong answers above the threshold that the report recommends.
     """
 
     model_config = ConfigDict(strict=True)
@@ -129,6 +97,9 @@ class Hyperparameters(Payload):
     early_stopping: bool | Auto = "auto"
     calibration: bool | Auto = "auto"
     head: bool | Auto = "auto"
+    max_seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)] | Auto = "auto"
+    context_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)] | Auto = "auto"
+    target_error: float = Field(default=0.05, gt=0, lt=1)
 
 
 class ResolvedHyperparameters(Payload):
@@ -156,17 +127,23 @@ class ResolvedHyperparameters(Payload):
     head: bool = False
 
 
+#: What only the whole shows is told by its own code; the schema says it too.
+_LABELS_SCHEMA: Final = Field(json_schema_extra={"minItems": 2, "maxItems": MAX_LABELS, "uniqueItems": True})
+
+
 class TuningSpec(Payload):
     """All that decides a tuned context, as the user gave it.
 
     ``examples`` form the context and are trained on; ``training_examples`` are trained on and stay out of the context;
-    ``validation_examples`` are only measured. ``labels`` None means those of the examples, in order of appearance.
+    ``validation_examples`` are only measured. ``calibration_texts`` have no label and are like those to be classified.
+    ``labels`` None means those of the examples, in order of appearance.
     """
 
     examples: tuple[Example, ...]
     training_examples: tuple[Example, ...] = ()
     validation_examples: tuple[Example, ...] = ()
-    labels: tuple[Label, ...] | None = None
+    calibration_texts: tuple[Text, ...] = ()
+    labels: Annotated[tuple[LabelOrName, ...], _LABELS_SCHEMA] | None = None
     template: Template = Template()
     hyperparameters: Hyperparameters = Hyperparameters()
 
@@ -174,6 +151,8 @@ class TuningSpec(Payload):
     def _consistent(self) -> TuningSpec:
         everything = dict(self.pointed())
         _check_count(len(everything), MAX_EXAMPLES, ErrorCode.TOO_MANY_EXAMPLES, "examples", "/examples")
+        texts = len(self.calibration_texts)
+        _check_count(texts, MAX_CALIBRATION_TEXTS, ErrorCode.TOO_MANY_INPUTS, "texts", "/calibration_texts")
         if not self.examples:
             raise _fault(ErrorCode.TOO_FEW_LABELS, "/examples", "must not be empty")
         _check_labels(self.label_names, "/examples" if self.labels is None else "/labels")
@@ -189,8 +168,14 @@ class TuningSpec(Payload):
     def label_names(self) -> tuple[str, ...]:
         """The label set, in the order in which it is reported."""
         if self.labels is not None:
-            return self.labels
+            return tuple(one if isinstance(one, str) else one.name for one in self.labels)
         return tuple(dict.fromkeys(e.label for e in (*self.examples, *self.training_examples)))
+
+    @property
+    def label_descriptions(self) -> dict[str, str]:
+        """Descriptions by label, of those labels that have one."""
+        described = [one for one in self.labels or () if isinstance(one, DescribedLabel)]
+        return {one.name: one.description for one in described if one.description is not None}
 
 
 def _fault(code: ErrorCode, param: str, message: LiteralString, **values: Any) -> PydanticCustomError:

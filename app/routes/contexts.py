@@ -15,7 +15,8 @@ from app.contexts.example_warnings import ExampleWarning, warnings_about
 from app.contract.names import ErrorCode, JobStatus
 from app.contract.objects import Context, Job
 from app.contract.payload import Payload
-from app.contract.tuning import Characters, Plan, TuningSpec
+from app.contract.texts import Characters
+from app.contract.tuning import Plan, TuningSpec
 from app.gateway import GatewayDep
 from app.jobs import jobs
 from app.problems import Problem

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.contract.tuning import MAX_LABEL_BYTES, MAX_TEXT_BYTES, Example, Hyperparameters, Template, TuningSpec
+from app.contract.texts import MAX_LABEL_BYTES, MAX_TEXT_BYTES
+from app.contract.tuning import Example, Hyperparameters, Template, TuningSpec
 
 GOOD, BAD = {"text": "great film", "label": "good"}, {"text": "awful plot", "label": "bad"}
 
@@ -105,6 +106,43 @@ def test_labels_are_those_of_the_examples_in_order_of_appearance() -> None:
     assert spec.label_names == ("bad", "good", "fair")
 
 
+def test_labels_may_be_names_or_have_descriptions() -> None:
+    described = {"name": "good", "description": "praise"}
+    spec = TuningSpec.model_validate({"examples": [GOOD, BAD], "labels": [described, {"name": "bad"}, "fair"]})
+    assert spec.label_names == ("good", "bad", "fair")
+    assert spec.label_descriptions == {"good": "praise"}
+    assert TuningSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("labels", "code", "where"),
+    [
+        (["good", {"name": "bad", "description": " "}], "text_empty", "/labels/1/described/description"),
+        (["good", {"description": "no name"}], "missing", "/labels/1/described/name"),
+        (["good", {"name": "bad", "weight": 1}], "extra_forbidden", "/labels/1/described/weight"),
+        (["good", {"name": "good"}], "invalid_request", "/labels"),
+        (["good", ["bad"]], "multi_label_unsupported", "/labels/1/name"),
+        (["good", 7], "string_type", "/labels/1/name"),
+    ],
+)
+def test_bad_label_is_refused_by_its_place(labels: list[Any], code: str, where: str) -> None:
+    assert fault(TuningSpec, examples=[GOOD, BAD], labels=labels) == (code, where)
+
+
+def test_several_labels_of_an_example_are_refused_by_name() -> None:
+    code, where = fault(TuningSpec, examples=[GOOD, {"text": "so so", "label": ["good", "bad"]}])
+    assert (code, where) == ("multi_label_unsupported", "/examples/1/label")
+
+
+def test_calibration_texts_are_checked_as_texts_are() -> None:
+    assert TuningSpec.model_validate({"examples": [GOOD, BAD], "calibration_texts": ["so so"]}).calibration_texts
+    for texts, code, where in (
+        (["fine", " "], "text_empty", "/calibration_texts/1"),
+        (["x"] * 10_001, "too_many_inputs", "/calibration_texts"),
+    ):
+        assert fault(TuningSpec, examples=[GOOD, BAD], calibration_texts=texts) == (code, where)
+
+
 def test_the_same_example_twice_is_no_contradiction() -> None:
     assert TuningSpec.model_validate({"examples": [GOOD, BAD, GOOD], "validation_examples": [BAD]})
 
@@ -145,6 +183,13 @@ def test_template_without_its_placeholders_is_refused(part: dict[str, str]) -> N
         {"token_dropout": 1.0},
         {"method": "lora"},
         {"optimizer": "sgd"},
+        {"max_seconds": 0},
+        {"max_seconds": float("inf")},
+        {"max_seconds": True},
+        {"context_examples": 0},
+        {"context_examples": 2.5},
+        {"target_error": 0},
+        {"target_error": "0.05"},
     ],
 )
 def test_hyperparameters_out_of_range_are_refused(values: dict[str, Any]) -> None:
