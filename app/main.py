@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from importlib.metadata import version
 from types import FrameType
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from app.classification.batcher import Overloaded, Refused
 from app.classification.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, WorkerLost
 from app.config import Settings
 from app.contract.names import ErrorCode
+from app.contract.version import VERSION
 from app.gateway import open_gateway
 from app.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from app.problems import Problem, install_error_handlers, problem_response
@@ -75,7 +75,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
 
     app = _Application(
         title="Contextune",
-        version=version("contextune"),
+        version=VERSION,
         description=_DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,  # `docs` has its own

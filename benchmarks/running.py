@@ -86,7 +86,7 @@ def running(models: dict[str, dict[str, Any]], cache: Path, environment: dict[st
         settings = {"DATA_DIR": folder, "PORT": str(port), "MODELS": json.dumps(models), **environment}
         variables = {name: value for name, value in os.environ.items() if not name.startswith("CONTEXTUNE_")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.standalone.cli", "up"],
+            [sys.executable, "-m", "app.standalone.cli"],
             env=variables | {f"CONTEXTUNE_{name}": value for name, value in settings.items()},
             stdout=subprocess.DEVNULL,
             start_new_session=True,

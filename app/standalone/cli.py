@@ -1,8 +1,6 @@
-"""The command ``contextune``. Its verbs take no options: configuration is by environment."""
+"""The command ``up`` that the server adds to ``contextune``. It takes no options: configuration is by environment."""
 
 from __future__ import annotations
-
-import importlib.metadata
 
 import pydantic
 import typer
@@ -11,12 +9,7 @@ from app.config import Settings
 from app.standalone import up as whole_service
 from app.standalone.supervisor import StartFailedError
 
-cli = typer.Typer(name="contextune", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-
-@cli.callback()
-def contextune() -> None:
-    """Turns a handful of labelled examples into a classifier, over HTTP."""
+cli = typer.Typer(name="up", add_completion=False, pretty_exceptions_enable=False)
 
 
 @cli.command()
@@ -33,16 +26,5 @@ def up() -> None:
         raise typer.Exit(1) from error
 
 
-@cli.command()
-def version() -> None:
-    """Print the version."""
-    typer.echo(importlib.metadata.version("contextune"))
-
-
-def main() -> None:
-    """Entry point of the script ``contextune``."""
-    cli()
-
-
 if __name__ == "__main__":
-    main()
+    cli()

@@ -45,7 +45,7 @@ class Service:
 
     def start(self) -> None:
         """Start, and wait until it is ready."""
-        command = [sys.executable, "-m", "app.standalone.cli", "up"]
+        command = [sys.executable, "-m", "app.standalone.cli"]
         with (self.folder / "said").open("ab") as said:
             self._process = subprocess.Popen(command, env=self._environment, stdout=said, stderr=said)
         eventually(self._ready, 240)

@@ -1,4 +1,3 @@
-import importlib.metadata
 import os
 import socket
 import subprocess
@@ -9,9 +8,9 @@ from app.config import Settings
 from app.standalone.up import children
 
 
-def contextune(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def up(**environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "app.standalone.cli", *arguments],
+        [sys.executable, "-m", "app.standalone.cli"],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -19,18 +18,8 @@ def contextune(*arguments: str, **environment: str) -> subprocess.CompletedProce
     )
 
 
-def test_version_is_the_installed_one() -> None:
-    assert contextune("version").stdout == f"{importlib.metadata.version('contextune')}\n"
-
-
-def test_without_a_verb_the_verbs_are_listed() -> None:
-    said = contextune().stdout
-    assert "up" in said
-    assert "version" in said
-
-
 def test_bad_configuration_is_named(tmp_path: Path) -> None:
-    result = contextune("up", CONTEXTUNE_PORT="http", CONTEXTUNE_DATA_DIR=str(tmp_path / "data"))
+    result = up(CONTEXTUNE_PORT="http", CONTEXTUNE_DATA_DIR=str(tmp_path / "data"))
     assert result.returncode == 1
     assert result.stderr.startswith("CONTEXTUNE_PORT: Input should be a valid integer")
     assert not (tmp_path / "data").exists()
@@ -39,7 +28,7 @@ def test_bad_configuration_is_named(tmp_path: Path) -> None:
 def test_port_in_use_ends_up_with_nothing_left_running(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        result = contextune("up", CONTEXTUNE_PORT=str(port), CONTEXTUNE_DATA_DIR=str(tmp_path))
+        result = up(CONTEXTUNE_PORT=str(port), CONTEXTUNE_DATA_DIR=str(tmp_path))
     assert result.returncode == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in result.stderr
     assert not any(child.running() for child in children(Settings(data_dir=tmp_path)))

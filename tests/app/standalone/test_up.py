@@ -207,7 +207,7 @@ def test_the_service_starts_and_stops_with_nothing_left(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     environment = {**os.environ, "CONTEXTUNE_DATA_DIR": str(tmp_path), "CONTEXTUNE_PORT": str(port)}
-    command = [sys.executable, "-m", "app.standalone.cli", "up"]
+    command = [sys.executable, "-m", "app.standalone.cli"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:

@@ -1,0 +1,5 @@
+"""``python -m contextune.cli``."""
+
+from contextune.cli import main
+
+main()
