@@ -57,17 +57,18 @@ class _FirstPieceError(Exception):
     """Ends a step after its first piece of work."""
 
 
-def first_progress(model: Any, tokenizer: Any, examples: Examples) -> None:
-    """From texts to the first progress within the first step of tuning."""
-
-    def stop(_: float) -> None:
+class _FirstPiece:
+    def offer(self, _: float | None = None, /) -> None:
         raise _FirstPieceError
 
+
+def first_progress(model: Any, tokenizer: Any, examples: Examples) -> None:
+    """From texts to the first progress within the first step of tuning."""
     context = Context.build(tokenizer, TEMPLATE, examples)
     copies = [encode_example(tokenizer, TEMPLATE, *example) for example in examples]
     training = [replace(tokens, context_index=number) for number, tokens in enumerate(copies)]
     tuner = Tuner(model, context, training, context.config(), TuningSettings())
     try:
-        tuner.step(stop)
+        tuner.step(_FirstPiece())
     except _FirstPieceError:
         return

@@ -19,6 +19,7 @@ from worker.cpt.model.base_model import prepare, run, word_embeddings
 from worker.cpt.model.packing import Packing, hide
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.cpt.selection.search import Found, Search
+from worker.cpt.turn import ALONE
 from worker.evaluation.report import Predictions
 from worker.jobs.planning import encode, resolve, search_settings
 from worker.models import LanguageModel
@@ -132,7 +133,7 @@ def _scored(base: LanguageModel, task: Task, hyperparameters: dict[str, Any]) ->
     classifier = found.classifier if served and hyperparameters["method"] == "auto" else None
     resident = Resident(prefix, shots.label_ids, shots.template, classifier)
     queries, texts = [list(query) for query in _queries(base, task)], [text for text, _ in task.test]
-    compute = partial(probabilities, base, resident, before_pass=lambda: None)
+    compute = partial(probabilities, base, resident, turn=ALONE)
     parts = [compute(queries[i : i + 64], texts[i : i + 64]) for i in range(0, len(texts), 64)]
     detail = {"served": "tuned" if served else "icl", "steps": found.steps, **measured}
     detail["weights"] = found.classifier.mixture.weights.tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +18,7 @@ from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.features import features
 from worker.cpt.scoring.scorer import score
+from worker.cpt.turn import Turn
 from worker.device import Device, DeviceStopped, out_of_memory
 from worker.models import LanguageModel
 
@@ -43,6 +44,23 @@ class _Query:
 
 
 @dataclass(frozen=True)
+class _BatchTurn:
+    """Lets a small batch go ahead of one that is not small, and ends one that nobody waits for any more."""
+
+    device: Device
+    batch: ClassifyBatch
+
+    def offer(self, _: float | None = None, /) -> None:
+        if not self.batch.small:
+            self.device.let_small_query_pass()
+        self.check_in_time()
+
+    def check_in_time(self) -> None:
+        if time.time() > self.batch.expires_at:
+            raise Expired
+
+
+@dataclass(frozen=True)
 class _Asked:
     """What a batch asks of one context: its parts, by their numbers, as queries or as why they cannot be."""
 
@@ -59,25 +77,17 @@ def classify(
     memory that a batch may hold. Raises `Expired` once the batch has expired, and `DeviceStopped`.
     """
 
-    def between_passes() -> None:
-        if not batch.small:
-            device.let_small_query_pass()
-        check_in_time()
-
-    def check_in_time() -> None:
-        if time.time() > batch.expires_at:
-            raise Expired
-
+    turn = _BatchTurn(device, batch)
     replies: dict[int, PartReply] = {}
     asked: list[_Asked] = []
 
     def answer() -> None:
         if asked:
-            replies.update(device.run_query(partial(_answer, base, asked, between_passes), small=batch.small))
+            replies.update(device.run_query(partial(_answer, base, asked, turn), small=batch.small))
             asked.clear()
 
     for artifact, parts in _by_artifact(batch.parts).items():
-        check_in_time()
+        turn.check_in_time()
         one = _ask(base, resident_contexts, artifact, parts)
         if isinstance(one, Failure):
             replies.update(_failed(parts, one))
@@ -108,12 +118,12 @@ def _ask(
         return _failure(error)
 
 
-def _answer(base: LanguageModel, asked: Sequence[_Asked], before_pass: Callable[[], None]) -> dict[int, PartReply]:
+def _answer(base: LanguageModel, asked: Sequence[_Asked], turn: Turn) -> dict[int, PartReply]:
     replies: dict[int, PartReply] = {}
     for one in asked:
         try:
             queries = [query for part in one.parts.values() if not isinstance(part, Failure) for query in part]
-            confidences = iter(_confidences(base, one.resident, queries, before_pass))
+            confidences = iter(_confidences(base, one.resident, queries, turn))
             replies.update({index: _reply(part, confidences) for index, part in one.parts.items()})
         except Expired:
             raise
@@ -148,14 +158,12 @@ def _failure(error: Exception) -> Failure:
     return Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
 
 
-def _confidences(
-    base: LanguageModel, resident: Resident, queries: Sequence[_Query], before_pass: Callable[[], None]
-) -> list[_Confidences]:
-    """Probabilities over the labels, one row a query; what ``before_pass`` raises before one of the model ends it."""
+def _confidences(base: LanguageModel, resident: Resident, queries: Sequence[_Query], turn: Turn) -> list[_Confidences]:
+    """Probabilities over the labels, one row a query"""
     if not queries:
         return []
     ids, texts = [query.ids for query in queries], [query.text for query in queries]
-    rows: list[list[float]] = probabilities(base, resident, ids, texts, before_pass).tolist()
+    rows: list[list[float]] = probabilities(base, resident, ids, texts, turn).tolist()
     return [tuple(row) for row in rows]
 
 
@@ -164,16 +172,16 @@ def probabilities(
     resident: Resident,
     queries: Sequence[list[int]],
     texts: Sequence[str],
-    before_pass: Callable[[], None],
+    turn: Turn,
 ) -> Tensor:
-    """Probabilities (Q, L) float64 for queries as tokens and as texts; ``before_pass`` may raise."""
-    scores = score(base.model, resident.prefix, resident.label_ids, queries, before_pass=before_pass)  # (Q, L)
+    """Probabilities (Q, L) float64 for queries as tokens and as texts."""
+    scores = score(base.model, resident.prefix, resident.label_ids, queries, turn=turn)  # (Q, L)
     classifier = resident.classifier
     if classifier is None:
         return scores.double().softmax(dim=1)
     if classifier.head is None:
         return classifier.probabilities(scores)
-    views = features(base.model, base.tokenizer, texts, base.context_length, before_pass)  # (V, Q, H)
+    views = features(base.model, base.tokenizer, texts, base.context_length, turn)  # (V, Q, H)
     return classifier.probabilities(scores, views)
 
 

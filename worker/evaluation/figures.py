@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from app.contract.objects import Difference, LabelScore, Score, Threshold
 from worker.cpt.selection.student import t95
+from worker.cpt.turn import ALONE, Turn
 
 _Z95: Final = 1.959963984540054
 _ECE_BINS: Final = 10
@@ -26,10 +27,10 @@ _STEPS: Final = 10_000
 _Draw = Callable[[int, torch.Generator], Tensor]
 
 
-def evaluate(probabilities: Tensor, truth: Tensor, between_blocks: Callable[[], None] = lambda: None) -> Score:
+def evaluate(probabilities: Tensor, truth: Tensor, turn: Turn = ALONE) -> Score:
     """Score predictions: ``probabilities`` (N, L) rows that sum to 1, ``truth`` (N,) indices of labels, N > 0.
 
-    ``between_blocks`` is called now and then.
+    The turn is offered now and then.
     """
     n, labels = probabilities.shape
     confidence, predicted = probabilities.double().max(1)
@@ -45,9 +46,9 @@ def evaluate(probabilities: Tensor, truth: Tensor, between_blocks: Callable[[], 
         ece=ece,
         brier=distances.mean().item(),
         accuracy_ci95=wilson_interval(right.mean().item(), n),
-        macro_f1_ci95=_macro_f1_interval(macro_f1, truth, predicted, labels, between_blocks),
+        macro_f1_ci95=_macro_f1_interval(macro_f1, truth, predicted, labels, turn),
         nll_ci95=_mean_interval(losses, 0.0, _LARGEST_LOSS),
-        ece_ci95=_ece_interval(ece, confidence, right, between_blocks),
+        ece_ci95=_ece_interval(ece, confidence, right, turn),
         brier_ci95=_mean_interval(distances, 0.0, 2.0),
         n=n,
     )
@@ -55,7 +56,7 @@ def evaluate(probabilities: Tensor, truth: Tensor, between_blocks: Callable[[], 
 
 def usual_ece(probabilities: Tensor) -> float:
     """The ECE to expect of predictions (N, L) whose confidences mean exactly what they say: not 0, with few."""
-    return _ece_if_calibrated(probabilities.double().max(1).values, lambda: None).mean().item()
+    return _ece_if_calibrated(probabilities.double().max(1).values, ALONE).mean().item()
 
 
 def compare(tuned: Tensor, plain: Tensor, truth: Tensor) -> Difference:
@@ -104,9 +105,7 @@ def _losses(probabilities: Tensor, truth: Tensor) -> Tensor:
     return -probabilities.double().gather(1, truth[:, None]).clamp_min(_SMALLEST).log().flatten()
 
 
-def _macro_f1_interval(
-    figure: float, truth: Tensor, predicted: Tensor, labels: int, between_blocks: Callable[[], None]
-) -> tuple[float, float]:
+def _macro_f1_interval(figure: float, truth: Tensor, predicted: Tensor, labels: int, turn: Turn) -> tuple[float, float]:
     """95% interval of the macro-F1 ``figure``, by a bootstrap over the inputs and one more of which nothing is known.
 
     Without that one, all right would stay all right in every resample.
@@ -122,13 +121,11 @@ def _macro_f1_interval(
         ]
         return _macro_f1(drawn[0], drawn[1], labels)
 
-    low, high = _percentiles(_resampled(draw, n, between_blocks))
+    low, high = _percentiles(_resampled(draw, n, turn))
     return min(low, figure), max(high, figure)
 
 
-def _ece_interval(
-    figure: float, confidence: Tensor, right: Tensor, between_blocks: Callable[[], None]
-) -> tuple[float, float]:
+def _ece_interval(figure: float, confidence: Tensor, right: Tensor, turn: Turn) -> tuple[float, float]:
     """95% interval of the ECE ``figure``, from a bootstrap over the inputs, whose ECEs are larger than the true one.
 
     It begins at 0 where perfectly calibrated predictions have such an ECE in 97.5% of cases.
@@ -139,22 +136,22 @@ def _ece_interval(
         picks = torch.randint(n, (rows, n), generator=generator)
         return _expected_calibration_error(confidence[picks], right[picks])
 
-    _, usual = _percentiles(_ece_if_calibrated(confidence, between_blocks))
-    _, high = _percentiles(_resampled(draw, n, between_blocks))
+    _, usual = _percentiles(_ece_if_calibrated(confidence, turn))
+    _, high = _percentiles(_resampled(draw, n, turn))
     return 0.0 if figure <= usual else max(0.0, 2 * figure - high), max(high, figure)
 
 
-def _resampled(draw: _Draw, n: int, between_blocks: Callable[[], None]) -> Tensor:
+def _resampled(draw: _Draw, n: int, turn: Turn) -> Tensor:
     """What ``draw`` gives (B,) for as many resamples of ``n`` inputs as it is told, always the same in all."""
     generator, at_once = torch.Generator().manual_seed(0), max(1, _BLOCK // n)
     found = []
     for start in range(0, _RESAMPLES, at_once):
-        between_blocks()
+        turn.offer()
         found.append(draw(min(at_once, _RESAMPLES - start), generator))
     return torch.cat(found)
 
 
-def _ece_if_calibrated(confidence: Tensor, between_blocks: Callable[[], None]) -> Tensor:
+def _ece_if_calibrated(confidence: Tensor, turn: Turn) -> Tensor:
     """ECEs (B,) of predictions with these confidences (N,) that are right just as often as these say."""
 
     def draw(rows: int, generator: torch.Generator) -> Tensor:
@@ -162,7 +159,7 @@ def _ece_if_calibrated(confidence: Tensor, between_blocks: Callable[[], None]) -
         right = torch.rand(chances.shape, generator=generator, dtype=torch.float64) < chances
         return _expected_calibration_error(chances, right.double())
 
-    return _resampled(draw, len(confidence), between_blocks)
+    return _resampled(draw, len(confidence), turn)
 
 
 def _mean_interval(values: Tensor, least: float, most: float) -> tuple[float, float]:

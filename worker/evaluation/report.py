@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final, Literal
@@ -26,6 +26,7 @@ from app.records.store import Claim
 from worker.cpt.encoding.template import TokenType
 from worker.cpt.selection.influence import MOST_TRIED
 from worker.cpt.selection.search import Found
+from worker.cpt.turn import Turn
 from worker.evaluation.figures import compare, confusion_matrix, evaluate, per_label, threshold, usual_ece
 from worker.models import LanguageModel
 
@@ -66,9 +67,9 @@ def report(
     measured: Predictions | None,
     served: Literal["tuned", "icl"],
     losses: Sequence[float],
-    between_blocks: Callable[[], None],
+    turn: Turn,
 ) -> Metrics:
-    """All that is known; figures only where something was ``measured``. ``between_blocks`` is called now and then."""
+    """All that is known; figures only where something was ``measured``. The turn is offered now and then."""
     metrics = Metrics(
         served=served,
         loss_curve=tuple(losses),
@@ -84,8 +85,8 @@ def report(
     tuned = claim.hyperparameters.method != "icl"
     return metrics.model_copy(
         update={
-            "icl": evaluate(measured.icl, measured.truth, between_blocks),
-            "tuned": evaluate(measured.tuned, measured.truth, between_blocks) if tuned else None,
+            "icl": evaluate(measured.icl, measured.truth, turn),
+            "tuned": evaluate(measured.tuned, measured.truth, turn) if tuned else None,
             "difference": compare(measured.tuned, measured.icl, measured.truth) if tuned else None,
             "measured_on": measured.of,
             "notes": (*_notes(claim, measured, served), *_notes_on_confidence(chosen, thresholds)),

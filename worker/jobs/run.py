@@ -82,13 +82,14 @@ class JobRun:
         return self._device.run(self._result)
 
     def _step(self) -> None:
-        self._losses.append(self._device.run(partial(self._search.step, self._between_chunks)))
+        self._losses.append(self._device.run(partial(self._search.step, self)))
         self._note(0.0)
 
-    def _between_chunks(self, fraction: float) -> None:
-        """Called within a step, with the share of it that is done."""
+    def offer(self, done: float | None = None, /) -> None:
+        """Be the job's turn: end a job that must not go on, note how far it is, and let queries pass."""
         self._lease.check()
-        self._note(fraction)
+        if done is not None:
+            self._note(done)
         self._device.let_queries_pass()
 
     def _note(self, fraction: float) -> None:
@@ -131,14 +132,13 @@ class JobRun:
 
     def _result(self) -> Result:
         """Serve what was tuned, unless it is known to be worse than the plain context. To be called on the device."""
-        found = self._search.result(self._between_chunks)
+        found = self._search.result(self)
         measured = self._measured(found)
         worse = measured is not None and measured.tuned_is_worse
         plain = self._hyperparameters.method == "icl" or (worse and self._may_choose)
         served: Literal["tuned", "icl"] = "icl" if plain else "tuned"
         losses = self._losses[len(self._losses) - found.steps :]
-        between_blocks = partial(self._between_chunks, 1.0)
-        metrics = report(self._base, self._claim, found, measured, served, losses, between_blocks)
+        metrics = report(self._base, self._claim, found, measured, served, losses, self)
         fields = self._progress(0.0) | {
             "step": len(self._losses),
             "total_steps": len(self._losses),
@@ -209,6 +209,6 @@ class JobRun:
         """Probabilities (N, L) for the validation examples."""
         queries = [list(query) for query in self._encoded.validation]
         texts = [example.text for example in self._claim.spec.validation_examples]
-        classify = partial(probabilities, self._base, resident, before_pass=partial(self._between_chunks, 1.0))
+        classify = partial(probabilities, self._base, resident, turn=self)
         parts = [slice(start, start + _AT_ONCE) for start in range(0, len(queries), _AT_ONCE)]
         return torch.cat([classify(queries[part], texts[part]) for part in parts])

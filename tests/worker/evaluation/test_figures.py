@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from tests.worker.turns import Watched
 from worker.evaluation.figures import (
     compare,
     evaluate,
@@ -127,10 +128,10 @@ def test_ece_to_expect_of_honest_confidences_shrinks_with_their_number() -> None
 
 
 def test_many_inputs_are_resampled_in_blocks() -> None:
-    pauses: list[None] = []
+    turn = Watched()
     probabilities, truth = many(3000)
-    evaluate(probabilities, truth, lambda: pauses.append(None))
-    assert len(pauses) == 3 * math.ceil(1000 / (2**18 // 3000))
+    evaluate(probabilities, truth, turn)
+    assert len(turn.offers) == 3 * math.ceil(1000 / (2**18 // 3000))
 
 
 @pytest.mark.parametrize(

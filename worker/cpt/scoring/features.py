@@ -5,7 +5,7 @@ of it: twice, read over the second copy (echo embeddings, arXiv 2402.15449), and
 the end (PromptEOL, arXiv 2307.16645). Each is read at two depths: early layers know topics, late ones what is meant.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
@@ -16,6 +16,7 @@ from torch import Tensor
 from worker.cpt.kernels.lanes import lanes, side_by_side
 from worker.cpt.model import base_model
 from worker.cpt.model.packing import Packing, passes
+from worker.cpt.turn import ALONE, Turn
 
 #: Texts are read up to here (tokens).
 TEXT_TOKENS: Final = 256
@@ -57,12 +58,12 @@ def features(
     tokenizer: Any,
     texts: Sequence[str],
     context_length: int,
-    before_pass: Callable[[], None] = lambda: None,
+    turn: Turn = ALONE,
 ) -> Tensor:
     """Feature vectors [V, N, H] of texts, one for each of `VIEWS`, float32 on the CPU.
 
     A text's features do not depend on what else is read with it. `context_length` is the model's, in tokens.
-    `before_pass` is called before each pass of the model; what it raises ends the work.
+    The turn is offered before each pass of the model.
     """
     base_model.prepare(model)
     limit = min(TEXT_TOKENS, (context_length - _FRAME_TOKENS) // 2)
@@ -72,7 +73,7 @@ def features(
     read = partial(_read, model, rows, layers)
     states = torch.zeros(len(layers), len(rows), config.hidden_size)
     for several in passes([len(row.ids) for row in rows], _PASS_TOKENS, at_once=lanes(model.device)):
-        before_pass()
+        turn.offer()
         for numbers, found in zip(several, side_by_side([partial(read, numbers) for numbers in several]), strict=True):
             states[:, numbers] = found
     by_prompt = states.unflatten(1, (len(_PROMPTS), len(texts)))

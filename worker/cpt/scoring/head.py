@@ -4,7 +4,7 @@ What a label is called is a text too: its features join those of the examples as
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.cpt.scoring.minimise import minimise
+from worker.cpt.turn import ALONE, Turn
 
 #: Weight of the squared norm of the head against the summed negative log-likelihood.
 _PENALTY: Final = 0.02
@@ -38,10 +39,10 @@ class Head:
         return (rows @ self.weight.double().flatten(0, 1) + self.bias).log_softmax(1)
 
 
-def fit_head(features: Tensor, truth: Tensor, names: Tensor, before_each: Callable[[], None] = lambda: None) -> Head:
+def fit_head(features: Tensor, truth: Tensor, names: Tensor, turn: Turn = ALONE) -> Head:
     """The head for features [V, N, H] of examples with the labels `truth` [N], and `names` [V, L, H] of all labels.
 
-    Deterministic. `before_each` is called before each small piece of work; what it raises ends the work.
+    Deterministic. The turn is offered before each small piece of work.
     """
     center = features.double().mean(1)
     deviation = features.double().std(1, correction=0)
@@ -57,7 +58,7 @@ def fit_head(features: Tensor, truth: Tensor, names: Tensor, before_each: Callab
         likelihood = functional.cross_entropy(inside @ weight + bias, targets, reduction="sum")
         return likelihood + _PENALTY / 2 * (weight.square().sum() + bias.square().sum())
 
-    weight, bias = minimise(loss, torch.zeros(basis.shape[1], labels), torch.zeros(labels), before_each=before_each)
+    weight, bias = minimise(loss, torch.zeros(basis.shape[1], labels), torch.zeros(labels), turn=turn)
     weight = (basis @ weight).unflatten(0, center.shape)
     return Head(center.float(), scale.float(), weight.float(), bias.float())
 
@@ -68,7 +69,7 @@ def predict_held_out(
     names: Tensor,
     folds: Sequence[Sequence[int]],
     allowed: Sequence[int],
-    before_each: Callable[[], None] = lambda: None,
+    turn: Turn = ALONE,
 ) -> Tensor:
     """[N, L] float64 log-probabilities for the examples in `folds` by heads that were fitted to the `allowed` rest.
 
@@ -78,7 +79,7 @@ def predict_held_out(
     for fold in folds:
         held_out = list(fold)
         kept = [number for number in allowed if number not in set(held_out)]
-        head = fit_head(features[:, kept], truth[kept], names, before_each)
+        head = fit_head(features[:, kept], truth[kept], names, turn)
         predicted[held_out] = head.log_probabilities(features[:, held_out])
     return predicted
 

@@ -4,7 +4,7 @@ Labels are a trie: a beginning that several labels share is run once per query, 
 only read. A query's row is its tokens followed by the trie's inner nodes, which see the query and their ancestors.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -16,6 +16,7 @@ from worker.cpt.kernels.lanes import lanes, side_by_side
 from worker.cpt.model import base_model
 from worker.cpt.model.packing import Packing, hide, passes
 from worker.cpt.scoring.prefix import PrefixKV
+from worker.cpt.turn import ALONE, Turn
 
 #: Tokens of a pass, unless a single query has more: bounds the attention inside rows.
 PASS_TOKENS: Final = 1024
@@ -78,13 +79,13 @@ def score(
     normalise: bool = False,
     hidden: Sequence[Tensor] | None = None,
     pass_tokens: int = PASS_TOKENS,
-    before_pass: Callable[[], None] | None = None,
+    turn: Turn = ALONE,
 ) -> Tensor:
     """Log-probability [Q, L] of all tokens of each label after prefix and query, float32 on the CPU.
 
     With `normalise` the sum is divided by the label's number of tokens. A query's scores do not depend on what else is
-    scored with it. `hidden` marks, for each query, the tokens of the prefix [T] bool that it may not see. `before_pass`
-    is called before each pass of the model, or several side by side; what it raises ends the work.
+    scored with it. `hidden` marks, for each query, the tokens of the prefix [T] bool that it may not see. The turn is
+    offered before each pass of the model, or several side by side.
 
     Raises:
         ValueError: an empty query or label.
@@ -101,8 +102,7 @@ def score(
 
     lengths = [len(query) + len(trie.tokens) for query in queries]
     for several in passes(lengths, pass_tokens, most=most, at_once=lanes(model.device)):
-        if before_pass is not None:
-            before_pass()
+        turn.offer()
         side_by_side([partial(pass_over, numbers) for numbers in several])
     return scores / torch.tensor([len(label) for label in label_ids]) if normalise else scores
 

@@ -1,12 +1,13 @@
 """Which examples harm: without them a head predicts the others better."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from torch import Tensor
 
 from worker.cpt.scoring.head import predict_held_out
 from worker.cpt.selection.student import t95
+from worker.cpt.turn import Turn
 
 #: More examples than this are not tried one by one: it would take long, and one matters little among many.
 MOST_TRIED: Final = 64
@@ -20,7 +21,7 @@ def harmful_examples(
     truth: Tensor,
     names: Tensor,
     folds: Sequence[Sequence[int]],
-    before_each: Callable[[], None],
+    turn: Turn,
 ) -> tuple[tuple[int, float], ...]:
     """(number, gain) of examples, the worst first; features [V, N, H], the rest are those of `fit_head`.
 
@@ -32,7 +33,7 @@ def harmful_examples(
 
     def losses(some: Sequence[Sequence[int]], allowed: Sequence[int]) -> Tensor:
         """[N] negative log-likelihoods of the examples in some folds."""
-        predicted = predict_held_out(features, truth, names, some, allowed, before_each)
+        predicted = predict_held_out(features, truth, names, some, allowed, turn)
         return -predicted.gather(1, truth[:, None]).flatten()
 
     everything = range(len(truth))

@@ -6,9 +6,8 @@ with nothing to choose, mix or calibrate it is CPT as the paper has it.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -24,12 +23,11 @@ from worker.cpt.scoring.text_head import TextHead
 from worker.cpt.selection.choice import Candidate, choose, mixture_of, nested_probabilities
 from worker.cpt.selection.folds import FEWEST, spread, stratified_folds
 from worker.cpt.tuning.tuner import CHUNK_TOKENS, Tuner, TuningSettings
+from worker.cpt.turn import ALONE, Turn
 
 #: What a mixture usually weighs its parts: label scores, the head.
 _USUAL_SCORES: Final = 0.5
 _USUAL_HEAD: Final = 1.0
-
-BetweenChunks = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -137,21 +135,20 @@ class Search:
         """Whether every step is done."""
         return self._run == self._trials and self._tuner.steps_done >= self._chosen[1]
 
-    def step(self, between_chunks: BetweenChunks = lambda _: None) -> float:
+    def step(self, turn: Turn = ALONE) -> float:
         """Do one step of the run in turn and return its loss.
 
-        `between_chunks` is called between pieces of work with the fraction of the step that is done. What it raises
-        leaves the search unfit to go on: begin again from the last `state`.
+        What an offer of the turn raises leaves the search unfit to go on: begin again from the last `state`.
         """
         in_trial = self._run < self._trials
         if in_trial and self._tuner.steps_done == 0:
-            self._measure_untuned(lambda _: between_chunks(0.0))
-        loss = self._tuner.step(between_chunks)
+            self._measure_untuned(turn)
+        loss = self._tuner.step(turn)
         if in_trial and self._tuner.steps_done in self._settings.stops:
-            self._measure(between_chunks)
+            self._measure(turn)
         if in_trial and self._tuner.steps_done == self._settings.tuning.steps:
             if self._run + 1 == self._trials:
-                self._chosen = self._choose(between_chunks)
+                self._chosen = self._choose(turn)
             self._run += 1
             self._tuner = self._make_tuner()
         return loss
@@ -181,22 +178,22 @@ class Search:
         self._tuner = self._make_tuner()
         self._tuner.load_state({name[6:]: tensor for name, tensor in state.items() if name.startswith("tuner/")})
 
-    def result(self, between_chunks: BetweenChunks = lambda _: None) -> Found:
+    def result(self, turn: Turn = ALONE) -> Found:
         """What was found, once `finished`."""
         embedding = self._tuner.embedding
         kept = self._kept[-1]
-        head = self._head.fit(partial(between_chunks, 1.0)) if self._settings.head else None
-        bias = self._bias(self._prefix(), kept, between_chunks)
+        head = self._head.fit(turn) if self._settings.head else None
+        bias = self._bias(self._prefix(), kept, turn)
         return Found(
             tokens=self._shots.context_of(kept).tokens,
             embedding=embedding.embedding.weight.detach(),
             delta=embedding.delta_embedding.weight.detach().clone(),
             epsilon=embedding.epsilon,
-            classifier=Classifier(bias, self._mixture(between_chunks), head),
+            classifier=Classifier(bias, self._mixture(turn), head),
             config=self._settings.configs[self._chosen[0]],
             steps=self._chosen[1],
-            held_out=self._held_out(between_chunks) if self._folds else None,
-            harmful=self._harmful(between_chunks),
+            held_out=self._held_out(turn) if self._folds else None,
+            harmful=self._harmful(turn),
         )
 
     # The runs.
@@ -224,21 +221,21 @@ class Search:
 
     # What is measured.
 
-    def _measure_untuned(self, between_chunks: BetweenChunks) -> None:
+    def _measure_untuned(self, turn: Turn) -> None:
         """Score a fold before tuning, once for all ways: plain scores, and those that go on to be mixed."""
         if self._run % len(self._settings.configs) > 0:
             return
         prefix = self._prefix()
-        scores = self._scores(prefix, self._folds[self._fold], between_chunks)
+        scores = self._scores(prefix, self._folds[self._fold], turn)
         self._measured[f"measured/{self._fold}/icl"] = scores
         if 0 in self._settings.stops:
-            bias = self._bias(prefix, self._kept[self._fold], between_chunks)
+            bias = self._bias(prefix, self._kept[self._fold], turn)
             self._measured[f"measured/{self._fold}/0/0"] = label_part(scores, bias)
 
-    def _measure(self, between_chunks: BetweenChunks) -> None:
+    def _measure(self, turn: Turn) -> None:
         way, stop, prefix = self._run % len(self._settings.configs), self._tuner.steps_done, self._prefix()
-        scores = self._scores(prefix, self._folds[self._fold], between_chunks)
-        bias = self._bias(prefix, self._kept[self._fold], between_chunks)
+        scores = self._scores(prefix, self._folds[self._fold], turn)
+        bias = self._bias(prefix, self._kept[self._fold], turn)
         self._measured[f"measured/{self._fold}/{way}/{stop}"] = label_part(scores, bias)
 
     def _prefix(self) -> PrefixKV:
@@ -249,14 +246,14 @@ class Search:
         self,
         prefix: PrefixKV,
         numbers: Sequence[int],
-        between_chunks: BetweenChunks,
+        turn: Turn,
         hidden: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """[n, L] label scores of examples."""
-        queries, before_pass = self._shots.queries_of(numbers), partial(between_chunks, 1.0)
-        return score(self._model, prefix, self._shots.label_ids, queries, hidden=hidden, before_pass=before_pass)
+        queries = self._shots.queries_of(numbers)
+        return score(self._model, prefix, self._shots.label_ids, queries, hidden=hidden, turn=turn)
 
-    def _bias(self, prefix: PrefixKV, kept: Sequence[int], between_chunks: BetweenChunks) -> Tensor:
+    def _bias(self, prefix: PrefixKV, kept: Sequence[int], turn: Turn) -> Tensor:
         """[L] what a context of the examples `kept` says of any text: the mean over them, own copies hidden.
 
         Batch calibration (arXiv 2309.17249) with the examples as the batch, so that answers depend on nothing else.
@@ -273,7 +270,7 @@ class Search:
                 first, end = tokens.span(places[number])
                 marks[first:end] = True
             hidden.append(marks)
-        return self._scores(prefix, some, between_chunks, hidden).log_softmax(1).mean(0)
+        return self._scores(prefix, some, turn, hidden).log_softmax(1).mean(0)
 
     # What follows from it.
 
@@ -288,11 +285,11 @@ class Search:
         places = iter(range(len(self._numbers)))
         return [[next(places) for _ in fold] for fold in self._folds]
 
-    def _head_part(self, between_chunks: BetweenChunks) -> Tensor:
+    def _head_part(self, turn: Turn) -> Tensor:
         """[1, N, L] log-probabilities of heads that have not seen what they predict; [0, N, L] without a head."""
         if not self._settings.head:
             return torch.zeros(0, len(self._numbers), len(self._shots.labels), dtype=torch.float64)
-        return self._head.held_out(partial(between_chunks, 1.0))[None]
+        return self._head.held_out(turn)[None]
 
     def _label_parts(self, candidate: Candidate) -> Tensor:
         """[N, L] log-probabilities of the label scores after trials of one kind."""
@@ -302,34 +299,34 @@ class Search:
     def _truth(self) -> Tensor:
         return torch.tensor([self._shots.truth[number] for number in self._numbers])
 
-    def _choose(self, between_chunks: BetweenChunks) -> Candidate:
+    def _choose(self, turn: Turn) -> Candidate:
         ways = range(len(self._settings.configs))
         all_of_them = [(way, stop) for way in ways for stop in self._settings.stops if stop or way == 0]
         parts = {candidate: self._label_parts(candidate) for candidate in all_of_them}
         settings = self._settings
-        head = self._head_part(between_chunks)
+        head = self._head_part(turn)
         return choose(parts, head, self._truth(), self._places, settings.usual, settings.calibration)
 
-    def _parts(self, between_chunks: BetweenChunks) -> Tensor:
+    def _parts(self, turn: Turn) -> Tensor:
         """[M, N, L] of what was chosen."""
-        return torch.cat([self._label_parts(self._chosen)[None], self._head_part(between_chunks)])
+        return torch.cat([self._label_parts(self._chosen)[None], self._head_part(turn)])
 
-    def _mixture(self, between_chunks: BetweenChunks) -> Mixture:
+    def _mixture(self, turn: Turn) -> Mixture:
         usual = self._settings.usual
         if not self._folds:
             return usual_mixture(usual, len(self._shots.labels))
-        return mixture_of(self._parts(between_chunks), self._truth(), usual, self._settings.calibration)
+        return mixture_of(self._parts(turn), self._truth(), usual, self._settings.calibration)
 
-    def _held_out(self, between_chunks: BetweenChunks) -> HeldOut:
+    def _held_out(self, turn: Turn) -> HeldOut:
         plain = torch.cat([self._measured[f"measured/{fold}/icl"] for fold in range(len(self._folds))])
-        settings, parts = self._settings, self._parts(between_chunks)
+        settings, parts = self._settings, self._parts(turn)
         tuned = nested_probabilities(parts, self._truth(), self._places, settings.usual, settings.calibration)
         return HeldOut(tuple(map(tuple, self._folds)), plain.double().softmax(1), tuned)
 
-    def _harmful(self, between_chunks: BetweenChunks) -> tuple[tuple[int, float], ...]:
+    def _harmful(self, turn: Turn) -> tuple[tuple[int, float], ...]:
         if not self._folds or not self._settings.head:
             return ()
-        return self._head.harmful(partial(between_chunks, 1.0))
+        return self._head.harmful(turn)
 
 
 def held_out_folds(shots: Shots, settings: SearchSettings) -> list[list[int]]:

@@ -20,6 +20,7 @@ from worker.cpt.model.base_model import KeysValues
 from worker.cpt.model.memory import GraphMeter
 from worker.cpt.model.packing import Packing, hide
 from worker.cpt.tuning.loss import NO_LABEL_TOKENS, LabelTokens, training_labels, weighted_cross_entropy
+from worker.cpt.turn import Turn
 
 
 @dataclass
@@ -222,11 +223,11 @@ def chunks(batch: Sequence[Tokens], chunk_tokens: int) -> list[Chunk]:
 
 
 def loss_and_gradient(
-    shared: SharedContext, parts: Sequence[Callable[[], Examples]], between_chunks: Callable[[float], None]
+    shared: SharedContext, parts: Sequence[Callable[[], Examples]], turn: Turn
 ) -> tuple[float, Tensor]:
     """Loss of the examples and their context, and its gradient [T, H] by the context's embeddings.
 
-    `between_chunks` is called between pieces of work with the fraction of the step that is done.
+    The turn is offered between segments and parts.
     """
     work = [partial(shared.forward, number) for number in shared.segments]
     work += [partial(_add, shared, part) for part in parts]
@@ -234,7 +235,7 @@ def loss_and_gradient(
     total = torch.zeros((), device=shared.gradient.device)
     for done, piece in enumerate(work):
         if done > 0:
-            between_chunks(done / len(work))
+            turn.offer(done / len(work))
         total += piece()
     return total.item(), shared.gradient
 

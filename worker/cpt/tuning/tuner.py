@@ -16,6 +16,7 @@ from worker.cpt.tuning.config import CPTConfig
 from worker.cpt.tuning.embedding import CPTEmbedding
 from worker.cpt.tuning.gradient import Examples, SharedContext, chunks, loss_and_gradient
 from worker.cpt.tuning.loss import context_labels, training_labels
+from worker.cpt.turn import ALONE, Turn
 
 # Large enough for the machine's full rate in matrix products, small enough for its caches and for frequent beats.
 CHUNK_TOKENS = 512
@@ -94,14 +95,14 @@ class Tuner:
         """Completed updates."""
         return self._step
 
-    def step(self, between_chunks: Callable[[float], None] | None = None) -> float:
+    def step(self, turn: Turn = ALONE) -> float:
         """Do one update and return the loss before it.
 
-        `between_chunks` is called between pieces of work with the fraction of the step that is done. If it raises, the
-        tuner stays as it was after the last completed step.
+        The turn is offered between chunks. If the offer raises, the tuner stays as it was after the last completed
+        step.
         """
         numbers = batch_order(len(self._training), self._settings.batch_size, self._settings.seed, self._step)
-        loss, gradient = self._loss_and_gradient([self._training[i] for i in numbers], between_chunks)
+        loss, gradient = self._loss_and_gradient([self._training[i] for i in numbers], turn)
         self._delta.grad = gradient
         self._optimizer.param_groups[0]["lr"] = self._settings.rate(self._step)
         self._optimizer.step()
@@ -132,9 +133,7 @@ class Tuner:
         step = torch.tensor(float(self._step))
         self._optimizer.state[self._delta] = {"step": step, "exp_avg": average, "exp_avg_sq": squares}
 
-    def _loss_and_gradient(
-        self, batch: list[Tokens], between_chunks: Callable[[float], None] | None
-    ) -> tuple[float, Tensor]:
+    def _loss_and_gradient(self, batch: list[Tokens], turn: Turn) -> tuple[float, Tensor]:
         """The mean over the batch's label tokens, each row of it counting the context's, and its delta gradient."""
         embeds = self.embedding(torch.arange(len(self._context), device=self._model.device))  # [T, H]
         label_tokens = len(batch) * len(self._labels) + sum(len(training_labels(tokens)) for tokens in batch)
@@ -150,7 +149,7 @@ class Tuner:
             memory=self._memory,
             riders=parts.pop()() if all_in_one else None,
         )
-        loss, gradient = loss_and_gradient(shared, parts, between_chunks or (lambda _: None))
+        loss, gradient = loss_and_gradient(shared, parts, turn)
         (delta_gradient,) = torch.autograd.grad(embeds, self._delta, gradient)
         return loss, delta_gradient
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.worker import tiny
+from tests.worker.turns import TurnEnded, Watched
 from worker.cpt.scoring.features import TEXT_TOKENS, VIEWS, features
 
 TEXTS = ["a fine film", "x", "this was rather long and not very good, all things considered"]
@@ -54,9 +55,6 @@ def test_long_text_is_read_as_far_as_there_is_room(model: Any) -> None:
     assert not torch.allclose(short[2:, 2], short[2:, 3], rtol=1e-3)
 
 
-def test_what_is_called_before_a_pass_can_end_the_work(model: Any) -> None:
-    def refuse() -> None:
-        raise TimeoutError
-
-    with pytest.raises(TimeoutError):
-        features(model, tiny.tokenizer(), TEXTS, 512, refuse)
+def test_offer_of_the_turn_before_a_pass_can_end_the_work(model: Any) -> None:
+    with pytest.raises(TurnEnded):
+        features(model, tiny.tokenizer(), TEXTS, 512, Watched(last=1))

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.worker.turns import TurnEnded, Watched
 from worker.cpt.scoring.head import fit_head, predict_held_out
 
 VIEWS, SIZE = 2, 16
@@ -70,16 +71,7 @@ def test_hardly_any_rows_and_a_label_without_one_are_no_error(rows: int) -> None
 
 
 def test_fit_can_be_ended_between_two_steps() -> None:
-    calls = 0
-
-    def stop_at_third() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        fit_head(around(TRUTH), TRUTH, NAMES, stop_at_third)
-    calls = 0
-    with pytest.raises(InterruptedError):
-        predict_held_out(around(TRUTH), TRUTH, NAMES, [[0], [1]], range(len(TRUTH)), stop_at_third)
+    with pytest.raises(TurnEnded):
+        fit_head(around(TRUTH), TRUTH, NAMES, Watched(last=3))
+    with pytest.raises(TurnEnded):
+        predict_held_out(around(TRUTH), TRUTH, NAMES, [[0], [1]], range(len(TRUTH)), Watched(last=3))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.worker.turns import TurnEnded, Watched
 from worker.cpt.encoding.context import Context, encode_labels, encode_query
 from worker.cpt.encoding.template import Template
 from worker.cpt.model.base_model import word_embeddings
@@ -80,18 +81,12 @@ def test_empty_labels_and_queries_are_refused(llama: Any, labels: list[list[int]
         score(llama, prefix, labels, queries)
 
 
-def test_what_is_called_before_a_pass_can_end_the_work(llama: Any) -> None:
+def test_offer_of_the_turn_before_a_pass_can_end_the_work(llama: Any) -> None:
     prefix = PrefixKV.compute(llama, word_embeddings(llama, CONTEXT))
-    passes: list[int] = []
-
-    def allow_two() -> None:
-        passes.append(len(passes))
-        if len(passes) > 2:
-            raise TimeoutError
-
-    with pytest.raises(TimeoutError):
-        score(llama, prefix, LABELS, QUERIES, pass_tokens=1, before_pass=allow_two)
-    assert passes == [0, 1, 2]
+    turn = Watched(last=3)
+    with pytest.raises(TurnEnded):
+        score(llama, prefix, LABELS, QUERIES, pass_tokens=1, turn=turn)
+    assert len(turn.offers) == 3
 
 
 def test_no_queries_have_no_scores(llama: Any) -> None:

@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.worker.turns import TurnEnded, Watched
 from worker.cpt.selection.influence import MOST_TRIED, harmful_examples
+from worker.cpt.turn import ALONE
 
 VIEWS, LABELS, SIZE = 2, 2, 12
 CENTRES = torch.randn(VIEWS, LABELS, SIZE, generator=torch.Generator().manual_seed(0))
@@ -20,7 +22,7 @@ def found(count: int, *wrong: int) -> tuple[tuple[int, float], ...]:
     truth = meant.clone()
     truth[list(wrong)] = 1 - truth[list(wrong)]
     folds = [list(range(count))[turn::3] for turn in range(3)]
-    return harmful_examples(near(meant, 0.2), truth, CENTRES, folds, lambda: None)
+    return harmful_examples(near(meant, 0.2), truth, CENTRES, folds, ALONE)
 
 
 def test_example_with_a_wrong_label_harms_and_no_other_does() -> None:
@@ -48,17 +50,12 @@ def test_chance_alone_hardly_makes_an_example_harmful(count: int) -> None:
         features = torch.randn(VIEWS, count, SIZE, generator=generator)
         folds = [list(range(count))[turn::2] for turn in range(2)]
         truth = torch.randint(LABELS, (count,), generator=generator)
-        named += len(harmful_examples(features, truth, CENTRES, folds, lambda: None))
+        named += len(harmful_examples(features, truth, CENTRES, folds, ALONE))
     assert named <= 0.07 * 40 * count
 
 
 def test_among_many_examples_none_is_tried() -> None:
     few, many = torch.arange(MOST_TRIED) % LABELS, torch.arange(MOST_TRIED + 1) % LABELS
-    with pytest.raises(InterruptedError):
-        harmful_examples(near(few, 0.2), few, CENTRES, [[0], [1]], stop)
-    assert harmful_examples(near(many, 0.2), many, CENTRES, [[0], [1]], stop) == ()
-
-
-def stop() -> None:
-    """Before each example."""
-    raise InterruptedError
+    with pytest.raises(TurnEnded):
+        harmful_examples(near(few, 0.2), few, CENTRES, [[0], [1]], Watched(last=1))
+    assert harmful_examples(near(many, 0.2), many, CENTRES, [[0], [1]], Watched(last=1)) == ()

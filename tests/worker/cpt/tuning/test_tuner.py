@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tests.worker.turns import TurnEnded, Watched
 from worker.cpt.encoding.context import Context, Tokens
 from worker.cpt.tuning.loss import context_labels, training_labels
 from worker.cpt.tuning.tuner import Tuner, TuningSettings, batch_order, dropout
@@ -148,28 +149,21 @@ def test_state_of_another_context_is_refused(llama: Any, task: Any) -> None:
         tuner.load_state({"delta": state["delta"]})
 
 
-class CancelledError(Exception):
-    pass
-
-
 def test_cancelled_step_leaves_the_last_completed_one(llama: Any, task: Any) -> None:
     tuner, unbroken = tuner_of(llama, task, chunk_tokens=9), tuner_of(llama, task, chunk_tokens=9)
-    fractions: list[float] = []
-
-    def cancel_late(fraction: float) -> None:
-        fractions.append(fraction)
-        if fraction > 0.8:
-            raise CancelledError
-
-    tuner.step()
+    whole = Watched()
+    tuner.step(whole)
     before = tuner.state()
-    with pytest.raises(CancelledError):
-        tuner.step(cancel_late)
+    cut = Watched(last=len(whole.offers) - 1)
+    with pytest.raises(TurnEnded):
+        tuner.step(cut)
     assert all(torch.equal(before[name], tensor) for name, tensor in tuner.state().items())
     unbroken.step()
     assert tuner.step() == unbroken.step()
+    fractions = [done for done in whole.offers if done is not None]
     assert fractions == sorted(fractions)
     assert 0 < fractions[0] < fractions[-1] < 1
+    assert cut.offers == whole.offers[:-1]
 
 
 def test_loss_falls(model: Any, task: Any) -> None:
