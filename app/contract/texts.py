@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 
+#: Inputs of one request to classify, at most.
+MAX_INPUTS: Final = 1_024
 MAX_TEXT_BYTES: Final = 100_000
 MAX_LABEL_BYTES: Final = 1_000
 

@@ -21,14 +21,13 @@ from app.contract.messages import Scored, Truncate
 from app.contract.names import ErrorCode
 from app.contract.objects import Context
 from app.contract.payload import Payload
-from app.contract.texts import Text
+from app.contract.texts import MAX_INPUTS, Text
 from app.gateway import GatewayDep
 from app.problems import Problem
 from app.routes.responses import problems
 
 router = APIRouter(tags=["classify"])
 
-MAX_INPUTS: Final = 1_024
 
 #: The status in the log of a request whose client hung up; nginx's.
 _CLIENT_CLOSED_REQUEST: Final = 499
