@@ -16,8 +16,8 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from app.classification.batcher import Overloaded, Refused
-from app.classification.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, WorkerLost
+from app.classification.batcher import Overloaded
+from app.classification.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, Refused, WorkerLost
 from app.config import Settings
 from app.contract.names import ErrorCode
 from app.contract.version import VERSION

@@ -43,6 +43,7 @@ class RequestIdMiddleware:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
+        structlog.contextvars.bind_contextvars(request_id=request_id)  # also for what is asked of workers
         try:
             await self.app(scope, receive, send_with_id)
         finally:

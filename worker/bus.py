@@ -4,21 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import Event, Thread
+from typing import Final, cast
 
 import redis
 import structlog
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from app.contract.messages import Announcement
-from app.contract.names import ANNOUNCE_EVERY, ANNOUNCE_TTL, announcement_key
-from app.contract.payload import Payload
+from app.contract.announcements import (
+    ANNOUNCE,
+    ANNOUNCE_EVERY_SECONDS,
+    ANNOUNCEMENT_SECONDS,
+    KEYS,
+    WITHDRAW,
+    BusClock,
+)
+from app.contract.messages import Announcement, Message, Request, Started
+
+#: KEYS: the claim on one turn of a request. ARGV: worker, milliseconds that the claim holds, channel, message.
+#: Returns whether the worker may begin it, which is published then.
+_START: Final = """
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+return 1
+"""
+#: How long a claim on a turn outlives the request.
+_CLAIM_MARGIN_SECONDS: Final = 60.0
 
 
 class WorkerBus:
-    """A connection to the bus at ``url``, with bounded waits. Safe to use from any thread."""
+    """A connection to the bus at ``url``, with bounded waits. Safe to use from any thread.
 
-    def __init__(self, url: str) -> None:
+    What it announces stands under ``place``; ``clock`` is the bus's, as known since the last announcement.
+    """
+
+    def __init__(self, url: str, place: str, clock: BusClock | None = None) -> None:
         pool = redis.BlockingConnectionPool.from_url(
             url,
             max_connections=16,
@@ -28,22 +48,46 @@ class WorkerBus:
             retry=Retry(ConstantBackoff(0.1), 2),
         )
         self._client = redis.Redis(connection_pool=pool)
+        self._place = place
+        self.clock = clock or BusClock()
 
-    def reply(self, channel: str, message: Payload) -> None:
+    def start(self, request: Request, worker_id: str) -> bool:
+        """Say that this worker begins ``request``; False if another one has begun this turn of it already.
+
+        Where the bus does not answer it is begun: rather twice than never.
+        """
+        message = Started(id=request.id, started_by=worker_id).model_dump_json()
+        holds = self.clock.seconds_until(request.expires_at) + _CLAIM_MARGIN_SECONDS
+        milliseconds = int(1000 * min(max(holds, 1.0), 24 * 3600.0))
+        key = f"contextune:started:{request.id}:{request.turn}"
+        try:
+            begun = self._client.eval(_START, 1, key, worker_id, milliseconds, request.reply_to, message)
+        except redis.RedisError as error:
+            structlog.get_logger().warning("start_not_said", reason=str(error))
+            return True
+        return bool(begun)
+
+    def reply(self, channel: str, message: Message) -> None:
         """Publish a reply. One that cannot be sent is dropped: its gateway asks again or tells its client."""
         try:
             self._client.publish(channel, message.model_dump_json())
         except redis.RedisError as error:
             structlog.get_logger().warning("reply_not_sent", reason=str(error))
 
-    def announce(self, announcement: Announcement) -> None:
-        """Say, for `ANNOUNCE_TTL` seconds, that a worker lives and what it serves. Raises ``redis.RedisError``."""
-        key = announcement_key(f"{announcement.worker_id}:{announcement.model}")
-        self._client.set(key, announcement.model_dump_json(), ex=ANNOUNCE_TTL)
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        """Say, for `ANNOUNCEMENT_SECONDS`, that a worker lives and what it serves. Raises ``redis.RedisError``."""
+        entries = [entry for one in announcements for entry in (self._place, one.model, one.model_dump_json())]
+        milliseconds = int(1000 * ANNOUNCEMENT_SECONDS)
+        clock = self._client.eval(ANNOUNCE, len(KEYS), *KEYS, milliseconds, *entries)
+        self.clock.note(cast("list[int]", clock))
 
-    def withdraw(self, announcement: Announcement) -> None:
-        """Take an announcement back. Raises ``redis.RedisError``."""
-        self._client.delete(announcement_key(f"{announcement.worker_id}:{announcement.model}"))
+    def withdraw(self) -> None:
+        """Take the announcements back. Raises ``redis.RedisError``."""
+        self._client.eval(WITHDRAW, len(KEYS), *KEYS, self._place)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
 
 class Announcer:
@@ -72,14 +116,13 @@ class Announcer:
 
     def _announce_until_stopped(self) -> None:
         while not self._stopped:
-            self._each(self._bus.announce)
-            self._now.wait(ANNOUNCE_EVERY)
+            self._say(lambda: self._bus.announce(self._describe()))
+            self._now.wait(ANNOUNCE_EVERY_SECONDS)
             self._now.clear()
-        self._each(self._bus.withdraw)
+        self._say(self._bus.withdraw)
 
-    def _each(self, say: Callable[[Announcement], None]) -> None:
+    def _say(self, say: Callable[[], None]) -> None:
         try:
-            for announcement in self._describe():
-                say(announcement)
+            say()
         except Exception as error:  # noqa: BLE001 - the thread must go on: a worker that is silent counts as dead
             structlog.get_logger().warning("not_announced", reason=str(error))

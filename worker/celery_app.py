@@ -11,7 +11,7 @@ from app.contract.names import broker_url, classify_queue, tune_queue
 from worker.host import Host
 from worker.tasks import register_tasks
 
-#: Threads of the pool: one's work is computed, the others wait for the device, plan, or wake the tuning thread. A
+#: Threads of the pool: one's work is computed, the others wait for the device or wake the tuning thread. A
 #: gateway has up to four batches under way for a worker and a model; a small one that waits in the queue passes
 #: nothing. Many more would let a slow worker hoard what faster ones could do.
 _CONCURRENCY = 8
@@ -30,6 +30,7 @@ def create_celery_app(bus_url: str, host: Host) -> Celery:
         task_store_errors_even_if_ignored=False,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,  # whoever reaches the bus could stop workers by it
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     register_tasks(app, host)

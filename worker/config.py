@@ -44,6 +44,9 @@ class WorkerSettings(BaseSettings):
     pinned_contexts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="refs, comma-separated, of contexts that are always resident"
     )
+    place: str = Field(
+        default="", pattern=r"^\S*$", description="where one worker at a time runs; the next one replaces the last"
+    )
     checkpoint_seconds: float = Field(default=5.0, ge=0, description="between two checkpoints of a job")
 
     @field_validator("pinned_contexts", mode="before")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import time
 from functools import partial
 from threading import Event
@@ -10,9 +11,10 @@ from threading import Event
 import structlog
 import torch
 
-from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, Failure, PlanReply, PlanRequest, Taken
+from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, Failure, PlanReply, PlanRequest
 from app.contract.names import ErrorCode
 from app.records.store import Records, connect
+from worker.answering import Answering
 from worker.artifacts import Artifacts
 from worker.bus import Announcer, WorkerBus
 from worker.classification.classify import Expired, classify
@@ -23,12 +25,13 @@ from worker.cpt.encoding.template import Template
 from worker.cpt.formats.bundle import load
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.device import Device
+from worker.jobs.plan_threads import PlanThreads
 from worker.jobs.planning import Unplannable, plan
 from worker.jobs.thread import TuningThread
 from worker.models import LanguageModel, load_language_model
 
-#: How long a stopping worker waits for its running job to be given back (seconds).
-_STOP_WITHIN = 20.0
+#: How long a worker that ends waits for its running job to be given back.
+_GIVE_BACK_SECONDS = 20.0
 
 
 class Host:
@@ -37,7 +40,8 @@ class Host:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._id = f"worker-{secrets.token_hex(6)}"
-        self._bus = WorkerBus(settings.bus_url)
+        self._bus = WorkerBus(settings.bus_url, settings.place or self._id)
+        self._answering = Answering(self._bus, self._id)
         self._artifacts = Artifacts(settings.artifacts_url)
         self._device = Device()
         self._bases: dict[str, LanguageModel] = {}
@@ -46,6 +50,7 @@ class Host:
         self._residents: dict[str, ResidentContexts] = {}
         self._announcer = Announcer(self._bus, self._announcements)
         self._records = Records(connect(settings.redis_url))
+        self._plans = PlanThreads(settings.bus_url, list(settings.models), self.answer_plan)
         self._tuning: TuningThread | None = None
         self._pinning: PinningThread | None = None
         self._stopping = Event()
@@ -73,7 +78,8 @@ class Host:
         )
 
     def start(self) -> None:
-        """Begin to claim jobs, and to keep the pinned contexts resident."""
+        """Begin to claim jobs, to answer plans, and to keep the pinned contexts resident."""
+        self._plans.start()
         if self._settings.pinned_contexts:
             self._pinning = PinningThread(self._records, self._residents, self._settings.pinned_contexts)
             self._pinning.start()
@@ -98,9 +104,10 @@ class Host:
         """End every thread, in order, within a bounded time."""
         self.stop_tuning()
         if self._tuning is not None:
-            self._tuning.join(_STOP_WITHIN)
+            self._tuning.join(_GIVE_BACK_SECONDS)
         if self._pinning is not None:
             self._pinning.stop()
+        self._plans.stop()
         self._device.stop()
         self._announcer.stop()
 
@@ -109,23 +116,22 @@ class Host:
         if self._tuning is not None:
             self._tuning.wake()
 
-    def answer_plan(self, request: PlanRequest) -> None:
-        """Reply to a plan request, unless nobody waits for it any more."""
-        if time.time() > request.expires_at:
-            return
-        self._bus.reply(request.reply_to, Taken(id=request.id, taken_by=self._id))
-        self._bus.reply(request.reply_to, self._plan(request))
+    def answer_plan(self, payload: str) -> None:
+        """Reply to a `PlanRequest`."""
+        self._answering.answer(PlanRequest, payload, self._plan)
 
-    def answer_batch(self, batch: ClassifyBatch) -> None:
-        """Reply to a batch of queries, unless nobody waits for it any more."""
-        if time.time() > batch.expires_at:
-            return
-        self._bus.reply(batch.reply_to, Taken(id=batch.id, taken_by=self._id))
+    def answer_batch(self, payload: str) -> None:
+        """Reply to a `ClassifyBatch`."""
+        self._answering.answer(ClassifyBatch, payload, self._classify)
+
+    def _classify(self, batch: ClassifyBatch) -> ClassifyReply | None:
+        deadline = time.monotonic() + self._bus.clock.seconds_until(batch.expires_at)
+        residents = self._residents[batch.model]
         try:
-            parts = classify(self._bases[batch.model], self._residents[batch.model], self._device, batch)
+            parts = classify(self._bases[batch.model], residents, self._device, batch, deadline)
         except Expired:
-            return
-        self._bus.reply(batch.reply_to, ClassifyReply(id=batch.id, parts=parts))
+            return None
+        return ClassifyReply(id=batch.id, parts=parts)
 
     def _plan(self, request: PlanRequest) -> PlanReply:
         try:
@@ -133,7 +139,7 @@ class Host:
         except Unplannable as error:
             return PlanReply(id=request.id, failure=error.failure)
         except Exception as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it
-            structlog.get_logger().error("plan_failed", exc_info=error)
+            structlog.get_logger().error("plan_failed", request_id=request.request_id, exc_info=error)
             return PlanReply(
                 id=request.id, failure=Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
             )
@@ -154,6 +160,7 @@ class Host:
         if base is None:
             return Announcement(
                 worker_id=self._id,
+                host=socket.gethostname(),
                 model=model_id,
                 ready=False,
                 stage=self._stages[model_id],
@@ -161,6 +168,7 @@ class Host:
             )
         return Announcement(
             worker_id=self._id,
+            host=socket.gethostname(),
             model=model_id,
             ready=self._tuning is not None and not self._stopping.is_set(),
             parameters=base.parameters,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from app.contract.messages import ClassifyBatch, PlanRequest
-from app.contract.names import CLASSIFY_TASK, PLAN_TASK, TUNE_TASK
+from app.contract.names import CLASSIFY_TASK, TUNE_TASK
 from worker.host import Host
 
 
@@ -17,12 +16,7 @@ def register_tasks(app: Celery, host: Host) -> None:
         """Wake the tuning thread. Which job it runs, the store decides."""
         host.wake()
 
-    @app.task(name=PLAN_TASK)
-    def plan(payload: str) -> None:
-        """Answer a `PlanRequest`."""
-        host.answer_plan(PlanRequest.model_validate_json(payload))
-
     @app.task(name=CLASSIFY_TASK)
     def classify(payload: str) -> None:
         """Answer a `ClassifyBatch`."""
-        host.answer_batch(ClassifyBatch.model_validate_json(payload))
+        host.answer_batch(payload)

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from app.classification.bus import Bus, DeadlineExceeded
-from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, Failure, PartReply, Scored, Truncate
-from app.contract.names import CLASSIFY_TASK
+import structlog
+
+from app.classification.bus import Bus, DeadlineExceeded, Refused
+from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, PartReply, Scored, Truncate
 from app.records.store import new_id
 
 #: Inputs of a small request, and their characters in all, at most: what a few passes of the model take.
@@ -31,20 +32,15 @@ class Overloaded(Exception):
     """Too many inputs wait for the model already."""
 
 
-class Refused(Exception):
-    """A worker could not classify a request, for the reason in ``failure``."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-
-
 @dataclass(eq=False)
 class _Request:
-    """One caller's inputs and the answers so far; ``unsent`` inputs still wait, none once the caller has gone."""
+    """One caller's inputs and the answers so far; ``unsent`` inputs still wait, none once the caller has gone.
+
+    ``deadline`` is on the monotonic clock.
+    """
 
     part: ClassifyPart
-    expires_at: float
+    deadline: float
     answer: asyncio.Future[list[Scored]]
     scored: list[Scored | None] = field(init=False)
     unsent: int = field(init=False)
@@ -60,12 +56,12 @@ class _Request:
         inputs = self.part.inputs
         return len(inputs) <= _FEW_INPUTS and sum(map(len, inputs)) <= _FEW_CHARACTERS
 
-    def take(self, count: int) -> _Taken:
+    def take(self, count: int) -> _Contribution:
         """The next ``count`` inputs as a part, or all that there are."""
         start = len(self.part.inputs) - self.unsent
         inputs = self.part.inputs[start : start + count]
         self.unsent -= len(inputs)
-        return _Taken(self, self.part.model_copy(update={"first": start, "inputs": inputs}))
+        return _Contribution(self, self.part.model_copy(update={"first": start, "inputs": inputs}))
 
     def receive(self, start: int, reply: PartReply) -> None:
         """Note the answers to the part that began at ``start``."""
@@ -80,7 +76,7 @@ class _Request:
             self.answer.set_result([one for one in self.scored if one is not None])
 
 
-class _Taken(NamedTuple):
+class _Contribution(NamedTuple):
     """What a request contributes to a batch."""
 
     request: _Request
@@ -101,13 +97,13 @@ class _Line:
         self.waiting += request.unsent
         request.answer.add_done_callback(lambda _: self._drop(request))
 
-    def take(self, room: int) -> list[_Taken]:
+    def take(self, room: int) -> list[_Contribution]:
         """One batch: an equal share for each request, in turn, until ``room`` inputs are taken.
 
         A small request is taken whole if it fits, for in parts it would wait for as many batches.
         """
         share = max(1, room // len(self.requests))
-        batch: list[_Taken] = []
+        batch: list[_Contribution] = []
         while room and self.requests:
             request = self.requests.popleft()
             taken = request.take(room if request.small else min(share, room))
@@ -160,9 +156,10 @@ class Batcher:
         cancelled, it sends no more of them.
         """
         lines = self._models.setdefault(model, _Lines())
-        part = ClassifyPart(artifact=artifact, truncate=truncate, inputs=tuple(inputs))
+        request_id = structlog.contextvars.get_contextvars().get("request_id")
+        part = ClassifyPart(artifact=artifact, truncate=truncate, inputs=tuple(inputs), request_id=request_id)
         seconds = self.seconds_for(len(inputs))
-        request = _Request(part, time.time() + seconds, asyncio.get_running_loop().create_future())
+        request = _Request(part, time.monotonic() + seconds, asyncio.get_running_loop().create_future())
         line = lines.small if request.small else lines.large
         if line.waiting + len(inputs) > self.max_pending_inputs:
             raise Overloaded(model)
@@ -193,17 +190,17 @@ class Batcher:
                 batch.add_done_callback(line.batches.discard)
                 batch.add_done_callback(lambda _: self._dispatch(model, lines))
 
-    async def _classify_batch(self, model: str, taken: Sequence[_Taken], *, small: bool) -> None:
+    async def _classify_batch(self, model: str, taken: Sequence[_Contribution], *, small: bool) -> None:
         batch = ClassifyBatch(
             id=new_id("batch"),
             reply_to=self.bus.reply_channel,
-            expires_at=max(one.request.expires_at for one in taken),
             model=model,
             small=small,
             parts=tuple(one.part for one in taken),
         )
+        seconds = max(one.request.deadline for one in taken) - time.monotonic()
         try:
-            reply = ClassifyReply.model_validate_json(await self.bus.call(CLASSIFY_TASK, batch))
+            reply = ClassifyReply.model_validate_json(await self.bus.call(batch, seconds))
             for (request, part), part_reply in zip(taken, reply.parts, strict=True):
                 request.receive(part.first, part_reply)
         except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it

@@ -1,4 +1,4 @@
-"""The gateway's side of the bus: sends Celery messages, awaits replies, knows which workers live.
+"""The gateway's side of the bus: sends Celery messages, awaits replies, asks again where one may be lost.
 
 The bus is volatile. A message or a reply may be lost or arrive twice, so every call here has a deadline, is sent again
 when its worker dies or the bus restarts, and may be answered by whichever copy comes first. It knows nothing of HTTP.
@@ -20,19 +20,20 @@ from kombu.exceptions import OperationalError
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 
-from app.contract.messages import Announcement, ClassifyBatch, PlanRequest
-from app.contract.names import ANNOUNCE_EVERY, ANNOUNCE_TTL, announcement_key, broker_url, classify_queue
+from app.classification.workers import LiveWorkers
+from app.contract.messages import Announcement, ClassifyBatch, Failure, PlanRequest, Refusal
+from app.contract.names import CLASSIFY_TASK, PLAN_TASK, broker_url, classify_queue, plan_queue
 
-#: How often a waiting call looks whether its worker still lives (seconds).
-_LOOK_EVERY: Final = 0.5
+#: How often a waiting call looks whether its worker still lives.
+_LOOK_SECONDS: Final = 0.5
 #: A message that no worker has begun after this long was lost by the broker, or waits behind others: send it again.
-_UNTAKEN_AFTER: Final = 10.0
+_UNTAKEN_SECONDS: Final = 10.0
 #: How long a call whose worker died waits for another worker to appear.
-_WORKERLESS_FOR: Final = 20.0
+_WORKERLESS_SECONDS: Final = 20.0
 #: Generation of a call whose message no connection has carried yet.
 _NEVER_SENT: Final = -1
 #: How long a new call waits for a bus that was lost or found just now, and for its workers to be announced again.
-_RESTART_WITHIN: Final = 5.0
+_RESTART_SECONDS: Final = 5.0
 
 
 class BusUnavailable(Exception):
@@ -55,15 +56,26 @@ class DeadlineExceeded(Exception):
     """No reply came in time."""
 
 
+class Refused(Exception):
+    """A worker could not do what a request asks, for the reason in ``failure``."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 @dataclass
 class _Call:
-    """A message that waits for its reply."""
+    """A request that waits for its reply until ``deadline`` on the monotonic clock."""
 
+    request: PlanRequest | ClassifyBatch
     reply: asyncio.Future[str]
+    deadline: float
     generation: int
     sent_at: float
-    taken_by: str | None = None
-    #: Workers that died over it, and whether it was sent again because nobody took it.
+    started_by: str | None = None
+    #: Times that it was begun and lost; workers that died over it; whether it was sent again because none began it.
+    turn: int = 0
     deaths: int = 0
     repeated: bool = False
     workerless_since: float | None = None
@@ -71,19 +83,11 @@ class _Call:
 
 
 class _Head(BaseModel):
-    """The part of any reply that says what it is."""
+    """The part of anything on the reply channel that says what it is."""
 
     id: str
-    taken_by: str | None = None
-
-
-def _announcement(text: str | bytes) -> Announcement | None:
-    """What a worker says of itself; None if it speaks another version of this language."""
-    try:
-        return Announcement.model_validate_json(text)
-    except ValueError:
-        structlog.get_logger().warning("unreadable_announcement")
-        return None
+    started_by: str | None = None
+    refusal: object = None
 
 
 @dataclass
@@ -93,9 +97,8 @@ class Bus:
     url: str
     _celery: Celery = field(init=False)
     _redis: redis.asyncio.Redis = field(init=False)
+    _workers: LiveWorkers = field(init=False)
     _calls: dict[str, _Call] = field(init=False, default_factory=dict)
-    _announcements: list[Announcement] = field(init=False, default_factory=list)
-    _looked_at: float = field(init=False, default=-math.inf)
     _tasks: list[asyncio.Task[None]] = field(init=False, default_factory=list)
     _connected: bool = field(init=False, default=False)
     _changed_at: float = field(init=False, default=-math.inf)
@@ -114,10 +117,12 @@ class Bus:
         self._redis = redis.asyncio.Redis.from_url(
             self.url, decode_responses=True, encoding_errors="replace", socket_timeout=5, socket_connect_timeout=2
         )
+        self._workers = LiveWorkers(self._redis)
 
     async def start(self) -> None:
         """Begin to listen. Returns at once; the bus may come up later."""
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._watch_workers())]
+        watching = self._workers.watch(lambda: self._stopped)
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(watching)]
 
     async def stop(self) -> None:
         """Close the connections; calls that wait raise `BusUnavailable`."""
@@ -138,11 +143,11 @@ class Bus:
 
     def announcements(self, model: str) -> list[Announcement]:
         """What the workers of ``model``, ready or loading, last said."""
-        return [a for a in self._announcements if a.model == model]
+        return self._workers.announcements(model)
 
     def live_workers(self, model: str) -> int:
         """How many workers are ready for ``model``."""
-        return sum(a.ready for a in self.announcements(model))
+        return self._workers.count(model)
 
     async def send(self, task: str, queue: str, payload: str) -> None:
         """Hand a message to the broker; raises `BusUnavailable`. Off the event loop, since Celery blocks."""
@@ -153,30 +158,31 @@ class Bus:
         except (OperationalError, RedisError, OSError) as error:
             raise BusUnavailable(str(error)) from error
 
-    async def call(self, task: str, request: PlanRequest | ClassifyBatch) -> str:
-        """Send a request to a worker of its model and await the reply, a JSON document.
+    async def call(self, request: PlanRequest | ClassifyBatch, seconds: float) -> str:
+        """Send a request to a worker of its model and await the reply, a JSON document, for so many seconds.
 
-        Sent once more if its worker dies. Raises `BusUnavailable`, `NoWorker`, `ModelUnsupported`, `WorkerLost` or,
-        after ``request.expires_at``, `DeadlineExceeded`.
+        Sent once more if its worker dies. Raises `BusUnavailable`, `NoWorker`, `ModelUnsupported`, `WorkerLost`,
+        `Refused` by a worker that cannot read it, or `DeadlineExceeded`.
         """
-        model, queue, payload = request.model, classify_queue(request.model), request.model_dump_json()
-        await self._reachable(model, request.expires_at)
-        call = _Call(asyncio.get_running_loop().create_future(), self._generation, time.monotonic())
+        deadline = time.monotonic() + seconds
+        await self._reachable(request.model, deadline)
+        reply: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        call = _Call(request, reply, deadline, self._generation, time.monotonic())
         self._calls[request.id] = call
         try:
-            await self._send_for(call, task, queue, payload)
+            await self._send_for(call)
             while True:
-                done, _ = await asyncio.wait({call.reply}, timeout=_LOOK_EVERY)
+                done, _ = await asyncio.wait({call.reply}, timeout=_LOOK_SECONDS)
                 if done:
                     return call.reply.result()
-                if time.time() > request.expires_at:
+                if time.monotonic() > deadline:
                     raise DeadlineExceeded
-                if self._must_send_again(call, model):
-                    await self._send_for(call, task, queue, payload)
+                if self._must_send_again(call):
+                    await self._send_for(call)
         finally:
             del self._calls[request.id]
 
-    async def _reachable(self, model: str, expires_at: float) -> None:
+    async def _reachable(self, model: str, deadline: float) -> None:
         """Return when a worker can be reached, which may just be coming back. Raises what `call` says."""
         while not (self._connected and self.live_workers(model)):
             for announcement in self.announcements(model):
@@ -184,52 +190,58 @@ class Bus:
                     raise ModelUnsupported(announcement.unsupported)
             if self._stopped:
                 raise BusUnavailable("the gateway stops")
-            if time.monotonic() - self._changed_at > _RESTART_WITHIN:
+            if time.monotonic() - self._changed_at > _RESTART_SECONDS:
                 raise NoWorker(model) if self._connected else BusUnavailable("not connected")
-            if time.time() > expires_at:
+            if time.monotonic() > deadline:
                 raise DeadlineExceeded
-            await asyncio.sleep(_LOOK_EVERY / 5)
+            await asyncio.sleep(_LOOK_SECONDS / 5)
 
-    async def _send_for(self, call: _Call, task: str, queue: str, payload: str) -> None:
+    async def _send_for(self, call: _Call) -> None:
         """Send a call's message. One that cannot be sent, since the bus was lost just now, is sent when it is back."""
+        plans = isinstance(call.request, PlanRequest)
+        task, queue = (PLAN_TASK, plan_queue) if plans else (CLASSIFY_TASK, classify_queue)
+        expires_at = self._workers.clock.in_seconds(call.deadline - time.monotonic())
+        request = call.request.model_copy(update={"expires_at": expires_at, "turn": call.turn})
         try:
-            await self.send(task, queue, payload)
+            await self.send(task, queue(request.model), request.model_dump_json())
             call.unsent_since = None
         except BusUnavailable:
             now = time.monotonic()
             call.unsent_since = call.unsent_since or now
-            if now - call.unsent_since > _RESTART_WITHIN:
+            if now - call.unsent_since > _RESTART_SECONDS:
                 raise
             call.generation = _NEVER_SENT
 
-    def _must_send_again(self, call: _Call, model: str) -> bool:
-        now = time.monotonic()
+    def _must_send_again(self, call: _Call) -> bool:
+        now, model = time.monotonic(), call.request.model
         if not self._connected:
             return False
-        self._note_workers(call, model, now)
+        self._note_workers(call, now)
         if call.generation != self._generation:  # the bus restarted: message and reply may both be gone
-            call.generation, call.sent_at, call.taken_by = self._generation, now, None
+            call.generation, call.sent_at, call.started_by = self._generation, now, None
+            call.turn += 1
             return True
-        died = call.taken_by is not None and all(a.worker_id != call.taken_by for a in self._announcements)
-        untaken = call.taken_by is None and now - call.sent_at > _UNTAKEN_AFTER and self.live_workers(model) > 0
+        died = call.started_by is not None and not self._workers.lives(call.started_by)
+        untaken = call.started_by is None and now - call.sent_at > _UNTAKEN_SECONDS and self.live_workers(model) > 0
         if died:
             call.deaths += 1
+            call.turn += 1
         elif untaken and not call.repeated:
             call.repeated = True
         else:
             return False
         if call.deaths > 1:
             raise WorkerLost(model)
-        call.sent_at, call.taken_by = now, None
+        call.sent_at, call.started_by = now, None
         return True
 
-    def _note_workers(self, call: _Call, model: str, now: float) -> None:
-        if self.live_workers(model):
+    def _note_workers(self, call: _Call, now: float) -> None:
+        if self.live_workers(call.request.model):
             call.workerless_since = None
         elif call.workerless_since is None:
             call.workerless_since = now
-        elif now - call.workerless_since > _WORKERLESS_FOR:
-            raise NoWorker(model)
+        elif now - call.workerless_since > _WORKERLESS_SECONDS:
+            raise NoWorker(call.request.model)
 
     async def _listen(self) -> None:
         log = structlog.get_logger()
@@ -237,7 +249,7 @@ class Bus:
             try:
                 await self._deliver_replies()
             except (RedisError, OSError):
-                pass  # `_watch_workers` reports it
+                pass  # `LiveWorkers` reports it
             except Exception as error:
                 # Without a listener no call would ever be answered.
                 log.error("listening_failed", exc_info=error)
@@ -263,33 +275,18 @@ class Bus:
         """Hand a reply to its call. Replies to calls that have ended are dropped: the other copy was faster."""
         try:
             head = _Head.model_validate_json(text)
+            refusal = Refusal.model_validate_json(text) if head.refusal is not None else None
         except ValueError:
             structlog.get_logger().warning("unreadable_reply")
             return
         call = self._calls.get(head.id)
         if call is None:
             return
-        if head.taken_by is not None:
-            call.taken_by = head.taken_by
-        elif not call.reply.done():
+        if head.started_by is not None:
+            call.started_by = head.started_by
+        elif call.reply.done():
+            return
+        elif refusal is not None:
+            call.reply.set_exception(Refused(refusal.refusal))
+        else:
             call.reply.set_result(text)
-
-    async def _watch_workers(self) -> None:
-        log = structlog.get_logger()
-        while not self._stopped:
-            try:
-                await self._look_at_workers()
-            except (RedisError, OSError) as error:
-                log.warning("bus_unavailable", reason=str(error))
-            except Exception as error:
-                # Workers that are not seen get no work.
-                log.error("watching_failed", exc_info=error)
-            if time.monotonic() - self._looked_at > ANNOUNCE_TTL:  # until then what was seen last is still good
-                self._announcements = []
-            await asyncio.sleep(ANNOUNCE_EVERY / 3)
-
-    async def _look_at_workers(self) -> None:
-        keys = [key async for key in self._redis.scan_iter(match=announcement_key("*"), count=1000)]
-        values = await self._redis.mget(keys) if keys else []
-        self._announcements = [a for value in values if value and (a := _announcement(value))]
-        self._looked_at = time.monotonic()

@@ -1,33 +1,91 @@
-"""What travels over the bus: plans, batches of inputs, their replies, and announcements of workers."""
+"""What travels over the bus: plans, batches of inputs, their replies, and announcements of workers.
+
+Gateways and workers of neighbouring releases serve together: a reader ignores fields that it does not know, and refuses
+by name a message that says it cannot be read without them. Times are seconds on the bus's own clock, so that the clocks
+of the machines do not matter.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.contract.tuning import Plan, TuningSpec
 
+#: The newest format of messages that this program reads, and the one that it writes. It rises when a reader that
+#: ignores what it does not know would be wrong.
+MESSAGE_FORMAT: Final = 1
 
-class Failure(Payload):
-    """An expected failure that crosses from worker to gateway as data."""
 
-    code: ErrorCode
+class Part(Payload):
+    """Base of what messages are made of: fields that are not known are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Message(Part):
+    """Base of every message. One of a newer format than `MESSAGE_FORMAT` is refused by name."""
+
+    format: int = MESSAGE_FORMAT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _readable(cls, given: Any) -> Any:
+        written = given.get("format") if isinstance(given, dict) else None
+        if isinstance(written, int) and written > MESSAGE_FORMAT:
+            raise PydanticCustomError(
+                "newer_format",
+                "{kind} has format {written}, of a newer release; this one reads up to {read}",
+                {"kind": cls.__name__, "written": written, "read": MESSAGE_FORMAT},
+            )
+        return given
+
+
+class Envelope(BaseModel):
+    """What can be read of any request, also of a newer format: who waits for which reply."""
+
+    id: str
+    reply_to: str
+
+
+def _known_code(code: Any) -> Any:
+    return code if code in set(ErrorCode) else ErrorCode.INTERNAL
+
+
+class Failure(Part):
+    """An expected failure that crosses from worker to gateway as data. A code that is not known is ``internal``."""
+
+    code: Annotated[ErrorCode, BeforeValidator(_known_code)]
     message: str
     param: str | None = None
 
 
-class PlanRequest(Payload):
-    """Payload of the plan task."""
+class Request(Message):
+    """What a gateway asks of a worker of ``model``; the reply is published on the channel ``reply_to``.
+
+    `Bus.call` sets ``expires_at``, after which nobody waits, and ``turn``, which counts the times that a request was
+    begun and lost: of the copies with the same ``id`` and ``turn``, one worker computes one.
+    """
 
     id: str
     reply_to: str
-    expires_at: float
     model: str
+    expires_at: float = 0.0
+    turn: int = 0
+
+
+class PlanRequest(Request):
+    """Payload of the plan task. ``request_id`` is that of the HTTP request, for the worker's log."""
+
     spec: TuningSpec
+    request_id: str | None = None
 
 
-class PlanReply(Payload):
+class PlanReply(Message):
     """Answer to a `PlanRequest`: exactly one of ``plan`` and ``failure``."""
 
     id: str
@@ -38,33 +96,30 @@ class PlanReply(Payload):
 Truncate = Literal["NONE", "START", "END"]
 
 
-class ClassifyPart(Payload):
+class ClassifyPart(Part):
     """The inputs that one request contributes to a batch; ``artifact`` is the address of the context's artifact.
 
-    ``first`` is the position in the request of the first of them.
+    ``first`` is the position in the request of the first of them; ``request_id`` is that of the HTTP request.
     """
 
     artifact: str
     truncate: Truncate
     first: int = 0
     inputs: tuple[str, ...]
+    request_id: str | None = None
 
 
-class ClassifyBatch(Payload):
-    """Payload of the classify task: the parts of many requests for one model. Times are Unix seconds.
+class ClassifyBatch(Request):
+    """Payload of the classify task: the parts of many requests for one model.
 
     One that is ``small``, all its requests having few inputs, need not wait until others are computed.
     """
 
-    id: str
-    reply_to: str
-    expires_at: float
-    model: str
     small: bool
     parts: tuple[ClassifyPart, ...]
 
 
-class Scored(Payload):
+class Scored(Part):
     """One input's answer: confidences in the order of the context's labels, summing to 1."""
 
     confidences: tuple[float, ...]
@@ -72,34 +127,42 @@ class Scored(Payload):
     truncated: bool
 
 
-class PartReply(Payload):
+class PartReply(Part):
     """Answer to one `ClassifyPart`: ``scored`` has one entry an input, unless ``failure`` is set."""
 
     scored: tuple[Scored, ...] = ()
     failure: Failure | None = None
 
 
-class ClassifyReply(Payload):
+class ClassifyReply(Message):
     """Answer to a `ClassifyBatch`, one entry a part."""
 
     id: str
     parts: tuple[PartReply, ...] = ()
 
 
-class Taken(Payload):
+class Started(Message):
     """Sent by a worker as it begins a batch or plan, so that the gateway knows whose death would lose it."""
 
     id: str
-    taken_by: str
+    started_by: str
 
 
-class Announcement(Payload):
+class Refusal(Message):
+    """Sent by a worker in place of a reply to a request that it cannot read."""
+
+    id: str
+    refusal: Failure
+
+
+class Announcement(Message):
     """What a worker says of itself and of one model it serves or loads.
 
-    ``unsupported`` is why it will never serve the model, which is then not ready.
+    ``host`` names its machine. ``unsupported`` is why it will never serve the model, which is then not ready.
     """
 
     worker_id: str
+    host: str = ""
     model: str
     ready: bool
     stage: str | None = None

@@ -14,12 +14,10 @@ PLAN_TASK: Final = "contextune.plan"
 TUNE_TASK: Final = "contextune.tune"
 CLASSIFY_TASK: Final = "contextune.classify"
 
-#: A worker's announcement lives this long on the bus (seconds); it is renewed every ``ANNOUNCE_EVERY`` seconds.
-ANNOUNCE_TTL: Final = 6
-ANNOUNCE_EVERY: Final = 1.5
-#: A claimed job is lost when its worker has not beaten for this long (seconds); a worker beats every ``BEAT_EVERY``.
+#: A claimed job is lost when its worker has not beaten for this long (seconds).
 LEASE: Final = 6.0
-BEAT_EVERY: Final = 1.5
+#: How often a worker beats for the job that it runs.
+HEARTBEAT_SECONDS: Final = 1.5
 
 
 def tune_queue(model: str) -> str:
@@ -28,18 +26,18 @@ def tune_queue(model: str) -> str:
 
 
 def classify_queue(model: str) -> str:
-    """Celery queue of the batches and plans for ``model``."""
+    """Celery queue of the batches for ``model``."""
     return f"classify.{model}"
+
+
+def plan_queue(model: str) -> str:
+    """Queue of the plans for ``model``: they do not wait behind batches."""
+    return f"plan.{model}"
 
 
 def broker_url(url: str) -> str:
     """The bus's URL in the form that Celery wants: unix sockets have another scheme there."""
     return url.replace("unix://", "redis+socket://", 1)
-
-
-def announcement_key(worker_id: str) -> str:
-    """Bus key that holds a worker's ``Announcement``."""
-    return f"contextune:worker:{worker_id}"
 
 
 def artifact_url(root: str, address: str) -> str:

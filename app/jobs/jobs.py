@@ -14,7 +14,7 @@ import structlog
 from app.artifacts import remove_checkpoint
 from app.classification.bus import Bus, BusUnavailable
 from app.contract.messages import PlanReply, PlanRequest
-from app.contract.names import PLAN_TASK, TUNE_TASK, ErrorCode, JobStatus, tune_queue
+from app.contract.names import TUNE_TASK, ErrorCode, JobStatus, tune_queue
 from app.contract.objects import Job
 from app.contract.tuning import Plan, TuningSpec
 from app.problems import Problem
@@ -31,11 +31,11 @@ async def plan(bus: Bus, model: str, spec: TuningSpec) -> Plan:
     request = PlanRequest(
         id=new_id("plan"),
         reply_to=bus.reply_channel,
-        expires_at=time.time() + _PLAN_TIMEOUT,
         model=model,
         spec=spec,
+        request_id=structlog.contextvars.get_contextvars().get("request_id"),
     )
-    reply = PlanReply.model_validate_json(await bus.call(PLAN_TASK, request))
+    reply = PlanReply.model_validate_json(await bus.call(request, _PLAN_TIMEOUT))
     if reply.failure is not None:
         raise Problem.from_failure(reply.failure)
     if reply.plan is None:

@@ -13,8 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from app.classification import answers
 from app.classification.batch_calibration import FEWEST, batch_calibrated
-from app.classification.batcher import Refused
-from app.classification.bus import DeadlineExceeded
+from app.classification.bus import DeadlineExceeded, Refused
 from app.classification.disconnect import ClientGone, unless_gone
 from app.contexts import contexts
 from app.contract.messages import Scored, Truncate

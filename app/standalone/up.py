@@ -7,23 +7,28 @@ Starting, restarting and stopping are the supervisor's.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import ipaddress
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 
 from app.config import Settings
+from app.contract.announcements import KEYS, WITHDRAW
 from app.standalone.children import Child, ChildProcess
 from app.standalone.embedded import EmbeddedServer
 from app.standalone.supervisor import StartFailedError, Supervisor
@@ -59,28 +64,54 @@ def base_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class WorkerProcess(ChildProcess):
+    """A worker at ``place``. What a predecessor there announced is withdrawn as it starts: it is not ready any more."""
+
+    def __init__(self, name: str, log: Path, environment: Mapping[str, str], bus_url: str, place: str) -> None:
+        self._bus_url = bus_url
+        self._place = place
+        environment = {**environment, "CONTEXTUNE_PLACE": place}
+        super().__init__(name, [sys.executable, "-m", "worker"], log, environment, WORKER_STOP_SECONDS)
+
+    def start(self) -> None:
+        """Starts it. A bus that does not answer now has forgotten in a moment what it was told."""
+        with (
+            suppress(redis.RedisError),
+            redis.Redis.from_url(
+                self._bus_url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0)
+            ) as client,
+        ):
+            client.eval(WITHDRAW, len(KEYS), *KEYS, self._place)
+        super().start()
+
+
 def children(settings: Settings) -> list[Child]:
     """The service's processes in the order of their start; a role with a URL of the user's has no server here."""
     store = None if settings.redis_url else EmbeddedServer.store(settings.data_dir)
     bus = None if settings.bus_url else EmbeddedServer.bus(settings.data_dir)
+    bus_url = bus.url if bus else str(settings.bus_url)
     environment = {
         **os.environ,
         "PYTHONUNBUFFERED": "1",  # a crash must not take the end of the log with it
         "CONTEXTUNE_DATA_DIR": str(settings.data_dir),
         "CONTEXTUNE_REDIS_URL": store.url if store else str(settings.redis_url),
-        "CONTEXTUNE_BUS_URL": bus.url if bus else str(settings.bus_url),
+        "CONTEXTUNE_BUS_URL": bus_url,
     }
-
-    def process(name: str, module: str, deadline: float) -> Child:
-        log = settings.data_dir / "logs" / f"{name}.log"
-        return ChildProcess(name, [sys.executable, "-m", module], log, environment, deadline)
-
+    logs = settings.data_dir / "logs"
     servers: list[Child] = [server for server in (store, bus) if server]
     return [
         *servers,
-        process("worker", "worker", WORKER_STOP_SECONDS),
-        process("gateway", "app.main", GATEWAY_STOP_SECONDS),
+        WorkerProcess("worker", logs / "worker.log", environment, bus_url, place(settings.data_dir, "worker")),
+        ChildProcess(
+            "gateway", [sys.executable, "-m", "app.main"], logs / "gateway.log", environment, GATEWAY_STOP_SECONDS
+        ),
     ]
+
+
+def place(data_dir: Path, name: str) -> str:
+    """The place of the worker ``name`` of the service on ``data_dir``: the same at each start, and nobody else's."""
+    here = f"{socket.gethostname()} {data_dir}"
+    return f"{hashlib.sha256(here.encode()).hexdigest()[:16]}-{name}"
 
 
 def missing(http: httpx.Client, url: str, tell: Callable[[str], None]) -> str | None:

@@ -6,9 +6,8 @@ from typing import Any
 
 import kombu
 
-from app.contract.messages import Announcement, Taken
+from app.contract.messages import Announcement, Message, Started
 from app.contract.names import broker_url, classify_queue
-from app.contract.payload import Payload
 from worker.bus import WorkerBus
 
 MODEL = "tiny"
@@ -19,7 +18,7 @@ class StandIn:
 
     def __init__(self, url: str, worker_id: str = "worker-1") -> None:
         self.id = worker_id
-        self._bus = WorkerBus(url)
+        self._bus = WorkerBus(url, worker_id)
         self._connection = kombu.Connection(broker_url(url))
 
     def __enter__(self) -> "StandIn":
@@ -27,17 +26,17 @@ class StandIn:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._connection.release()
-        self._bus._client.close()
+        self._bus.close()
 
     def announce(self, ready: bool = True, model: str = MODEL) -> None:
-        self._bus.announce(Announcement(worker_id=self.id, model=model, ready=ready))
+        self._bus.announce([Announcement(worker_id=self.id, model=model, ready=ready)])
 
     def refuse(self, reason: str, model: str = MODEL) -> None:
-        self._bus.announce(Announcement(worker_id=self.id, model=model, ready=False, unsupported=reason))
+        self._bus.announce([Announcement(worker_id=self.id, model=model, ready=False, unsupported=reason)])
 
     def die(self) -> None:
         """What the bus shows once a dead worker's announcement has expired."""
-        self._bus.withdraw(Announcement(worker_id=self.id, model=MODEL, ready=True))
+        self._bus.withdraw()
 
     def take(self, seconds: float = 20) -> dict[str, Any]:
         """The next message of the queue, removed from it."""
@@ -51,7 +50,7 @@ class StandIn:
 
     def begin(self, request: dict[str, Any]) -> None:
         """Say that this worker has the request."""
-        self.say(request, Taken(id=request["id"], taken_by=self.id))
+        self.say(request, Started(id=request["id"], started_by=self.id))
 
-    def say(self, request: dict[str, Any], message: Payload) -> None:
+    def say(self, request: dict[str, Any], message: Message) -> None:
         self._bus.reply(request["reply_to"], message)

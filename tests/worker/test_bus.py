@@ -5,8 +5,8 @@ from typing import cast
 import pytest
 import redis
 
-from app.contract.messages import Announcement, Taken
-from app.contract.names import ANNOUNCE_TTL, announcement_key
+from app.contract.announcements import ANNOUNCEMENT_SECONDS, KEYS
+from app.contract.messages import Announcement, Started
 from app.standalone.embedded import EmbeddedServer
 from tests.waiting import eventually
 from worker.bus import Announcer, WorkerBus
@@ -19,9 +19,8 @@ def bus_client(bus_url: str) -> Iterator[redis.Redis]:
 
 
 def said(client: redis.Redis) -> list[Announcement]:
-    keys = cast("list[str]", client.keys(announcement_key("*")))
-    values = cast("list[str | None]", client.mget(keys)) if keys else []
-    return [Announcement.model_validate_json(value) for value in values if value]
+    values = cast("list[str]", client.hvals(KEYS[0]))
+    return [Announcement.model_validate_json(value) for value in values]
 
 
 def announcement(stage: str | None = None) -> Announcement:
@@ -32,32 +31,31 @@ def test_reply_arrives_at_the_channel(bus_url: str, bus_client: redis.Redis) -> 
     with bus_client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe("channel")
         eventually(lambda: bus_client.pubsub_numsub("channel") == [("channel", 1)])
-        bus = WorkerBus(bus_url)
-        bus.reply("channel", Taken(id="batch_1", taken_by="worker-1"))
+        bus = WorkerBus(bus_url, "here")
+        bus.reply("channel", Started(id="batch_1", started_by="worker-1"))
         message = eventually(lambda: pubsub.get_message(timeout=1))
-        assert Taken.model_validate_json(message["data"]).taken_by == "worker-1"
-        bus._client.close()
+        assert Started.model_validate_json(message["data"]).started_by == "worker-1"
+        bus.close()
 
 
 def test_reply_that_cannot_be_sent_is_dropped(tmp_path: Path) -> None:
-    WorkerBus(f"unix://{tmp_path}/none").reply("channel", Taken(id="batch_1", taken_by="worker-1"))
+    WorkerBus(f"unix://{tmp_path}/none", "here").reply("channel", Started(id="batch_1", started_by="worker-1"))
 
 
 def test_worker_is_announced_for_a_while_until_it_stops(bus_url: str, bus_client: redis.Redis) -> None:
-    bus = WorkerBus(bus_url)
+    bus = WorkerBus(bus_url, "here")
     announcer = Announcer(bus, lambda: [announcement()])
     announcer.start()
     eventually(lambda: said(bus_client) == [announcement()])
-    (key,) = cast("list[str]", bus_client.keys(announcement_key("*")))
-    assert 0 < bus_client.ttl(key) <= ANNOUNCE_TTL
+    assert all(0 < bus_client.ttl(key) <= ANNOUNCEMENT_SECONDS for key in KEYS)
     announcer.stop()
     assert said(bus_client) == []
-    bus._client.close()
+    bus.close()
 
 
 def test_every_stage_is_announced_at_once(bus_url: str, bus_client: redis.Redis) -> None:
     stages = ["loading"]
-    bus = WorkerBus(bus_url)
+    bus = WorkerBus(bus_url, "here")
     announcer = Announcer(bus, lambda: [announcement(stages[-1])])
     announcer.start()
     for stage in ("dequantising", "loading again"):
@@ -65,11 +63,11 @@ def test_every_stage_is_announced_at_once(bus_url: str, bus_client: redis.Redis)
         announcer.announce_now()
         eventually(lambda: [one.stage for one in said(bus_client)] == [stages[-1]])
     announcer.stop()
-    bus._client.close()
+    bus.close()
 
 
 def test_worker_is_announced_again_after_a_restart_of_the_bus(another_server: EmbeddedServer) -> None:
-    bus = WorkerBus(another_server.url)
+    bus = WorkerBus(another_server.url, "here")
     announcer = Announcer(bus, lambda: [announcement()])
     announcer.start()
     for _ in range(2):
@@ -79,4 +77,4 @@ def test_worker_is_announced_again_after_a_restart_of_the_bus(another_server: Em
         another_server.start()
         eventually(another_server.answers)
     announcer.stop()
-    bus._client.close()
+    bus.close()

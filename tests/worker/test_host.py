@@ -1,6 +1,5 @@
 """A whole worker but for Celery: a tiny base model from a folder, on a real store and a real bus."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -9,8 +8,8 @@ import pytest
 import redis
 from transformers import MistralConfig, MistralForCausalLM
 
+from app.contract.announcements import KEYS
 from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, PlanReply, PlanRequest
-from app.contract.names import announcement_key
 from app.contract.tuning import TuningSpec
 from app.records.store import Records
 from tests.submissions import EXAMPLES, MODEL, submission
@@ -59,24 +58,23 @@ def heard(replies: Any) -> str:
 
 
 def announced(client: redis.Redis) -> list[Announcement]:
-    keys = cast("list[str]", client.keys(announcement_key("*")))
-    values = cast("list[str | None]", client.mget(keys)) if keys else []
-    return [Announcement.model_validate_json(value) for value in values if value]
+    values = cast("list[str]", client.hvals(KEYS[0]))
+    return [Announcement.model_validate_json(value) for value in values]
 
 
-def plan_request(spec: TuningSpec, expires_in: float = 60) -> PlanRequest:
-    return PlanRequest(id="plan_1", reply_to=CHANNEL, expires_at=time.time() + expires_in, model=MODEL, spec=spec)
+def plan_request(client: redis.Redis, spec: TuningSpec) -> str:
+    seconds, _ = client.time()
+    request = PlanRequest(id="plan_1", reply_to=CHANNEL, expires_at=seconds + 60, model=MODEL, spec=spec)
+    return request.model_dump_json()
 
 
-def batch(artifact: str, expires_in: float = 60) -> ClassifyBatch:
-    return ClassifyBatch(
-        id="batch_1",
-        reply_to=CHANNEL,
-        expires_at=time.time() + expires_in,
-        model=MODEL,
-        small=True,
-        parts=(part(artifact, "a film", "another"),),
+def batch(client: redis.Redis, artifact: str) -> str:
+    seconds, _ = client.time()
+    parts = (part(artifact, "a film", "another"),)
+    request = ClassifyBatch(
+        id="batch_1", reply_to=CHANNEL, expires_at=seconds + 60, model=MODEL, small=True, parts=parts
     )
+    return request.model_dump_json()
 
 
 def test_loaded_worker_announces_its_model(host: Host, bus_client: redis.Redis) -> None:
@@ -119,43 +117,45 @@ def test_worker_that_stops_is_not_ready_any_more_and_then_gone(host: Host, bus_c
     assert announced(bus_client) == []
 
 
-def test_plan_request_is_taken_and_answered(host: Host, replies: Any) -> None:
-    host.answer_plan(plan_request(submission().spec))
-    assert "taken_by" in heard(replies)
+def test_plan_request_is_taken_and_answered(host: Host, bus_client: redis.Redis, replies: Any) -> None:
+    host.answer_plan(plan_request(bus_client, submission().spec))
+    assert "started_by" in heard(replies)
     reply = PlanReply.model_validate_json(heard(replies))
     assert reply.plan
     assert (reply.id, reply.failure, reply.plan.training_examples) == ("plan_1", None, len(EXAMPLES))
 
 
-def test_refused_plan_is_answered_with_the_reason(host: Host, replies: Any) -> None:
+def test_refused_plan_is_answered_with_the_reason(host: Host, bus_client: redis.Redis, replies: Any) -> None:
     long = EXAMPLES[0].model_copy(update={"text": "x" * CONTEXT_LENGTH})
-    host.answer_plan(plan_request(TuningSpec(examples=(long, *EXAMPLES))))
+    host.answer_plan(plan_request(bus_client, TuningSpec(examples=(long, *EXAMPLES))))
     heard(replies)
     reply = PlanReply.model_validate_json(heard(replies))
     assert reply.failure
     assert (reply.failure.code, reply.plan) == ("context_too_long", None)
 
 
-def test_job_is_tuned_and_its_context_answers(host: Host, records: Records, replies: Any) -> None:
+def test_job_is_tuned_and_its_context_answers(
+    host: Host, records: Records, bus_client: redis.Redis, replies: Any
+) -> None:
     stored, job = records.submit(submission())
     host.wake()
     eventually(lambda: (now := records.job(job.id)) and now.terminal, 60)
     tuned = records.context(stored.context.id)
     assert tuned
     assert tuned.artifact
-    host.answer_batch(batch(tuned.artifact))
-    assert "taken_by" in heard(replies)
+    host.answer_batch(batch(bus_client, tuned.artifact))
+    assert "started_by" in heard(replies)
     reply = ClassifyReply.model_validate_json(heard(replies))
     (answered,) = reply.parts
     assert answered.failure is None
     assert [sum(one.confidences) for one in answered.scored] == pytest.approx([1, 1])
 
 
-def test_request_that_nobody_waits_for_any_more_is_not_answered(host: Host, replies: Any) -> None:
-    host.answer_plan(plan_request(submission().spec, expires_in=-1))
-    host.answer_batch(batch("0" * 64, expires_in=-1))
-    host.answer_batch(batch("0" * 64))
-    assert "taken_by" in heard(replies)
+def test_batch_for_a_context_that_is_gone_is_answered_with_the_reason(
+    host: Host, bus_client: redis.Redis, replies: Any
+) -> None:
+    host.answer_batch(batch(bus_client, "0" * 64))
+    assert "started_by" in heard(replies)
     (answered,) = ClassifyReply.model_validate_json(heard(replies)).parts
     assert answered.failure
     assert answered.failure.code == "context_not_found"

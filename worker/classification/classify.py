@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,15 +49,16 @@ class _BatchTurn:
     """Lets a small batch go ahead of one that is not small, and ends one that nobody waits for any more."""
 
     device: Device
-    batch: ClassifyBatch
+    small: bool
+    deadline: float
 
     def offer(self, _: float | None = None, /) -> None:
-        if not self.batch.small:
+        if not self.small:
             self.device.let_small_query_pass()
         self.check_in_time()
 
     def check_in_time(self) -> None:
-        if time.time() > self.batch.expires_at:
+        if time.monotonic() > self.deadline:
             raise Expired
 
 
@@ -66,18 +68,22 @@ class _Asked:
 
     resident: Resident
     parts: dict[int, list[_Query] | Failure]
+    request_ids: tuple[str, ...]
 
 
 def classify(
-    base: LanguageModel, resident_contexts: ResidentContexts, device: Device, batch: ClassifyBatch
+    base: LanguageModel,
+    resident_contexts: ResidentContexts,
+    device: Device,
+    batch: ClassifyBatch,
+    deadline: float = math.inf,
 ) -> tuple[PartReply, ...]:
     """Answers to the parts of ``batch``, in their order. Queries of the same context are computed together.
 
     Before each pass of the model a small batch may pass one that is not, with as many contexts as fit in the share of
-    memory that a batch may hold. Raises `Expired` once the batch has expired, and `DeviceStopped`.
+    memory that a batch may hold. Raises `Expired` after ``deadline`` on the monotonic clock, and `DeviceStopped`.
     """
-
-    turn = _BatchTurn(device, batch)
+    turn = _BatchTurn(device, batch.small, deadline)
     replies: dict[int, PartReply] = {}
     asked: list[_Asked] = []
 
@@ -111,11 +117,16 @@ def _ask(
 ) -> _Asked | Failure:
     try:
         resident = resident_contexts.get(artifact)
-        return _Asked(resident, {index: _encode_part(base, resident, part) for index, part in parts.items()})
+        encoded = {index: _encode_part(base, resident, part) for index, part in parts.items()}
+        return _Asked(resident, encoded, _request_ids(parts.values()))
     except DeviceStopped:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
-        return _failure(error)
+        return _failure(error, _request_ids(parts.values()))
+
+
+def _request_ids(parts: Iterable[ClassifyPart]) -> tuple[str, ...]:
+    return tuple({part.request_id: None for part in parts if part.request_id})
 
 
 def _answer(base: LanguageModel, asked: Sequence[_Asked], turn: Turn) -> dict[int, PartReply]:
@@ -128,7 +139,7 @@ def _answer(base: LanguageModel, asked: Sequence[_Asked], turn: Turn) -> dict[in
         except Expired:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
-            replies.update(_failed(one.parts, _failure(error)))
+            replies.update(_failed(one.parts, _failure(error, one.request_ids)))
     return replies
 
 
@@ -146,7 +157,7 @@ def _reply(encoded: list[_Query] | Failure, confidences: Iterator[_Confidences])
     )
 
 
-def _failure(error: Exception) -> Failure:
+def _failure(error: Exception, request_ids: Sequence[str]) -> Failure:
     match error:
         case FileNotFoundError():
             return Failure(code=ErrorCode.CONTEXT_NOT_FOUND, message="the context has been deleted")
@@ -154,7 +165,7 @@ def _failure(error: Exception) -> Failure:
             return Failure(code=ErrorCode.ARTIFACT_CORRUPT, message=f"the context's artifact cannot be used: {error}")
         case _ if out_of_memory(error):
             return Failure(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory")
-    structlog.get_logger().error("classification_failed", exc_info=error)
+    structlog.get_logger().error("classification_failed", request_ids=request_ids, exc_info=error)
     return Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
 
 

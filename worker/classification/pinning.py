@@ -12,8 +12,8 @@ from app.contract.names import JobStatus
 from app.records.store import Records
 from worker.classification.resident import ResidentContexts
 
-#: How often names are resolved anew (seconds).
-_LOOK_EVERY: Final = 5.0
+#: How often names are resolved anew.
+_POLL_SECONDS: Final = 5.0
 
 
 class PinningThread:
@@ -42,7 +42,7 @@ class PinningThread:
                 self.pin_now()
             except Exception as error:  # noqa: BLE001 - the thread must go on: what cannot be pinned now may be later
                 structlog.get_logger().warning("not_pinned", reason=str(error))
-            self._stopped.wait(_LOOK_EVERY)
+            self._stopped.wait(_POLL_SECONDS)
 
     def pin_now(self) -> None:
         """Resolve the refs, and pin and load what they stand for now.

@@ -8,11 +8,11 @@ from typing import Final
 
 import structlog
 
-from app.contract.names import BEAT_EVERY
+from app.contract.names import HEARTBEAT_SECONDS
 from app.records.store import Claim, Records
 
-#: Shortest time between two beats (seconds): each is a write that the store makes durable.
-_BETWEEN_BEATS: Final = 0.2
+#: Shortest time between two beats: each is a write that the store makes durable.
+_BEAT_PAUSE_SECONDS: Final = 0.2
 
 
 class Cancelled(Exception):
@@ -67,9 +67,9 @@ class Lease:
         self._news.set()
 
     def _beat_until_ended(self) -> None:
-        """Beat with each news, but no sooner than after `_BETWEEN_BEATS` and no later than after `BEAT_EVERY`."""
-        while not self._ended.wait(_BETWEEN_BEATS):
-            self._news.wait(BEAT_EVERY - _BETWEEN_BEATS)
+        """Beat with each news, not sooner than after `_BEAT_PAUSE_SECONDS` nor later than after `HEARTBEAT_SECONDS`."""
+        while not self._ended.wait(_BEAT_PAUSE_SECONDS):
+            self._news.wait(HEARTBEAT_SECONDS - _BEAT_PAUSE_SECONDS)
             self._news.clear()
             if self._ended.is_set():
                 return

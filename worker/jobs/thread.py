@@ -22,10 +22,10 @@ from worker.jobs.lease import Cancelled, Lease, LeaseLost, Stopping
 from worker.jobs.run import JobRun, Result
 from worker.models import LanguageModel
 
-#: How often an idle worker looks for a job that it was not woken for (seconds).
-_LOOK_EVERY: Final = 1.0
-#: How long a finished job's result is offered to a store that does not answer (seconds).
-_FINISH_WITHIN: Final = 120.0
+#: How often an idle worker looks for a job that it was not woken for.
+_POLL_SECONDS: Final = 1.0
+#: How long a finished job's result is offered to a store that does not answer.
+_FINISH_SECONDS: Final = 120.0
 
 
 class TuningThread:
@@ -71,7 +71,7 @@ class TuningThread:
         while not self._stopping.is_set():
             self._wake.clear()
             if not self._run_next():
-                self._wake.wait(_LOOK_EVERY)
+                self._wake.wait(_POLL_SECONDS)
 
     def _run_next(self) -> bool:
         """Run the next queued job; False if there is none. A job that this worker must abandon is swept up."""
@@ -138,7 +138,7 @@ class TuningThread:
         """Try again, elsewhere perhaps, after whatever was not expected; fail when the attempts are used up."""
         structlog.get_logger().error("attempt_failed", job_id=claim.job_id, attempt=claim.attempt, exc_info=error)
         if claim.attempt < MAX_ATTEMPTS:
-            self._stopping.wait(_LOOK_EVERY)  # a worker that fails at once must not run through the whole queue
+            self._stopping.wait(_POLL_SECONDS)  # a worker that fails at once must not run through the whole queue
             return self._insist(lambda: self._records.retry(claim.job_id, claim.fence))
         if out_of_memory(error):
             reason = JobError(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory for this job")
@@ -155,11 +155,11 @@ class TuningThread:
 
     def _insist(self, change: Callable[[], str]) -> str:
         """Make a change in the store even if that does not answer for a while. Changes may be repeated safely."""
-        deadline = time.monotonic() + _FINISH_WITHIN
+        deadline = time.monotonic() + _FINISH_SECONDS
         while True:
             try:
                 return change()
             except StoreUnavailable:
                 if self._stopping.is_set() or time.monotonic() > deadline:
                     raise
-                time.sleep(_LOOK_EVERY)
+                time.sleep(_POLL_SECONDS)

@@ -15,10 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from app.config import Settings
+from app.contract.announcements import ANNOUNCE, KEYS
 from app.standalone.supervisor import StartFailedError
-from app.standalone.up import CannotStartError, base_url, check_port, children, claimed, missing
+from app.standalone.up import CannotStartError, base_url, check_port, children, claimed, missing, place
 
 MAKEFILE = "up:\n\t@exec {python} {script}\n"
 IN_FOREGROUND = """
@@ -225,3 +227,14 @@ def test_the_service_starts_and_stops_with_nothing_left(tmp_path: Path) -> None:
     assert second.returncode == 1
     assert second.stderr.startswith(f"already running here (pid {process.pid}), at {url}")
     assert not any(child.running() for child in children(Settings(data_dir=tmp_path)))
+
+
+def test_what_a_dead_worker_announced_is_withdrawn_before_the_next_one_starts(bus_url: str, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1", bus_url=bus_url)
+    with redis.Redis.from_url(bus_url) as client:
+        for where in (place(tmp_path, "worker"), "elsewhere"):
+            client.eval(ANNOUNCE, len(KEYS), *KEYS, 60_000, where, "tiny", "{}")
+        worker, _ = children(settings)
+        worker.start()
+        worker.stop()
+        assert client.hkeys(KEYS[0]) == [b"elsewhere tiny"]

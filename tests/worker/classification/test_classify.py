@@ -40,9 +40,8 @@ def other_context(base: LanguageModel, artifacts: Artifacts) -> str:
     return stored_context(base, artifacts, submission(labels=("bad", "good", "fair")).spec, delta=0.5)
 
 
-def batch_of(base: LanguageModel, *parts: ClassifyPart, small: bool = True, expires_in: float = 60) -> ClassifyBatch:
-    expires_at = time.time() + expires_in
-    return ClassifyBatch(id="batch_1", reply_to="", expires_at=expires_at, model=base.id, small=small, parts=parts)
+def batch_of(base: LanguageModel, *parts: ClassifyPart, small: bool = True) -> ClassifyBatch:
+    return ClassifyBatch(id="batch_1", reply_to="", model=base.id, small=small, parts=parts)
 
 
 def answers(base: LanguageModel, residents: ResidentContexts, *parts: ClassifyPart) -> tuple[PartReply, ...]:
@@ -198,9 +197,8 @@ def test_contexts_are_let_go_once_a_batch_has_ended_whatever_went_wrong(
 
 
 def test_expired_batch_is_not_computed(base: LanguageModel, residents: ResidentContexts, context: str) -> None:
-    late = batch_of(base, part(context, "x"), expires_in=0)
     with pytest.raises(Expired):
-        classify(base, residents, Device(), late)
+        classify(base, residents, Device(), batch_of(base, part(context, "x")), deadline=time.monotonic())
 
 
 def test_pointer_to_a_long_input_counts_from_the_start_of_its_request(
