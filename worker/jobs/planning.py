@@ -175,7 +175,7 @@ def _check_length(context: int, longest: int, limit: int) -> None:
 
 def resolve(spec: TuningSpec) -> ResolvedHyperparameters:
     """The values that "auto" stands for: the reference's, or for the method "auto" the best known."""
-    given = spec.hyperparameters.model_dump()
+    given = spec.hyperparameters.model_dump(include=set(ResolvedHyperparameters.model_fields))
     examples = len(spec.examples) + len(spec.training_examples)
     best = _BEST | {
         "batch_size": None if examples <= _BATCH else _BATCH,
