@@ -1,6 +1,7 @@
 """A worker's place on a real bus, taken by the test: it consumes the real queue and answers when told to."""
 
 import json
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -38,9 +39,9 @@ class StandIn:
         """What the bus shows once a dead worker's announcement has expired."""
         self._bus.withdraw()
 
-    def take(self, seconds: float = 20) -> dict[str, Any]:
-        """The next message of the queue, removed from it."""
-        queue = self._connection.SimpleQueue(classify_queue(MODEL), no_ack=True)
+    def take(self, seconds: float = 20, of: Callable[[str], str] = classify_queue) -> dict[str, Any]:
+        """The next message of the model's queue ``of`` batches or plans, removed from it."""
+        queue = self._connection.SimpleQueue(of(MODEL), no_ack=True)
         try:
             (payload,), _, _ = queue.get(timeout=seconds).payload
         finally:

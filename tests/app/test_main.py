@@ -22,7 +22,7 @@ import pytest
 
 from app.config import Settings
 from app.contract.messages import PlanReply
-from app.contract.names import ErrorCode
+from app.contract.names import ErrorCode, plan_queue
 from app.contract.objects import Metrics
 from app.main import create_app
 from app.records.store import Records
@@ -202,7 +202,7 @@ def test_context_is_not_deleted_by_its_name(settings: Settings, records: Records
 
 def answer_plans(worker: StandIn, count: int) -> None:
     for _ in range(count):
-        request = worker.take()
+        request = worker.take(of=plan_queue)
         worker.say(request, PlanReply(id=request["id"], plan=plan()))
 
 
