@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     models: Annotated[tuple[str, ...], NoDecode] = tuple(DEFAULT_MODELS)
     log_level: str = "INFO"
     max_pending_inputs: int = Field(default=4096, ge=1)
+    max_pending_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    max_wait: float = Field(default=10.0, gt=0, description="seconds that a small request may wait for its turn")
     max_batch_inputs: int = Field(default=64, ge=1)
     classify_timeout: float = Field(default=60.0, gt=0, description="seconds for each 64 inputs")
 

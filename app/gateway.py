@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
+from app.classification.admission import Load
 from app.classification.batcher import Batcher
 from app.classification.bus import Bus
 from app.config import Settings
@@ -45,7 +46,8 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
     client = connect(settings.redis_url)
     records = Records(client)
     bus = Bus(settings.bus_url)
-    batcher = Batcher(bus, settings.max_batch_inputs, settings.max_pending_inputs, settings.classify_timeout)
+    most = Load(settings.max_pending_inputs, settings.max_pending_bytes)
+    batcher = Batcher(bus, settings.max_batch_inputs, most, settings.max_wait, settings.classify_timeout)
     await bus.start()
     sweeper = asyncio.create_task(sweep_forever(records, settings.artifacts_url))
     try:

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from app.classification.batcher import Overloaded
+from app.classification.admission import Overloaded
 from app.classification.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, Refused, WorkerLost
 from app.config import Settings
 from app.contract.names import ErrorCode

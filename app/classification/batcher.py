@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from app.classification.admission import Admission, Load
 from app.classification.bus import Bus, DeadlineExceeded, Refused
 from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, PartReply, Scored, Truncate
 from app.records.store import new_id
@@ -26,10 +27,8 @@ _FEW_INPUTS: Final = 8
 _FEW_CHARACTERS: Final = 4096
 #: Inputs that the timeout holds for: more may take as many times as long.
 _INPUTS_IN_TIME: Final = 64
-
-
-class Overloaded(Exception):
-    """Too many inputs wait for the model already."""
+#: A small request whose wait was misjudged is refused once it has waited so many times the longest wait.
+_MISJUDGED: Final = 1.5
 
 
 @dataclass(eq=False)
@@ -42,12 +41,15 @@ class _Request:
     part: ClassifyPart
     deadline: float
     answer: asyncio.Future[list[Scored]]
+    load: Load = field(init=False)
     scored: list[Scored | None] = field(init=False)
     unsent: int = field(init=False)
     missing: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.unsent = self.missing = len(self.part.inputs)
+        inputs = self.part.inputs
+        self.load = Load(len(inputs), sum(len(text.encode()) for text in inputs))
+        self.unsent = self.missing = len(inputs)
         self.scored = [None] * self.missing
 
     @property
@@ -56,12 +58,18 @@ class _Request:
         inputs = self.part.inputs
         return len(inputs) <= _FEW_INPUTS and sum(map(len, inputs)) <= _FEW_CHARACTERS
 
+    @property
+    def begun(self) -> bool:
+        """Whether any of it was sent."""
+        return self.unsent < self.load.inputs
+
     def take(self, count: int) -> _Contribution:
         """The next ``count`` inputs as a part, or all that there are."""
         start = len(self.part.inputs) - self.unsent
         inputs = self.part.inputs[start : start + count]
         self.unsent -= len(inputs)
-        return _Contribution(self, self.part.model_copy(update={"first": start, "inputs": inputs}))
+        load = self.load if len(inputs) == self.load.inputs else Load(len(inputs), sum(map(_bytes, inputs)))
+        return _Contribution(self, self.part.model_copy(update={"first": start, "inputs": inputs}), load)
 
     def receive(self, start: int, reply: PartReply) -> None:
         """Note the answers to the part that began at ``start``."""
@@ -76,25 +84,31 @@ class _Request:
             self.answer.set_result([one for one in self.scored if one is not None])
 
 
+def _bytes(text: str) -> int:
+    return len(text.encode())
+
+
 class _Contribution(NamedTuple):
     """What a request contributes to a batch."""
 
     request: _Request
     part: ClassifyPart
+    load: Load
 
 
 @dataclass
 class _Line:
-    """Requests that wait, in turn, with ``waiting`` inputs in all, and the batches of them that are under way."""
+    """Requests that wait, in turn, what they weigh in all, and the batches of them that are under way."""
 
+    admission: Admission
     requests: deque[_Request] = field(default_factory=deque)
-    waiting: int = 0
+    waiting: Load = field(default_factory=Load)
     batches: set[asyncio.Task[None]] = field(default_factory=set)
 
     def add(self, request: _Request) -> None:
         """Let a request wait until all its inputs are sent or its caller has gone."""
         self.requests.append(request)
-        self.waiting += request.unsent
+        self.waiting += request.load
         request.answer.add_done_callback(lambda _: self._drop(request))
 
     def take(self, room: int) -> list[_Contribution]:
@@ -108,18 +122,24 @@ class _Line:
             request = self.requests.popleft()
             taken = request.take(room if request.small else min(share, room))
             batch.append(taken)
-            room -= len(taken.part.inputs)
-            self.waiting -= len(taken.part.inputs)
+            room -= taken.load.inputs
+            self.waiting -= taken.load
             if request.unsent and request.small:
                 self.requests.appendleft(request)
             elif request.unsent:
                 self.requests.append(request)
         return batch
 
+    def refuse_unbegun(self, request: _Request, seconds: float) -> None:
+        """Refuse a request whose turn did not come within ``seconds`` or a little more."""
+        if not request.answer.done() and not request.begun:
+            request.answer.set_exception(self.admission.misjudged(request.load, self.waiting, seconds))
+
     def _drop(self, request: _Request) -> None:
         if request.unsent:
             self.requests.remove(request)
-            self.waiting -= request.unsent
+            inputs = request.part.inputs[-request.unsent :]
+            self.waiting -= Load(len(inputs), sum(map(_bytes, inputs)))
             request.unsent = 0
 
 
@@ -127,21 +147,23 @@ class _Line:
 class _Lines:
     """All that waits for one model, small requests apart."""
 
-    small: _Line = field(default_factory=_Line)
-    large: _Line = field(default_factory=_Line)
+    small: _Line
+    large: _Line
 
 
 @dataclass
 class Batcher:
     """Classifies through ``bus``.
 
-    A message carries at most ``max_batch_inputs``; at most ``max_pending_inputs`` of small requests wait for a model,
-    and as many of large ones; a request gets its answer or its failure within ``timeout`` seconds for each 64 inputs.
+    A message carries at most ``max_batch_inputs``. What waits for a model is at most ``most`` of small requests, each
+    for ``max_wait`` seconds, and as much of large ones, each for as long as it may take at all. A request gets its
+    answer or its failure within ``timeout`` seconds for each 64 inputs.
     """
 
     bus: Bus
     max_batch_inputs: int
-    max_pending_inputs: int
+    most: Load
+    max_wait: float
     timeout: float
     _models: dict[str, _Lines] = field(init=False, default_factory=dict)
 
@@ -155,21 +177,29 @@ class Batcher:
         Raises `Overloaded` before anything is sent; `Refused` with a worker's reason; and what `Bus.call` raises. Once
         cancelled, it sends no more of them.
         """
-        lines = self._models.setdefault(model, _Lines())
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         part = ClassifyPart(artifact=artifact, truncate=truncate, inputs=tuple(inputs), request_id=request_id)
         seconds = self.seconds_for(len(inputs))
         request = _Request(part, time.monotonic() + seconds, asyncio.get_running_loop().create_future())
+        lines = self._lines(model)
         line = lines.small if request.small else lines.large
-        if line.waiting + len(inputs) > self.max_pending_inputs:
-            raise Overloaded(model)
+        wait = min(self.max_wait, seconds) if request.small else seconds
+        line.admission.admit(request.load, line.waiting, wait)
         line.add(request)
         self._dispatch(model, lines)
+        give_up = asyncio.get_running_loop().call_later(_MISJUDGED * wait, line.refuse_unbegun, request, wait)
         try:
             async with asyncio.timeout(seconds):
                 return await request.answer
         except TimeoutError:
             raise DeadlineExceeded from None
+        finally:
+            give_up.cancel()
+
+    def _lines(self, model: str) -> _Lines:
+        if model not in self._models:
+            self._models[model] = _Lines(_Line(Admission(self.most)), _Line(Admission(self.most)))
+        return self._models[model]
 
     def _dispatch(self, model: str, lines: _Lines) -> None:
         """Send batches while inputs wait: one for each live worker to compute, and a full one to go on with.
@@ -179,18 +209,20 @@ class Batcher:
         """
         workers = max(1, self.bus.live_workers(model))
         for line in (lines.small, lines.large):
-            while line.waiting:
-                full = line.waiting >= self.max_batch_inputs
+            while line.waiting.inputs:
+                full = line.waiting.inputs >= self.max_batch_inputs
                 if len(line.batches) >= (2 * workers if full else workers):
+                    if full:
+                        line.admission.throughput.note_busy()
                     break
                 passing = line is lines.small and lines.large.batches
                 taken = line.take(max(1, self.max_batch_inputs // 4) if passing else self.max_batch_inputs)
-                batch = asyncio.create_task(self._classify_batch(model, taken, small=line is lines.small))
+                batch = asyncio.create_task(self._classify_batch(model, line, taken, small=line is lines.small))
                 line.batches.add(batch)
                 batch.add_done_callback(line.batches.discard)
                 batch.add_done_callback(lambda _: self._dispatch(model, lines))
 
-    async def _classify_batch(self, model: str, taken: Sequence[_Contribution], *, small: bool) -> None:
+    async def _classify_batch(self, model: str, line: _Line, taken: Sequence[_Contribution], *, small: bool) -> None:
         batch = ClassifyBatch(
             id=new_id("batch"),
             reply_to=self.bus.reply_channel,
@@ -201,9 +233,11 @@ class Batcher:
         seconds = max(one.request.deadline for one in taken) - time.monotonic()
         try:
             reply = ClassifyReply.model_validate_json(await self.bus.call(batch, seconds))
-            for (request, part), part_reply in zip(taken, reply.parts, strict=True):
+            for (request, part, _), part_reply in zip(taken, reply.parts, strict=True):
                 request.receive(part.first, part_reply)
+            busy = line.waiting.inputs >= self.max_batch_inputs
+            line.admission.throughput.note(sum(one.load.inputs for one in taken), busy=busy)
         except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
-            for request, _ in taken:
+            for request, _, _ in taken:
                 if not request.answer.done():
                     request.answer.set_exception(error)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.classification.batcher import Batcher, Overloaded
+from app.classification.admission import Load, Overloaded
+from app.classification.batcher import Batcher
 from app.classification.bus import Bus, DeadlineExceeded, NoWorker, Refused
 from app.contract.messages import ClassifyBatch, ClassifyReply, Failure, PartReply, PlanRequest, Scored
 from app.contract.names import ErrorCode
@@ -67,13 +68,18 @@ Ask = Callable[..., asyncio.Task[list[Scored]]]
 
 
 def with_batcher(
-    scenario: Callable[[HandBus, Ask], Awaitable[None]], size: int = 4, pending: int = 100, timeout: float = 30
+    scenario: Callable[[HandBus, Ask], Awaitable[None]],
+    size: int = 4,
+    pending: int = 100,
+    timeout: float = 30,
+    most_bytes: int = 10**6,
+    max_wait: float = 30,
 ) -> None:
     """Run a scenario with a bus in its hand and a function that begins to classify inputs of given lengths."""
 
     async def run() -> None:
         bus = HandBus("unix:///nowhere")
-        batcher = Batcher(bus, size, pending, timeout)
+        batcher = Batcher(bus, size, Load(pending, most_bytes), max_wait, timeout)
         errors: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
 
@@ -84,7 +90,9 @@ def with_batcher(
         await scenario(bus, ask)
         await bus.answer_all()
         lines = [line for both in batcher._models.values() for line in (both.small, both.large)]
-        assert [(line.waiting, len(line.requests), len(line.batches)) for line in lines] == [(0, 0, 0)] * len(lines)
+        assert [(line.waiting, len(line.requests), len(line.batches)) for line in lines] == [((0, 0), 0, 0)] * len(
+            lines
+        )
         assert errors == []
         await bus.stop()
 
@@ -419,3 +427,41 @@ def test_models_do_not_hold_each_other_up() -> None:
         slow.cancel()
 
     with_batcher(scenario)
+
+
+def test_more_bytes_than_may_wait_are_refused() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        waiting = ask(*[1000] * 12)  # 8 of them leave at once
+        await settled()
+        refused, taken = ask(*[1000] * 9), ask(*[600] * 9)
+        await settled()
+        with pytest.raises(Overloaded):
+            await refused
+        await bus.answer_all()
+        assert (len(await waiting), len(await taken)) == (12, 9)
+
+    with_batcher(scenario, most_bytes=10_000)
+
+
+def test_request_larger_than_all_that_may_wait_is_taken_where_nothing_waits() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        answer = ask(*[1] * 40)
+        await settled()
+        await bus.answer_all()
+        assert len(await answer) == 40
+
+    with_batcher(scenario, pending=12)
+
+
+def test_small_request_whose_turn_does_not_come_is_refused_and_not_sent() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        busy = ask(1)
+        await settled()
+        unlucky = ask(2)
+        with pytest.raises(Overloaded):
+            await unlucky
+        await bus.answer_all()
+        assert bus.sizes() == [[1]]
+        assert len(await busy) == 1
+
+    with_batcher(scenario, max_wait=0.05)
