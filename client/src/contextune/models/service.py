@@ -1,0 +1,33 @@
+"""Base models, and whether the service is ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from contextune.models.answered import Answered
+
+
+class BaseModelInfo(Answered):
+    """A base model, or another name that ``model`` may be; what nobody knows of it yet is None."""
+
+    id: str
+    object: str = "model"
+    parameters: int | None = None
+    context_length: int | None = None
+    device: str | None = None
+    workers: int = 0
+    resident_contexts: int = 0
+
+
+class Readiness(Answered):
+    """Whether the service can answer now: ``status`` is ready or not_ready, ``checks`` says what is missing."""
+
+    status: str
+    checks: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be answered."""
+        return self.status == "ready"

@@ -1,0 +1,124 @@
+"""Conversations: one call with its retries, all pages of a list, waiting for the end of a job."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias, TypeVar
+
+from contextune.errors import ContextuneError, JobCancelledError, JobFailedError, RequestTimeoutError, problem_error
+from contextune.models.jobs import Job
+from contextune.protocol.call import Call, Reply, Request, Upload
+from contextune.protocol.retry import Patience, RetryPolicy, retry_after
+
+T = TypeVar("T")
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+#: How long one question about a job waits for its end (seconds); proxies cut off what is silent for a minute.
+WAIT_SECONDS: Final = 25.0
+#: How often a job is asked about while somebody watches its progress (seconds).
+WATCH_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A wait before what comes next."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request that got no whole answer."""
+
+    error: ContextuneError
+
+
+Step: TypeAlias = Request | Pause
+Outcome: TypeAlias = Reply | Failure | None
+Conversation: TypeAlias = Generator[Step, Outcome, T]
+Clock: TypeAlias = Callable[[], float]
+
+
+def one_call(call: Call[T], policy: RetryPolicy | Patience) -> Conversation[T]:
+    """Send ``call`` until it succeeds, or raise the error of the last attempt."""
+    request = _with_idempotency_key(call)
+    attempt = 0
+    while True:
+        attempt += 1
+        outcome = yield request
+        try:
+            return call.read(successful(outcome, call.also_status))
+        except ContextuneError as error:
+            seconds = policy.pause(attempt, error) if _is_repeatable(request) else None
+            if seconds is None:
+                raise
+        yield Pause(seconds)
+
+
+def successful(outcome: Outcome, also_status: int | None = None) -> Reply:
+    """The answer, if it is one (or has that other status). Raises what the failure or the problem document says."""
+    if isinstance(outcome, Failure):
+        raise outcome.error
+    if outcome is None:
+        raise TypeError("a request was answered with nothing")
+    if outcome.status >= 300 and outcome.status != also_status:
+        raise problem_error(outcome.status, _document(outcome), retry_after(outcome.headers))
+    return outcome
+
+
+def wait_for_end(
+    look: Callable[[float], Call[AnyJob]],
+    now: Clock,
+    timeout: float | None,
+    on_progress: Callable[[AnyJob], None] | None = None,
+) -> Conversation[AnyJob]:
+    """Ask about a job until it has ended well. ``look`` makes the call that waits so many seconds in the service.
+
+    Raises ``JobFailedError``, ``JobCancelledError``, and ``RequestTimeoutError`` once ``timeout`` seconds have passed;
+    the job itself goes on then.
+    """
+    until = None if timeout is None else now() + timeout
+    while True:
+        most = WATCH_SECONDS if on_progress else WAIT_SECONDS
+        seconds = most if until is None else max(0.0, min(most, until - now()))
+        job = yield from one_call(look(seconds), Patience(now))
+        if on_progress:
+            on_progress(job)
+        if job.terminal:
+            return ended_well(job)
+        if until is not None and now() >= until:
+            raise RequestTimeoutError(f"the job has not ended within {timeout:g} seconds; it goes on")
+
+
+def ended_well(job: AnyJob) -> AnyJob:
+    """The job, if it has succeeded. Raises ``JobFailedError`` or ``JobCancelledError``."""
+    if job.status == "cancelled":
+        raise JobCancelledError(job)
+    if job.status != "succeeded":
+        raise JobFailedError(job)
+    return job
+
+
+def _with_idempotency_key(call: Call[Any]) -> Request:
+    if not call.creates:
+        return call.request
+    key = call.idempotency_key or str(uuid.uuid4())
+    return replace(call.request, headers={**call.request.headers, "idempotency-key": key})
+
+
+def _is_repeatable(request: Request) -> bool:
+    return not isinstance(request.content, Upload) or request.content.repeatable
+
+
+def _document(reply: Reply) -> Mapping[str, Any]:
+    """The problem document of an answer, or one in its place where a proxy answered with something else."""
+    try:
+        document = json.loads(reply.content)
+    except ValueError:
+        document = None
+    if isinstance(document, dict) and "code" in document:
+        return document
+    return {"code": "unknown", "detail": f"an answer with the status {reply.status} that is no problem document"}
