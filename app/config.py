@@ -17,7 +17,7 @@ from app.contract.names import DEFAULT_MODELS, parse_model_ids
 class Settings(BaseSettings):
     """Settings of the gateway and of ``contextune up``.
 
-    ``redis_url`` (the store) and ``bus_url`` are ``None`` when the embedded servers are wanted.
+    ``store_url`` (the store) and ``bus_url`` are ``None`` when the embedded servers are wanted.
     Raises ``pydantic.ValidationError`` for a value of the wrong form.
     """
 
@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     data_dir: Path = Path("data")
-    redis_url: str | None = None
+    store_url: str | None = None
     bus_url: str | None = None
     artifacts_url: str = Field(default="", description="fsspec URL; empty is a folder in data_dir")
     models: Annotated[tuple[str, ...], NoDecode] = tuple(DEFAULT_MODELS)

@@ -15,8 +15,10 @@ from app.classification.admission import Load
 from app.classification.batcher import Batcher
 from app.classification.bus import Bus
 from app.config import Settings
+from app.contract.names import DEFAULT_TENANT
 from app.jobs.jobs import sweep_forever
-from app.records.store import Records, connect
+from app.records.connection import connect
+from app.records.store import Records, TenantRecords
 
 #: Threads for calls that block, most of which wait for the store: asyncio's own default is a few for each core.
 _THREADS: Final = 64
@@ -37,13 +39,13 @@ class Gateway:
 async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Gateway]:
     """Connections and threads for the life of a gateway. Neither store nor bus need be up yet.
 
-    Raises ValueError when ``redis_url`` or ``bus_url`` is not set.
+    Raises ValueError when ``store_url`` or ``bus_url`` is not set.
     """
-    if settings.redis_url is None or settings.bus_url is None:
-        raise ValueError("set CONTEXTUNE_REDIS_URL and CONTEXTUNE_BUS_URL, or start everything with `contextune up`")
+    if settings.store_url is None or settings.bus_url is None:
+        raise ValueError("set CONTEXTUNE_STORE_URL and CONTEXTUNE_BUS_URL, or start everything with `contextune up`")
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="gateway")
     asyncio.get_running_loop().set_default_executor(threads)
-    client = connect(settings.redis_url)
+    client = connect(settings.store_url)
     records = Records(client)
     bus = Bus(settings.bus_url)
     most = Load(settings.max_pending_inputs, settings.max_pending_bytes)
@@ -66,3 +68,11 @@ async def _gateway(request: Request) -> Gateway:  # not async, it would be run i
 
 
 GatewayDep = Annotated[Gateway, Depends(_gateway)]
+
+
+async def _records(gateway: GatewayDep) -> TenantRecords:
+    return gateway.records.of(DEFAULT_TENANT)
+
+
+#: The records of the caller's tenant: all that a route may read or change of contexts and jobs.
+RecordsDep = Annotated[TenantRecords, Depends(_records)]

@@ -24,7 +24,9 @@ from app.contract.version import VERSION
 from app.gateway import open_gateway
 from app.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from app.problems import Problem, install_error_handlers, problem_response
-from app.records.store import UnknownEntry
+from app.records.contexts import QueueFull
+from app.records.lists import UnknownCursor
+from app.records.rows import NewerFormat
 from app.routes import classify, contexts, docs, health, jobs, models
 from app.routes.responses import problem_schemas
 from app.telemetry.logs import configure_logging
@@ -48,7 +50,7 @@ _PROBLEMS: dict[type[Exception], Problem] = {
     WorkerLost: Problem(ErrorCode.WORKER_LOST, "the workers died over this request"),
     DeadlineExceeded: Problem(ErrorCode.DEADLINE_EXCEEDED, "no answer within the deadline"),
     Overloaded: Problem(ErrorCode.OVERLOADED, "too many inputs wait for this model"),
-    UnknownEntry: Problem(ErrorCode.INVALID_REQUEST, "there is nothing with this id to go on after", "/after"),
+    UnknownCursor: Problem(ErrorCode.INVALID_REQUEST, "`after` is not a cursor of a list", "/after"),
 }
 
 
@@ -88,6 +90,8 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
     for kind, problem in _PROBLEMS.items():
         app.add_exception_handler(kind, partial(_answer, problem))
     app.add_exception_handler(Refused, _answer_refused)
+    app.add_exception_handler(QueueFull, _answer_queue_full)
+    app.add_exception_handler(NewerFormat, _answer_newer_format)
     app.add_exception_handler(ModelUnsupported, _answer_unsupported)
     app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(RequestIdMiddleware)
@@ -101,6 +105,15 @@ async def _answer(problem: Problem, request: Request, _error: Exception) -> JSON
 async def _answer_refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refused)  # noqa: S101 - registered for this type
     return problem_response(request, Problem.from_failure(error.failure))
+
+
+async def _answer_queue_full(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, QueueFull)  # noqa: S101 - registered for this type
+    return problem_response(request, Problem(ErrorCode.QUOTA if error.quota else ErrorCode.OVERLOADED, str(error)))
+
+
+async def _answer_newer_format(request: Request, error: Exception) -> JSONResponse:
+    return problem_response(request, Problem(ErrorCode.FORMAT_UNSUPPORTED, str(error)))
 
 
 async def _answer_unsupported(request: Request, error: Exception) -> JSONResponse:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.contract.names import ErrorCode
 from app.problems import Problem, problem_response
-from app.records.store import new_id
+from app.records.connection import new_id
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")

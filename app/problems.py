@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from app.contract.messages import Failure
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
-from app.records.store import StoreUnavailable
+from app.records.connection import StoreUnavailable
 
 #: Status of each code; every code that is not listed is a 422, a fault in the request's content.
 STATUS: Final[Mapping[ErrorCode, int]] = {
@@ -27,9 +27,11 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.METHOD_NOT_ALLOWED: 405,
     ErrorCode.CONTEXT_NOT_READY: 409,
     ErrorCode.JOB_NOT_CANCELLABLE: 409,
+    ErrorCode.FORMAT_UNSUPPORTED: 409,
     ErrorCode.BODY_TOO_LARGE: 413,
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
     ErrorCode.OVERLOADED: 429,
+    ErrorCode.QUOTA: 429,
     ErrorCode.INTERNAL: 500,
     ErrorCode.ARTIFACT_CORRUPT: 500,
     ErrorCode.NO_WORKER: 503,

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.records.store import Records, connect
+from app.contract.names import DEFAULT_TENANT
+from app.records.connection import connect
+from app.records.store import Records, TenantRecords
 from app.standalone.embedded import EmbeddedServer
 from app.telemetry.logs import configure_logging
 from tests.waiting import eventually
@@ -61,6 +63,12 @@ def client(store_url: str) -> Iterator[redis.Redis]:
 def records(client: redis.Redis) -> Records:
     """The records in an empty store."""
     return Records(client)
+
+
+@pytest.fixture
+def tenant(records: Records) -> TenantRecords:
+    """The records of the default tenant."""
+    return records.of(DEFAULT_TENANT)
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from typing import Any
 
 import redis
 
+from app.contract.names import DEFAULT_TENANT
 from app.contract.tuning import Example, Hyperparameters, Plan, ResolvedHyperparameters, TuningSpec
-from app.records.store import Submission
+from app.records.contexts import Submission
 
 MODEL = "tiny"
 EXAMPLES = (
@@ -62,4 +63,4 @@ def submission(name: str | None = None, model: str = MODEL, **changes: Any) -> S
 
 def overdue(client: redis.Redis, job_id: str) -> None:
     """Make the lease on a job end now, as if its worker had not beaten for long."""
-    client.zadd("ct:leases", {job_id: 0})
+    client.zadd("{ct}:leases", {f"{DEFAULT_TENANT}:{job_id}": 0})

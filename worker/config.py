@@ -32,7 +32,7 @@ class WorkerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CONTEXTUNE_", extra="ignore")
 
-    redis_url: str
+    store_url: str
     bus_url: str
     data_dir: Path = Path("data")
     artifacts_url: str = ""

@@ -13,7 +13,8 @@ import torch
 
 from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, Failure, PlanReply, PlanRequest
 from app.contract.names import ErrorCode
-from app.records.store import Records, connect
+from app.records.connection import connect
+from app.records.store import Records
 from worker.answering import Answering
 from worker.artifacts import Artifacts
 from worker.bus import Announcer, WorkerBus
@@ -49,7 +50,7 @@ class Host:
         self._stages: dict[str, str] = dict.fromkeys(settings.models, "starting")
         self._residents: dict[str, ResidentContexts] = {}
         self._announcer = Announcer(self._bus, self._announcements)
-        self._records = Records(connect(settings.redis_url))
+        self._records = Records(connect(settings.store_url))
         self._plans = PlanThreads(settings.bus_url, list(settings.models), self.answer_plan)
         self._tuning: TuningThread | None = None
         self._pinning: PinningThread | None = None

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from app.contract.messages import Scored
 from app.contract.objects import Context
-from app.records.store import new_id
+from app.records.connection import new_id
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ import structlog
 from app.classification.admission import Admission, Load
 from app.classification.bus import Bus, DeadlineExceeded, Refused
 from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, PartReply, Scored, Truncate
-from app.records.store import new_id
+from app.records.connection import new_id
 
 #: Inputs of a small request, and their characters in all, at most: what a few passes of the model take.
 _FEW_INPUTS: Final = 8

@@ -6,20 +6,20 @@ from app.artifacts import remove_artifact, remove_checkpoint
 from app.contract.names import ErrorCode, JobStatus
 from app.problems import Problem
 from app.records.rows import StoredContext
-from app.records.store import Records
+from app.records.store import TenantRecords
 
 
-def find(records: Records, ref: str) -> StoredContext:
+def find(records: TenantRecords, ref: str) -> StoredContext:
     """The context of a ref. Raises `Problem` (``context_not_found``)."""
-    return _found(records.resolve(ref))
+    return _found(records.contexts.resolve(ref))
 
 
-def find_ready(records: Records, ref: str) -> tuple[StoredContext, str]:
-    """The context of a ref, without its metrics, and its artifact.
+def find_ready(records: TenantRecords, ref: str) -> tuple[StoredContext, str]:
+    """The context of a ref, without its report, and its artifact.
 
     Raises `Problem` (``context_not_found``, ``context_not_ready``).
     """
-    stored = _found(records.resolve(ref, metrics=False))
+    stored = _found(records.contexts.resolve(ref, report=False))
     if stored.context.status != JobStatus.SUCCEEDED or stored.artifact is None:
         raise Problem(
             ErrorCode.CONTEXT_NOT_READY,
@@ -35,12 +35,11 @@ def _found(stored: StoredContext | None) -> StoredContext:
     return stored
 
 
-def delete(records: Records, artifacts_url: str, context_id: str) -> None:
+def delete(records: TenantRecords, artifacts_url: str, context_id: str) -> None:
     """Forget a context, cancel its job and remove its artifact. Raises `Problem` (``context_not_found``)."""
-    stored = records.context(context_id)
-    artifact = records.delete(context_id)
-    if stored is None or artifact is None:
+    deleted = records.contexts.delete(context_id)
+    if deleted is None:
         raise Problem(ErrorCode.CONTEXT_NOT_FOUND, "there is no such context")
-    if artifact:
-        remove_artifact(artifacts_url, artifact)
-    remove_checkpoint(artifacts_url, stored.context.job_id)
+    if deleted.artifact:
+        remove_artifact(artifacts_url, deleted.artifact)
+    remove_checkpoint(artifacts_url, deleted.job_id)

@@ -6,7 +6,11 @@ import json
 from enum import StrEnum
 from typing import Any, Final
 
+#: Claims of a job in a row without progress, after which it is given up.
 MAX_ATTEMPTS: Final = 3
+
+#: The tenant of all that is made without a key.
+DEFAULT_TENANT: Final = "default"
 
 DEFAULT_MODELS: Final[dict[str, dict[str, Any]]] = {"smollm2-135m-instruct": {"path": "embedded:smollm2-135m-instruct"}}
 
@@ -87,7 +91,9 @@ class ErrorCode(StrEnum):
     JOB_NOT_FOUND = "job_not_found"
     CONTEXT_NOT_READY = "context_not_ready"
     JOB_NOT_CANCELLABLE = "job_not_cancellable"
+    FORMAT_UNSUPPORTED = "format_unsupported"
     OVERLOADED = "overloaded"
+    QUOTA = "quota"
     NO_WORKER = "no_worker"
     STORE_UNAVAILABLE = "store_unavailable"
     BUS_UNAVAILABLE = "bus_unavailable"
@@ -96,6 +102,13 @@ class ErrorCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     ARTIFACT_CORRUPT = "artifact_corrupt"
     INTERNAL = "internal"
+
+
+class JobKind(StrEnum):
+    """What a job does."""
+
+    TUNING = "tuning"
+    BATCH = "batch"
 
 
 class JobStatus(StrEnum):

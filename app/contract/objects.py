@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
-from app.contract.names import ErrorCode, JobStatus
+from app.contract.names import ErrorCode, JobKind, JobStatus
 from app.contract.payload import Payload
 from app.contract.tuning import Hyperparameters, ResolvedHyperparameters, Template
 
@@ -111,18 +111,23 @@ class Reproducibility(Payload):
     threads: int
 
 
-class Metrics(Payload):
-    """What is known of a tuned context.
-
-    Figures are of ``measured_on``: the validation examples, or folds that were held out in turn; without either there
-    are none. ``notes`` say in words what the figures do not.
-    """
+class Scores(Payload):
+    """What of a report stands in lists: the figures of ``measured_on``, and what is served."""
 
     icl: Score | None = None
     tuned: Score | None = None
     difference: Difference | None = None
     served: Literal["tuned", "icl"]
     measured_on: Literal["validation_examples", "folds"] | None = None
+
+
+class Report(Scores):
+    """What is known of a tuned context.
+
+    Figures are of ``measured_on``: the validation examples, or folds that were held out in turn; without either there
+    are none. ``notes`` say in words what the figures do not.
+    """
+
     notes: tuple[str, ...] = ()
     #: Of what is served: rows are true labels, columns predicted ones, in the order of the context's labels.
     confusion_matrix: tuple[tuple[int, ...], ...] | None = None
@@ -135,21 +140,37 @@ class Metrics(Payload):
     reproducibility: Reproducibility | None = None
 
 
+class JobError(Payload):
+    """Why a job failed."""
+
+    code: ErrorCode
+    message: str
+
+
 class Context(Payload):
-    """A context as users see it. ``status`` is that of its job."""
+    """A context as users see it. ``status``, ``error`` and ``finished_at`` are those of its job, which it outlives.
+
+    ``hyperparameters`` are those that it is tuned with; once it has succeeded, those that were chosen. In lists
+    ``report`` has the scores alone.
+    """
 
     id: str
     object: Literal["context"] = "context"
     name: str | None
     version: int
+    aliases: tuple[str, ...]
     model: str
+    encoder: str | None
     labels: tuple[str, ...]
     status: JobStatus
+    error: JobError | None
     job_id: str
+    hyperparameters: ResolvedHyperparameters | None
     tokens: int
-    metrics: Metrics | None
-    created_at: AwareDatetime
+    report: Report | Scores | None
     metadata: dict[str, str]
+    created_at: AwareDatetime
+    finished_at: AwareDatetime | None
 
 
 class Progress(Payload):
@@ -160,18 +181,12 @@ class Progress(Payload):
     fraction: float
 
 
-class JobError(Payload):
-    """Why a job failed."""
-
-    code: ErrorCode
-    message: str
-
-
 class Job(Payload):
-    """One tuning run of one context."""
+    """One durable piece of work: a tuning run of one context, or a batch."""
 
     id: str
-    object: Literal["tuning.job"] = "tuning.job"
+    object: Literal["job"] = "job"
+    kind: JobKind
     context_id: str
     model: str
     status: JobStatus
@@ -182,7 +197,21 @@ class Job(Payload):
     estimated_finish_at: AwareDatetime | None
     progress: Progress
     attempt: int
-    hyperparameters: ResolvedHyperparameters
+    hyperparameters: ResolvedHyperparameters | None
     trained_tokens: int
     error: JobError | None
     cancel_requested: bool
+
+
+class Event(Payload):
+    """Something that happened to a job; ``id`` counts them. ``data`` of a status event holds the status.
+
+    Metrics events carry what ``data`` names, such as step, loss and learning rate; they are thinned.
+    """
+
+    id: str
+    type: Literal["status", "metrics", "message"]
+    level: Literal["info", "warning", "error"]
+    created_at: AwareDatetime
+    message: str
+    data: dict[str, Any]

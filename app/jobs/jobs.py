@@ -18,8 +18,10 @@ from app.contract.names import TUNE_TASK, ErrorCode, JobStatus, tune_queue
 from app.contract.objects import Job
 from app.contract.tuning import Plan, TuningSpec
 from app.problems import Problem
+from app.records.connection import StoreUnavailable, new_id
+from app.records.contexts import Submission
 from app.records.rows import StoredContext
-from app.records.store import Records, StoreUnavailable, Submission, new_id
+from app.records.store import Records, TenantRecords
 
 _PLAN_TIMEOUT: Final = 30.0
 _LOOK_EVERY: Final = 0.2
@@ -43,9 +45,9 @@ async def plan(bus: Bus, model: str, spec: TuningSpec) -> Plan:
     return reply.plan
 
 
-async def submit(records: Records, bus: Bus, submission: Submission) -> tuple[StoredContext, Job]:
+async def submit(records: TenantRecords, bus: Bus, submission: Submission) -> tuple[StoredContext, Job]:
     """Store a context and its job, then wake a worker. A lost wake-up call delays the job by a second at most."""
-    context, job = await asyncio.to_thread(records.submit, submission)
+    context, job = await asyncio.to_thread(records.contexts.submit, submission)
     try:
         await bus.send(TUNE_TASK, tune_queue(submission.model), job.id)
     except BusUnavailable as error:
@@ -53,30 +55,33 @@ async def submit(records: Records, bus: Bus, submission: Submission) -> tuple[St
     return context, job
 
 
-async def wait_until_terminal(records: Records, job_id: str, seconds: float, stopping: asyncio.Event) -> Job | None:
+async def wait_until_terminal(
+    records: TenantRecords, job_id: str, seconds: float, stopping: asyncio.Event
+) -> Job | None:
     """The job, once it is terminal, ``seconds`` have passed or ``stopping`` is set; None if there is no such job."""
     deadline = time.monotonic() + seconds
     while True:
-        job = await asyncio.to_thread(records.job, job_id)
+        job = await asyncio.to_thread(records.jobs.get, job_id)
         if job is None or job.terminal or stopping.is_set() or time.monotonic() >= deadline:
             return job
         await asyncio.sleep(min(_LOOK_EVERY, max(0.0, deadline - time.monotonic())))
 
 
-def cancel(records: Records, artifacts_url: str, job_id: str) -> JobStatus | None:
+def cancel(records: TenantRecords, artifacts_url: str, job_id: str) -> JobStatus | None:
     """Ask for the end of a job. Returns its status before, None if there is no such job."""
-    before = records.cancel(job_id)
-    if before == JobStatus.QUEUED:
+    before = records.jobs.cancel(job_id)
+    now = records.jobs.get(job_id)
+    if before is not None and not before.terminal and now is not None and now.terminal:
         remove_checkpoint(artifacts_url, job_id)  # a worker that was stopped may have left one
     return before
 
 
 def sweep(records: Records, artifacts_url: str) -> None:
     """Requeue the jobs of lost workers, and clear up after those that end here."""
-    for job_id, status in records.sweep().items():
-        structlog.get_logger().warning("worker_lost", job_id=job_id, status=status)
+    for job, status in records.sweep().items():
+        structlog.get_logger().warning("worker_lost", job_id=job.id, status=status)
         if status.terminal:
-            remove_checkpoint(artifacts_url, job_id)
+            remove_checkpoint(artifacts_url, job.id)
 
 
 async def sweep_forever(records: Records, artifacts_url: str) -> None:

@@ -1,65 +1,54 @@
 """`Records`: the one door to the durable records.
 
 Synchronous redis-py; used by the gateway (from threads) and by the worker. It knows nothing of HTTP or of the bus.
+What users ask for goes through `Records.of`, which names their tenant; `Records` itself is for workers and sweeps.
 Every method raises `StoreUnavailable` when the store does not answer within its deadline; a change is then either whole
 or absent, and all changes may be repeated safely.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Literal, cast
 
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
+import structlog
+from pydantic import ValidationError
 
 from app.contract.names import LEASE, MAX_ATTEMPTS, ErrorCode, JobStatus
-from app.contract.objects import Job, JobError, Metrics
-from app.contract.tuning import Plan, ResolvedHyperparameters, TuningSpec
-from app.records import scripts
-from app.records.rows import (
-    CONTEXT_FIELDS,
-    StoredContext,
-    context_from_rows,
-    job_from_row,
-    labels_field,
-    metadata_field,
-)
+from app.contract.objects import JobError, Report, Scores
+from app.contract.tuning import ResolvedHyperparameters, TuningSpec
+from app.records.connection import Store
+from app.records.contexts import Contexts, QueueLimits
+from app.records.idempotency import IdempotencyKeys
+from app.records.jobs import Jobs
+from app.records.rows import FORMAT, row_of, tolerant
 
-_T = TypeVar("_T")
-_PAGE: Final = 100
-_VERSION: Final = re.compile(r"[1-9][0-9]{0,14}")
 _LEASE_MS: Final = int(LEASE * 1000)
+#: A long job is set aside once its lease was held for so long, if a short one has waited for so long (milliseconds).
+_HELD_MS: Final = 30_000
+_WAITED_MS: Final = 2_000
+#: Jobs that a sweep requeues, or removes, at a time.
+_BATCH: Final = 100
 
-
-class StoreUnavailable(Exception):
-    """The store did not answer, or refused to write, within the deadline."""
-
-
-class UnknownEntry(Exception):
-    """A list cannot go on after an id that is not in it."""
+Fields = dict[str, str | int | float]
 
 
 @dataclass(frozen=True)
-class Submission:
-    """A context to be created and the job that tunes it."""
+class JobRef:
+    """A job among those of all tenants."""
 
-    name: str | None
-    model: str
-    spec: TuningSpec
-    plan: Plan
-    metadata: dict[str, str]
+    tenant: str
+    id: str
 
 
 @dataclass(frozen=True)
 class Claim:
     """A job that this worker may run while it keeps beating; ``fence`` proves it."""
 
+    tenant: str
     job_id: str
     context_id: str
     model: str
@@ -69,265 +58,150 @@ class Claim:
     spec: TuningSpec
 
 
-def connect(url: str) -> redis.Redis:
-    """A client of the store with bounded waits (5 s, tried twice) and a bounded pool that queues instead of raising."""
-    pool = redis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=64,
-        timeout=5,
-        decode_responses=True,
-        socket_timeout=5,
-        socket_connect_timeout=5,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
-    )
-    return redis.Redis(connection_pool=pool)
+@dataclass(frozen=True)
+class TenantRecords:
+    """All that the users of one tenant may see and change."""
 
-
-def new_id(kind: str) -> str:
-    """A fresh id such as ``ctx_…``: 96 random bits."""
-    return f"{kind}_{secrets.token_hex(12)}"
-
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    try:
-        yield
-    except (
-        redis.ConnectionError,
-        redis.TimeoutError,
-        redis.exceptions.OutOfMemoryError,
-        redis.exceptions.ReadOnlyError,
-    ) as error:
-        raise StoreUnavailable(str(error)) from error
-    except redis.ResponseError as error:
-        if str(error).startswith(("MISCONF", "NOREPLICAS")):
-            raise StoreUnavailable(str(error)) from error
-        raise
-
-
-def _flat(fields: dict[str, str | int | float]) -> list[str | int | float]:
-    return [part for pair in fields.items() for part in pair]
+    tenant: str
+    contexts: Contexts
+    jobs: Jobs
+    idempotency: IdempotencyKeys
 
 
 class Records:
-    """Contexts and jobs in the store behind ``client`` (from `connect`)."""
+    """The records in the store behind ``client`` (from `connect`)."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-        self._scripts: dict[str, Any] = {}
+    def __init__(self, client: redis.Redis, limits: QueueLimits | None = None) -> None:
+        self._store = Store(client)
+        self._limits = limits or QueueLimits()
 
-    def _run(self, script: str, *args: str | int | float) -> Any:
-        if script not in self._scripts:
-            self._scripts[script] = self._client.register_script(script)
-        with _store_errors():
-            return self._scripts[script](args=args)
+    def of(self, tenant: str) -> TenantRecords:
+        """The records of a tenant, the only ones that its users may see."""
+        store = self._store
+        return TenantRecords(
+            tenant, Contexts(store, tenant, self._limits), Jobs(store, tenant), IdempotencyKeys(store, tenant)
+        )
 
     def ping(self) -> None:
         """Return when the store answers."""
-        with _store_errors():
-            self._client.ping()
-
-    # -- what users ask for ------------------------------------------------------------------------------------------
-
-    def submit(self, submission: Submission) -> tuple[StoredContext, Job]:
-        """Create a context and its queued job, both or neither."""
-        context_id, job_id = new_id("ctx"), new_id("job")
-        spec, plan = submission.spec, submission.plan
-        context_fields = _flat(
-            {
-                "name": submission.name or "",
-                "model": submission.model,
-                "labels": labels_field(spec.label_names),
-                "job_id": job_id,
-                "tokens": plan.context_tokens,
-                "metadata": metadata_field(submission.metadata),
-            }
-        )
-        job_fields = _flat(
-            {
-                "context_id": context_id,
-                "model": submission.model,
-                "hyperparameters": plan.hyperparameters.model_dump_json(),
-                "step": 0,
-                "total_steps": plan.total_steps,
-                "fraction": 0.0,
-                "fence": 0,
-            }
-        )
-        self._run(
-            scripts.SUBMIT,
-            context_id,
-            job_id,
-            submission.name or "",
-            spec.model_dump_json(),
-            int(plan.estimated_seconds * 1000),
-            len(context_fields),
-            *context_fields,
-            *job_fields,
-        )
-        context, job = self.context(context_id), self.job(job_id)
-        if context is None or job is None:
-            raise StoreUnavailable("the context was deleted as it was created")
-        return context, job
-
-    def cancel(self, job_id: str) -> JobStatus | None:
-        """Ask for the end of a job: at once when queued, within a step when running. Returns the status before."""
-        status = self._run(scripts.CANCEL, job_id)
-        return JobStatus(status) if status else None
-
-    def delete(self, context_id: str) -> str | None:
-        """Forget a context and cancel its job. Returns its artifact's address ('' without one), None if unknown."""
-        return cast("str | None", self._run(scripts.DELETE, context_id))
-
-    def context(self, context_id: str) -> StoredContext | None:
-        """The context with this id."""
-        return self._resolve(context_id, "", "", CONTEXT_FIELDS)
-
-    def resolve(self, ref: str, *, metrics: bool = True) -> StoredContext | None:
-        """The context of a ref: an id, ``name@version``, or ``name``; its ``metrics`` too, which can be long.
-
-        A bare name means its newest version that can answer, or its newest while none can.
-        """
-        fields = [name for name in CONTEXT_FIELDS if metrics or name != "metrics"]
-        if ref.startswith("ctx_"):
-            return self._resolve(ref, "", "", fields)
-        name, at, version = ref.partition("@")
-        if at and not _VERSION.fullmatch(version):
-            return None
-        return self._resolve("", name, version, fields)
-
-    def _resolve(self, context_id: str, name: str, version: str, fields: Sequence[str]) -> StoredContext | None:
-        found = self._run(scripts.RESOLVE, context_id, name, version, *fields)
-        if not found:
-            return None
-        one, status, values = cast("tuple[str, str, list[str | None]]", found)
-        row = {field: value for field, value in zip(fields, values, strict=True) if value is not None}
-        return context_from_rows(one, row, status)
-
-    def job(self, job_id: str) -> Job | None:
-        """The job with this id."""
-        return next(iter(self._jobs([job_id])), None)
-
-    def contexts(self, limit: int, after: str | None, keep: Callable[[StoredContext], bool]) -> list[StoredContext]:
-        """Up to ``limit`` contexts that ``keep`` accepts, newest first, older than ``after``.
-
-        Raises `UnknownEntry` if there is no context ``after``.
-        """
-        return self._list("ct:contexts", self._contexts, limit, after, keep)
-
-    def jobs(self, limit: int, after: str | None, keep: Callable[[Job], bool]) -> list[Job]:
-        """Up to ``limit`` jobs that ``keep`` accepts, newest first, older than ``after``.
-
-        Raises `UnknownEntry` if there is no job ``after``.
-        """
-        return self._list("ct:jobs", self._jobs, limit, after, keep)
-
-    def _list(
-        self,
-        index: str,
-        load: Callable[[Sequence[str]], list[_T]],
-        limit: int,
-        after: str | None,
-        keep: Callable[[_T], bool],
-    ) -> list[_T]:
-        kept: list[_T] = []
-        upper: float | str = "+inf"
-        with _store_errors():
-            if after is not None:
-                score = self._client.zscore(index, after)
-                if score is None:
-                    raise UnknownEntry(after)
-                upper = f"({score:.0f}"
-            while len(kept) < limit:
-                page = self._client.zrevrangebyscore(index, upper, "-inf", start=0, num=_PAGE, withscores=True)
-                rows = cast("list[tuple[str, float]]", page)
-                if not rows:
-                    break
-                kept.extend(item for item in load([member for member, _ in rows]) if keep(item))
-                upper = f"({rows[-1][1]:.0f}"
-        return kept[:limit]
-
-    def _rows(self, kind: str, ids: Sequence[str]) -> list[dict[str, str]]:
-        with _store_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            for one in ids:
-                pipeline.hgetall(f"ct:{kind}:{one}")
-            return cast("list[dict[str, str]]", pipeline.execute())
-
-    def _jobs(self, ids: Sequence[str]) -> list[Job]:
-        return [job_from_row(one, row) for one, row in zip(ids, self._rows("job", ids), strict=True) if row]
-
-    def _contexts(self, ids: Sequence[str]) -> list[StoredContext]:
-        # Statuses are read first: a context that has its artifact by then is at worst reported as still running.
-        with _store_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            for one in ids:
-                pipeline.hget(f"ct:context:{one}", "job_id")
-            jobs = cast("list[str | None]", pipeline.execute())
-        statuses = [row.get("status", "") for row in self._rows("job", [job or "" for job in jobs])]
-        rows = zip(ids, self._rows("context", ids), statuses, strict=True)
-        return [context_from_rows(one, row, status) for one, row, status in rows if row and status]
+        self._store.ping()
 
     # -- what workers do ---------------------------------------------------------------------------------------------
 
     def claim(self, models: Sequence[str], worker_id: str) -> Claim | None:
-        """Take the oldest queued job of ``models`` under a lease of `LEASE` seconds; None when there is none."""
-        answer = self._run(scripts.CLAIM, worker_id, _LEASE_MS, *models)
+        """Take a queued job of ``models`` under a lease of `LEASE` seconds; None when there is none.
+
+        Tenants are served in turn, the jobs of each in their order. A job whose record cannot be read fails.
+        """
+        answer = self._store.run("claim", worker_id, _LEASE_MS, FORMAT, *models)
         if not answer:
             return None
-        job_id, fields, spec = cast("tuple[str, list[str], str | None]", answer)
-        row = dict(zip(fields[::2], fields[1::2], strict=True))
-        fence = int(row["fence"])
-        if spec is None:  # the context was deleted between the claim and this read
-            self.finish_cancelled(job_id, fence)
+        tenant, job_id, flat, spec = cast("tuple[str, str, list[str], str | None]", answer)
+        row = row_of(flat)
+        try:
+            return Claim(
+                tenant=tenant,
+                job_id=job_id,
+                context_id=row["context_id"],
+                model=row["model"],
+                fence=int(row["fence"]),
+                attempt=int(row["attempt"]),
+                hyperparameters=tolerant(ResolvedHyperparameters, row["hyperparameters"]),
+                spec=tolerant(TuningSpec, spec or ""),
+            )
+        except ValidationError as error:
+            structlog.get_logger().error("record_unreadable", job_id=job_id, errors=error.error_count())
+            reason = JobError(code=ErrorCode.INTERNAL, message="its record cannot be read")
+            self._finish(tenant, job_id, int(row["fence"]), JobStatus.FAILED, error=reason)
             return None
-        return Claim(
-            job_id=job_id,
-            context_id=row["context_id"],
-            model=row["model"],
-            fence=fence,
-            attempt=int(row["attempt"]),
-            hyperparameters=ResolvedHyperparameters.model_validate_json(row["hyperparameters"]),
-            spec=TuningSpec.model_validate_json(spec),
-        )
 
     def beat(
         self,
+        claim: Claim,
+        fields: Fields | None = None,
+        remaining_seconds: float | None = None,
+        metrics: dict[str, Any] | None = None,
+    ) -> str:
+        """Prolong the lease and note progress. Returns ``held``, ``cancel`` (held, but to be ended) or ``lost``.
+
+        ``metrics`` become an event of the job; such events are thinned to 200.
+        """
+        remaining = "" if remaining_seconds is None else int(remaining_seconds * 1000)
+        data = json.dumps(metrics) if metrics else ""
+        flat = [part for pair in (fields or {}).items() for part in pair]
+        return str(self._store.run("beat", claim.tenant, claim.job_id, claim.fence, _LEASE_MS, remaining, data, *flat))
+
+    def message(
+        self, claim: Claim, message: str, data: dict[str, Any] | None = None, level: Literal["info", "warning"] = "info"
+    ) -> str:
+        """Append a message to the job's events. Returns ``held`` or ``lost``."""
+        content = json.dumps(data or {})
+        return str(self._store.run("message", claim.tenant, claim.job_id, claim.fence, level, message, content))
+
+    def finish_succeeded(self, claim: Claim, artifact: str, report: Report, fields: Fields) -> str:
+        """End a job with its result. Returns the final status, ``cancelled`` if that was asked for, or ``lost``."""
+        content = report.model_dump_json()
+        scores = Scores.model_validate(report.model_dump(include=set(Scores.model_fields)))
+        context: Fields = {"artifact": artifact, "scores": scores.model_dump_json()}
+        return self._finish(
+            claim.tenant, claim.job_id, claim.fence, JobStatus.SUCCEEDED, None, fields, context, content
+        )
+
+    def finish_failed(self, claim: Claim, error: JobError) -> str:
+        """End a job with a reason. Returns the final status or ``lost``."""
+        return self._finish(claim.tenant, claim.job_id, claim.fence, JobStatus.FAILED, error)
+
+    def finish_cancelled(self, claim: Claim) -> str:
+        """End a job as its user asked. Returns the final status or ``lost``."""
+        return self._finish(claim.tenant, claim.job_id, claim.fence, JobStatus.CANCELLED)
+
+    def _finish(
+        self,
+        tenant: str,
         job_id: str,
         fence: int,
-        fields: dict[str, str | int | float] | None = None,
-        remaining_seconds: float | None = None,
+        status: JobStatus,
+        error: JobError | None = None,
+        job: Fields | None = None,
+        context: Fields | None = None,
+        report: str = "",
     ) -> str:
-        """Prolong the lease and note progress. Returns ``held``, ``cancel`` (held, but to be ended) or ``lost``."""
-        remaining = "" if remaining_seconds is None else int(remaining_seconds * 1000)
-        return cast("str", self._run(scripts.BEAT, job_id, fence, _LEASE_MS, remaining, *_flat(fields or {})))
+        reason = error.model_dump_json() if error else ""
+        rows = json.dumps(job or {}), json.dumps(context or {})
+        return str(self._store.run("finish", tenant, job_id, fence, status, reason, *rows, report))
 
-    def finish_succeeded(
-        self, job_id: str, fence: int, artifact: str, metrics: Metrics, fields: dict[str, str | int | float]
-    ) -> str:
-        """End a job with its result. Returns the final status, ``cancelled`` if that was asked for, or ``lost``."""
-        ending = (JobStatus.SUCCEEDED, "", artifact, metrics.model_dump_json())
-        return cast("str", self._run(scripts.FINISH, job_id, fence, *ending, *_flat(fields)))
-
-    def finish_failed(self, job_id: str, fence: int, error: JobError) -> str:
-        """End a job with a reason. Returns the final status or ``lost``."""
-        ending = (JobStatus.FAILED, error.model_dump_json(), "", "")
-        return cast("str", self._run(scripts.FINISH, job_id, fence, *ending))
-
-    def finish_cancelled(self, job_id: str, fence: int) -> str:
-        """End a job as its user asked. Returns the final status or ``lost``."""
-        return cast("str", self._run(scripts.FINISH, job_id, fence, JobStatus.CANCELLED, "", "", ""))
-
-    def release(self, job_id: str, fence: int) -> str:
+    def release(self, claim: Claim) -> str:
         """Give a job back to the queue uncounted. Returns ``released``, ``cancelled`` (if asked for) or ``lost``."""
-        return cast("str", self._run(scripts.RELEASE, job_id, fence, 0))
+        return str(self._store.run("release", claim.tenant, claim.job_id, claim.fence, ""))
 
-    def retry(self, job_id: str, fence: int) -> str:
-        """Put a job back into the queue after an attempt that failed. Returns ``released`` or ``lost``."""
-        return cast("str", self._run(scripts.RELEASE, job_id, fence, 1))
+    def retry(self, claim: Claim, error: JobError) -> str:
+        """Put a job back into the queue after an attempt that failed, or fail it after too many without progress.
 
-    def sweep(self) -> dict[str, JobStatus]:
-        """Requeue, or fail after `MAX_ATTEMPTS`, the jobs whose lease is overdue; returns what changed."""
-        error = JobError(code=ErrorCode.WORKER_LOST, message=f"its worker was lost {MAX_ATTEMPTS} times")
-        changed = cast("list[str]", self._run(scripts.SWEEP, MAX_ATTEMPTS, error.model_dump_json(), 100, _LEASE_MS))
-        return dict(zip(changed[::2], map(JobStatus, changed[1::2]), strict=True))
+        Returns ``released``, ``failed``, ``cancelled`` (if asked for) or ``lost``.
+        """
+        return str(self._store.run("release", claim.tenant, claim.job_id, claim.fence, error.model_dump_json()))
+
+    def park(self, claim: Claim, remaining_seconds: float) -> str:
+        """Set a long job aside, uncounted, if a job that needs less than half as long has waited for 2 s.
+
+        Returns ``parked``, ``held``, ``cancel`` (held, but to be ended) or ``lost``.
+        """
+        times = _HELD_MS, _WAITED_MS, int(remaining_seconds * 1000)
+        return str(self._store.run("park", claim.tenant, claim.job_id, claim.fence, *times))
+
+    # -- what sweeps do ----------------------------------------------------------------------------------------------
+
+    def sweep(self) -> dict[JobRef, JobStatus]:
+        """Requeue, or fail after `MAX_ATTEMPTS` without progress, the jobs whose lease is overdue."""
+        error = JobError(code=ErrorCode.WORKER_LOST, message=f"its worker was lost {MAX_ATTEMPTS} times in a row")
+        changed = cast("list[str]", self._store.run("sweep", error.model_dump_json(), _BATCH, _LEASE_MS, FORMAT))
+        return {_ref(one): JobStatus(status) for one, status in zip(changed[::2], changed[1::2], strict=True)}
+
+    def retire(self, keep_seconds: float) -> int:
+        """Remove jobs, with their events, that ended longer ago than they are kept; returns how many of a batch."""
+        return int(self._store.run("retire", int(keep_seconds * 1000), _BATCH, FORMAT))
+
+
+def _ref(member: str) -> JobRef:
+    tenant, _, job_id = member.partition(":")
+    return JobRef(tenant, job_id)

@@ -21,7 +21,7 @@ from app.contract.names import ErrorCode
 from app.contract.objects import Context
 from app.contract.payload import Payload
 from app.contract.texts import MAX_INPUTS, Text
-from app.gateway import GatewayDep
+from app.gateway import GatewayDep, RecordsDep
 from app.problems import Problem
 from app.routes.responses import problems
 
@@ -89,11 +89,11 @@ EXAMPLE_BODY = {"context": "support-intents", "inputs": ["my card never came"]}
     ),
     openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE_BODY}}}},
 )
-async def classify(request: Request, body: ClassifyRequest, gateway: GatewayDep) -> Response:
+async def classify(request: Request, body: ClassifyRequest, gateway: GatewayDep, records: RecordsDep) -> Response:
     """Classify texts. With ``batch_calibration`` answers depend on all inputs of the request, else on nothing else."""
     try:
         async with asyncio.timeout(gateway.batcher.seconds_for(len(body.inputs))):
-            stored, artifact = await asyncio.to_thread(contexts.find_ready, gateway.records, body.context)
+            stored, artifact = await asyncio.to_thread(contexts.find_ready, records, body.context)
             context = stored.context
             work = gateway.batcher.classify(context.model, artifact, body.truncate, body.inputs)
             scored = await unless_gone(request, work)
@@ -103,7 +103,7 @@ async def classify(request: Request, body: ClassifyRequest, gateway: GatewayDep)
         raise DeadlineExceeded from None
     except Refused as refused:
         if refused.failure.code == ErrorCode.CONTEXT_NOT_FOUND:  # its artifact is gone: deleted meanwhile, or lost?
-            await asyncio.to_thread(contexts.find_ready, gateway.records, context.id)
+            await asyncio.to_thread(contexts.find_ready, records, context.id)
             raise Problem(ErrorCode.ARTIFACT_CORRUPT, "the context's artifact is missing", "/context") from refused
         raise
     write = partial(_answer, context, scored, body)

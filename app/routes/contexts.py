@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response, status
 from fastapi.responses import JSONResponse
@@ -17,11 +17,11 @@ from app.contract.objects import Context, Job
 from app.contract.payload import Payload
 from app.contract.texts import Characters
 from app.contract.tuning import Plan, TuningSpec
-from app.gateway import GatewayDep
+from app.gateway import GatewayDep, RecordsDep
 from app.jobs import jobs
 from app.problems import Problem
-from app.records.rows import StoredContext
-from app.records.store import Submission
+from app.records.contexts import Submission
+from app.records.lists import ContextFilter
 from app.routes.lists import After, Limit, Listing
 from app.routes.responses import problems
 
@@ -100,6 +100,7 @@ class DryRun(Plan):
 async def create_context(
     body: NewContext,
     gateway: GatewayDep,
+    records: RecordsDep,
     response: Response,
     dry_run: Annotated[bool, Query(description="only check the examples and say what they need")] = False,
 ) -> Created | JSONResponse:
@@ -113,14 +114,14 @@ async def create_context(
         needed = DryRun(**dict(plan), model=model, warnings=warnings_about(spec))
         return JSONResponse(needed.model_dump(mode="json"))
     submission = Submission(name=body.name, model=model, spec=spec, plan=plan, metadata=body.metadata)
-    stored, job = await jobs.submit(gateway.records, gateway.bus, submission)
+    stored, job = await jobs.submit(records, gateway.bus, submission)
     response.headers["Location"] = f"/jobs/{job.id}"
     return Created(context=stored.context, job=job)
 
 
 @router.get("/contexts", responses=problems())
 def list_contexts(
-    gateway: GatewayDep,
+    records: RecordsDep,
     request: Request,
     limit: Limit = 20,
     after: After = None,
@@ -129,25 +130,16 @@ def list_contexts(
     model: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Listing[Context]:
     """List contexts, newest first; ``metadata[key]=value`` may be given too."""
-    wanted = {k[9:-1]: v for k, v in request.query_params.items() if k.startswith("metadata[") and k.endswith("]")}
-    filters: dict[str, Any] = {
-        field: value for field, value in {"name": name, "status": status, "model": model}.items() if value is not None
-    }
-
-    def keep(stored: StoredContext) -> bool:
-        context = stored.context
-        return all(getattr(context, field) == value for field, value in filters.items()) and all(
-            context.metadata.get(key) == value for key, value in wanted.items()
-        )
-
-    found = gateway.records.contexts(limit + 1, after, keep)
-    return Listing[Context].page([stored.context for stored in found], limit)
+    metadata = {k[9:-1]: v for k, v in request.query_params.items() if k.startswith("metadata[") and k.endswith("]")}
+    page = records.contexts.page(limit, after, ContextFilter(name=name, status=status, model=model, metadata=metadata))
+    contexts_ = tuple(stored.context for stored in page.data)
+    return Listing[Context](data=contexts_, has_more=page.next is not None, next=page.next)
 
 
 @router.get("/contexts/{ref}", responses=problems(ErrorCode.CONTEXT_NOT_FOUND))
-def get_context(ref: str, gateway: GatewayDep) -> Context:
+def get_context(ref: str, records: RecordsDep) -> Context:
     """Get a context by its id, its name (the newest version that can answer) or ``name@version``."""
-    return contexts.find(gateway.records, ref).context
+    return contexts.find(records, ref).context
 
 
 @router.delete(
@@ -156,7 +148,7 @@ def get_context(ref: str, gateway: GatewayDep) -> Context:
     responses=problems(ErrorCode.CONTEXT_NOT_FOUND),
 )
 async def delete_context(
-    ref: Annotated[str, Path(description="an id; names are not taken")], gateway: GatewayDep
+    ref: Annotated[str, Path(description="an id; names are not taken")], gateway: GatewayDep, records: RecordsDep
 ) -> None:
     """Delete a context for good, cancelling its job if that still runs."""
-    await asyncio.to_thread(contexts.delete, gateway.records, gateway.settings.artifacts_url, ref)
+    await asyncio.to_thread(contexts.delete, records, gateway.settings.artifacts_url, ref)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response, status
 
 from app.contract.payload import Payload
 from app.gateway import Gateway, GatewayDep
-from app.records.store import StoreUnavailable
+from app.records.connection import StoreUnavailable
 
 router = APIRouter(tags=["health"])
 

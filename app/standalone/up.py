@@ -87,14 +87,14 @@ class WorkerProcess(ChildProcess):
 
 def children(settings: Settings) -> list[Child]:
     """The service's processes in the order of their start; a role with a URL of the user's has no server here."""
-    store = None if settings.redis_url else EmbeddedServer.store(settings.data_dir)
+    store = None if settings.store_url else EmbeddedServer.store(settings.data_dir)
     bus = None if settings.bus_url else EmbeddedServer.bus(settings.data_dir)
     bus_url = bus.url if bus else str(settings.bus_url)
     environment = {
         **os.environ,
         "PYTHONUNBUFFERED": "1",  # a crash must not take the end of the log with it
         "CONTEXTUNE_DATA_DIR": str(settings.data_dir),
-        "CONTEXTUNE_REDIS_URL": store.url if store else str(settings.redis_url),
+        "CONTEXTUNE_STORE_URL": store.url if store else str(settings.store_url),
         "CONTEXTUNE_BUS_URL": bus_url,
     }
     logs = settings.data_dir / "logs"

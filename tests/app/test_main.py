@@ -23,7 +23,7 @@ import pytest
 from app.config import Settings
 from app.contract.messages import PlanReply
 from app.contract.names import ErrorCode, plan_queue
-from app.contract.objects import Metrics
+from app.contract.objects import Report
 from app.main import create_app
 from app.records.store import Records
 from app.routes.classify import EXAMPLE_BODY as CLASSIFY_EXAMPLE
@@ -63,14 +63,14 @@ def ask(settings: Settings, scenario: Callable[[httpx.AsyncClient], Awaitable[No
 
 
 def settings_without_servers(folder: Path) -> Settings:
-    return Settings(data_dir=folder, redis_url=f"unix://{folder}/no-store", bus_url=f"unix://{folder}/no-bus")
+    return Settings(data_dir=folder, store_url=f"unix://{folder}/no-store", bus_url=f"unix://{folder}/no-bus")
 
 
 def test_without_urls_the_gateway_does_not_start(tmp_path: Path) -> None:
     async def scenario(http: httpx.AsyncClient) -> None:
         raise AssertionError("it started")
 
-    with pytest.raises(ValueError, match="CONTEXTUNE_REDIS_URL"):
+    with pytest.raises(ValueError, match="CONTEXTUNE_STORE_URL"):
         ask(Settings(data_dir=tmp_path), scenario)
 
 
@@ -112,7 +112,7 @@ def test_without_servers_every_route_is_503(
 
 @pytest.fixture
 def settings(store_url: str, bus_url: str, tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path, redis_url=store_url, bus_url=bus_url)
+    return Settings(data_dir=tmp_path, store_url=store_url, bus_url=bus_url)
 
 
 def test_without_a_worker_a_context_is_refused_and_not_stored(settings: Settings) -> None:
@@ -122,7 +122,7 @@ def test_without_a_worker_a_context_is_refused_and_not_stored(settings: Settings
             while response.json()["code"] == "bus_unavailable":
                 response = await http.post("/contexts", json=CONTEXT_EXAMPLE)
         assert (response.status_code, response.json()["code"]) == (503, "no_worker")
-        assert (await http.get("/contexts")).json() == {"object": "list", "data": [], "has_more": False}
+        assert (await http.get("/contexts")).json() == {"object": "list", "data": [], "has_more": False, "next": None}
         (model,) = (await http.get("/models")).json()["data"]
         assert (model["workers"], model["parameters"]) == (0, None)
 
@@ -186,12 +186,12 @@ def test_deadline_of_a_query_covers_a_store_that_is_silent(bus_url: str, tmp_pat
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(path))
         silent.listen()  # takes connections, and never answers
-        ask(Settings(data_dir=tmp_path, redis_url=f"unix://{path}", bus_url=bus_url, classify_timeout=0.5), scenario)
+        ask(Settings(data_dir=tmp_path, store_url=f"unix://{path}", bus_url=bus_url, classify_timeout=0.5), scenario)
 
 
 def test_context_is_not_deleted_by_its_name(settings: Settings, records: Records) -> None:
     async def scenario(http: httpx.AsyncClient) -> None:
-        context, _ = records.submit(submission("intents"))
+        context, _ = records.of("default").contexts.submit(submission("intents"))
         for ref in ("intents", "intents@1"):
             response = await http.delete(f"/contexts/{ref}")
             assert (response.status_code, response.json()["code"]) == (404, "context_not_found")
@@ -240,10 +240,10 @@ def test_dry_run_is_true_or_false(tmp_path: Path) -> None:
 
 def ready_context(records: Records) -> str:
     """Id of a context that can answer, as far as its records say."""
-    stored, _ = records.submit(submission())
+    stored, _ = records.of("default").contexts.submit(submission())
     claim = records.claim([MODEL], "worker-1")
     assert claim
-    assert records.finish_succeeded(claim.job_id, claim.fence, "address", Metrics(served="tuned"), {}) == "succeeded"
+    assert records.finish_succeeded(claim, "address", Report(served="tuned"), {}) == "succeeded"
     return stored.context.id
 
 
@@ -294,7 +294,7 @@ def gateway_process(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes
         port = free.getsockname()[1]
     environment = {
         **os.environ,
-        "CONTEXTUNE_REDIS_URL": settings.redis_url or "",
+        "CONTEXTUNE_STORE_URL": settings.store_url or "",
         "CONTEXTUNE_BUS_URL": settings.bus_url or "",
         "CONTEXTUNE_DATA_DIR": str(settings.data_dir),
         "CONTEXTUNE_PORT": str(port),
@@ -314,7 +314,7 @@ def gateway_process(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes
 
 
 def test_request_that_waits_is_answered_when_the_gateway_stops(settings: Settings, records: Records) -> None:
-    _, job = records.submit(submission())
+    _, job = records.of("default").contexts.submit(submission())
     with (
         gateway_process(settings) as (process, port),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,

@@ -10,7 +10,7 @@ from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from app.problems import RETRY_AFTER_SECONDS, STATUS, Problem, install_error_handlers
-from app.records.store import StoreUnavailable
+from app.records.connection import StoreUnavailable
 
 
 class Inner(Payload):

@@ -30,7 +30,7 @@ def unbroken(fragile: Service) -> str:
 
 
 def assert_as_unbroken(service: Service, context_id: str, unbroken: str) -> None:
-    curves = [service.context(one)["metrics"]["loss_curve"] for one in (context_id, unbroken)]
+    curves = [service.context(one)["report"]["loss_curve"] for one in (context_id, unbroken)]
     assert len(curves[0]) == TUNING["steps"]
     assert same(*curves)
     assert same(service.confidences(context_id), service.confidences(unbroken))
@@ -108,7 +108,7 @@ def test_service_stopped_and_started_gives_the_same_answers(fragile: Service, un
     fragile.start()
     assert same(fragile.confidences(unbroken), answers)
     assert (fragile.context(unbroken), fragile.job(context["job_id"])) == (context, job)
-    assert [fragile.listed(path, after=new) for path, new in (("/contexts", broken), ("/jobs", job_id))] == lists
+    assert [fragile.listed(path)[1:] for path in ("/contexts", "/jobs")] == lists
     ended = fragile.ended(job_id)
     assert (ended["status"], ended["attempt"]) == ("succeeded", 1)
     assert_as_unbroken(fragile, broken, unbroken)

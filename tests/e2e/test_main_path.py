@@ -22,9 +22,9 @@ def test_examples_of_the_readme_are_tuned_and_answer(service: Service) -> None:
     context, job = created.json()["context"], created.json()["job"]
     assert created.headers["location"] == f"/jobs/{job['id']}"
     assert (context["object"], context["name"], context["version"]) == ("context", body["name"], 1)
-    assert (context["status"], context["job_id"], context["metrics"]) == ("queued", job["id"], None)
+    assert (context["status"], context["job_id"], context["report"]) == ("queued", job["id"], None)
     assert context["tokens"] > 50
-    assert (job["object"], job["context_id"], job["terminal"]) == ("tuning.job", context["id"], False)
+    assert (job["object"], job["context_id"], job["terminal"]) == ("job", context["id"], False)
     assert job["hyperparameters"]["steps"] == job["progress"]["total_steps"] == 3
 
     ended = service.ended(job["id"])
@@ -37,8 +37,8 @@ def test_examples_of_the_readme_are_tuned_and_answer(service: Service) -> None:
 
     tuned = service.context(body["name"])
     assert tuned["id"] == context["id"]
-    assert len(tuned["metrics"]["loss_curve"]) == 3
-    assert (tuned["metrics"]["served"], tuned["metadata"]) == ("tuned", body["metadata"])
+    assert len(tuned["report"]["loss_curve"]) == 3
+    assert (tuned["report"]["served"], tuned["metadata"]) == ("tuned", body["metadata"])
 
     answer = service.post_classify(body["name"], ["my card never came"]).json()
     assert (answer["context_id"], answer["context_version"], answer["model"]) == (tuned["id"], 1, tuned["model"])
@@ -56,7 +56,7 @@ def test_examples_of_the_readme_are_tuned_and_answer(service: Service) -> None:
 
 def test_validation_examples_are_measured(service: Service) -> None:
     validation = [{"text": text, "label": label} for text, label in zip(TEXTS, [*LABELS, LABELS[0]], strict=True)]
-    metrics = service.context(service.tuned(validation_examples=validation))["metrics"]
+    metrics = service.context(service.tuned(validation_examples=validation))["report"]
     for kind in ("icl", "tuned"):
         figures = {"accuracy", "macro_f1", "nll", "ece", "brier"}
         assert set(metrics[kind]) == figures | {f"{figure}_ci95" for figure in figures} | {"n"}
@@ -73,7 +73,7 @@ def test_auto_reports_what_was_held_out_and_answers(service: Service) -> None:
     context_id = service.tuned(**body)
     context = service.context(context_id)
     job = service.http.get(f"/jobs/{context['job_id']}").json()
-    metrics = context["metrics"]
+    metrics = context["report"]
     assert (metrics["measured_on"], metrics["icl"]["n"], metrics["tuned"]["n"]) == ("folds", 6, 6)
     assert metrics["served"] == ("icl" if metrics["tuned"]["accuracy"] < metrics["icl"]["accuracy"] else "tuned")
     assert "Only 6 examples" in metrics["notes"][0]
@@ -86,13 +86,13 @@ def test_auto_reports_what_was_held_out_and_answers(service: Service) -> None:
 
 def test_icl_tunes_nothing_and_answers(service: Service) -> None:
     context_id = service.tuned(hyperparameters={"method": "icl"})
-    assert service.context(context_id)["metrics"]["served"] == "icl"
+    assert service.context(context_id)["report"]["served"] == "icl"
     assert len(service.confidences(context_id)) == len(TEXTS) * 2
 
 
 def test_same_post_gives_the_same_context(service: Service) -> None:
     first, second = (service.tuned(hyperparameters={"method": "cpt", "steps": 3, "seed": 7}) for _ in range(2))
-    curves = [service.context(context_id)["metrics"]["loss_curve"] for context_id in (first, second)]
+    curves = [service.context(context_id)["report"]["loss_curve"] for context_id in (first, second)]
     assert same(*curves)
     assert same(service.confidences(first), service.confidences(second))
 

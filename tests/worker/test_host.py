@@ -26,7 +26,7 @@ def settings(store_url: str, bus_url: str, tmp_path: Path) -> WorkerSettings:
     causal_model().save_pretrained(tmp_path / "model")
     tokenizer().save_pretrained(tmp_path / "model")
     models = {MODEL: ModelSource(path=str(tmp_path / "model"), device="cpu")}
-    return WorkerSettings(redis_url=store_url, bus_url=bus_url, data_dir=tmp_path, models=models)
+    return WorkerSettings(store_url=store_url, bus_url=bus_url, data_dir=tmp_path, models=models)
 
 
 @pytest.fixture
@@ -137,10 +137,10 @@ def test_refused_plan_is_answered_with_the_reason(host: Host, bus_client: redis.
 def test_job_is_tuned_and_its_context_answers(
     host: Host, records: Records, bus_client: redis.Redis, replies: Any
 ) -> None:
-    stored, job = records.submit(submission())
+    stored, job = records.of("default").contexts.submit(submission())
     host.wake()
-    eventually(lambda: (now := records.job(job.id)) and now.terminal, 60)
-    tuned = records.context(stored.context.id)
+    eventually(lambda: (now := records.of("default").jobs.get(job.id)) and now.terminal, 60)
+    tuned = records.of("default").contexts.get(stored.context.id)
     assert tuned
     assert tuned.artifact
     host.answer_batch(batch(bus_client, tuned.artifact))

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from app.contract.names import JobStatus
+from app.contract.names import DEFAULT_TENANT, JobStatus
 from app.records.store import Records
 from worker.classification.resident import ResidentContexts
 
@@ -52,7 +52,7 @@ class PinningThread:
         """
         wanted: dict[str, set[str]] = {model: set() for model in self._residents}
         for ref in self._refs:
-            stored = self._records.resolve(ref, metrics=False)
+            stored = self._records.of(DEFAULT_TENANT).contexts.resolve(ref, report=False)
             if stored is not None and stored.artifact and stored.context.status == JobStatus.SUCCEEDED:
                 wanted.setdefault(stored.context.model, set()).add(stored.artifact)
         for model, residents in self._residents.items():

@@ -16,7 +16,7 @@ from torch import Tensor
 from app.contract.objects import (
     EpsilonUse,
     HarmfulExample,
-    Metrics,
+    Report,
     Reproducibility,
     SuspectExample,
     Threshold,
@@ -68,9 +68,9 @@ def report(
     served: Literal["tuned", "icl"],
     losses: Sequence[float],
     turn: Turn,
-) -> Metrics:
+) -> Report:
     """All that is known; figures only where something was ``measured``. The turn is offered now and then."""
-    metrics = Metrics(
+    metrics = Report(
         served=served,
         loss_curve=tuple(losses),
         epsilon_use=_epsilon_use(found),

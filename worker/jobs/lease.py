@@ -74,8 +74,6 @@ class Lease:
             if self._ended.is_set():
                 return
             try:
-                self._state = self.records.beat(
-                    self.claim.job_id, self.claim.fence, dict(self.fields), self.remaining_seconds
-                )
+                self._state = self.records.beat(self.claim, dict(self.fields), self.remaining_seconds)
             except Exception as error:  # noqa: BLE001 - the thread must go on: a job that nobody beats for is lost
                 structlog.get_logger().warning("beat_missed", job_id=self.claim.job_id, reason=str(error))

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from app.contract.objects import Metrics
+from app.contract.objects import Report
 from app.contract.tuning import ResolvedHyperparameters
 from app.records.store import Claim
 from worker.artifacts import Artifacts
@@ -39,7 +39,7 @@ class Result:
     """What a job leaves: the artifact's bytes, what is known of its quality, and the last progress."""
 
     content: bytes
-    metrics: Metrics
+    report: Report
     fields: dict[str, str | int | float]
 
 

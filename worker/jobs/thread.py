@@ -13,9 +13,10 @@ from typing import Final
 
 import structlog
 
-from app.contract.names import MAX_ATTEMPTS, ErrorCode
+from app.contract.names import ErrorCode
 from app.contract.objects import JobError
-from app.records.store import Claim, Records, StoreUnavailable
+from app.records.connection import StoreUnavailable
+from app.records.store import Claim, Records
 from worker.artifacts import Artifacts
 from worker.device import Device, DeviceStopped, out_of_memory
 from worker.jobs.lease import Cancelled, Lease, LeaseLost, Stopping
@@ -106,9 +107,9 @@ class TuningThread:
                 address = self._artifacts.put(result.content)
             except Cancelled:
                 self._forget_checkpoint(claim)
-                return self._insist(lambda: self._records.finish_cancelled(claim.job_id, claim.fence))
+                return self._insist(lambda: self._records.finish_cancelled(claim))
             except (Stopping, DeviceStopped):
-                return self._insist(lambda: self._records.release(claim.job_id, claim.fence))
+                return self._insist(lambda: self._records.release(claim))
             except LeaseLost:
                 raise
             except Exception as error:  # noqa: BLE001 - the thread must go on, and the job's user learns of it
@@ -116,9 +117,7 @@ class TuningThread:
             return self._finish(claim, result, address)
 
     def _finish(self, claim: Claim, result: Result, address: str) -> str:
-        ended = self._insist(
-            lambda: self._records.finish_succeeded(claim.job_id, claim.fence, address, result.metrics, result.fields)
-        )
+        ended = self._insist(lambda: self._records.finish_succeeded(claim, address, result.report, result.fields))
         if ended != "succeeded":
             self._remove_unnamed(claim, address)
         if ended != "lost":
@@ -130,22 +129,22 @@ class TuningThread:
 
         A job that was lost may be run by another worker meanwhile, which ends with the very same artifact.
         """
-        stored = self._records.context(claim.context_id)
+        stored = self._records.of(claim.tenant).contexts.get(claim.context_id)
         if stored is None or (stored.context.status.terminal and stored.artifact != address):
             self._artifacts.remove(address)
 
     def _fail(self, claim: Claim, error: Exception) -> str:
         """Try again, elsewhere perhaps, after whatever was not expected; fail when the attempts are used up."""
         structlog.get_logger().error("attempt_failed", job_id=claim.job_id, attempt=claim.attempt, exc_info=error)
-        if claim.attempt < MAX_ATTEMPTS:
-            self._stopping.wait(_POLL_SECONDS)  # a worker that fails at once must not run through the whole queue
-            return self._insist(lambda: self._records.retry(claim.job_id, claim.fence))
         if out_of_memory(error):
             reason = JobError(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory for this job")
         else:
             reason = JobError(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
-        self._forget_checkpoint(claim)
-        return self._insist(lambda: self._records.finish_failed(claim.job_id, claim.fence, reason))
+        self._stopping.wait(_POLL_SECONDS)  # a worker that fails at once must not run through the whole queue
+        ended = self._insist(lambda: self._records.retry(claim, reason))
+        if ended in ("failed", "cancelled"):
+            self._forget_checkpoint(claim)
+        return ended
 
     def _forget_checkpoint(self, claim: Claim) -> None:
         try:

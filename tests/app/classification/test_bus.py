@@ -15,7 +15,7 @@ from app.classification.bus import Bus, BusUnavailable, DeadlineExceeded, NoWork
 from app.contract.announcements import ANNOUNCE, ANNOUNCEMENT_SECONDS, KEYS
 from app.contract.messages import ClassifyBatch, ClassifyReply
 from app.contract.names import CLASSIFY_TASK
-from app.records.store import new_id
+from app.records.connection import new_id
 from app.standalone.embedded import EmbeddedServer
 from tests.app.standin import MODEL, StandIn
 from tests.waiting import eventually

@@ -9,7 +9,7 @@ from app.artifacts import remove_artifact, remove_checkpoint
 from app.classification.bus import Bus
 from app.contexts import contexts
 from app.contract.names import MAX_ATTEMPTS, ErrorCode, artifact_url, checkpoint_url
-from app.contract.objects import JobError, Metrics
+from app.contract.objects import JobError, Report
 from app.jobs import jobs
 from app.problems import Problem
 from app.records.store import Claim, Records
@@ -31,7 +31,7 @@ def written(url: str) -> Path:
 
 
 def running(records: Records) -> Claim:
-    records.submit(submission("intents"))
+    records.of("default").contexts.submit(submission("intents"))
     claim = records.claim([MODEL], "worker-1")
     assert claim
     return claim
@@ -43,9 +43,9 @@ def running(records: Records) -> Claim:
 def test_job_is_submitted_although_no_worker_can_be_woken(records: Records, tmp_path: Path) -> None:
     async def scenario() -> None:
         bus = Bus(f"unix://{tmp_path}/none")
-        _, job = await jobs.submit(records, bus, submission())
+        _, job = await jobs.submit(records.of("default"), bus, submission())
         await bus.stop()
-        assert records.job(job.id) == job
+        assert records.of("default").jobs.get(job.id) == job
 
     asyncio.run(scenario())
 
@@ -53,11 +53,13 @@ def test_job_is_submitted_although_no_worker_can_be_woken(records: Records, tmp_
 def test_waiting_ends_with_the_job(records: Records) -> None:
     async def scenario() -> None:
         claim = running(records)
-        waiting = asyncio.create_task(jobs.wait_until_terminal(records, claim.job_id, 30, asyncio.Event()))
-        job = await jobs.wait_until_terminal(records, claim.job_id, 0, asyncio.Event())
+        waiting = asyncio.create_task(
+            jobs.wait_until_terminal(records.of("default"), claim.job_id, 30, asyncio.Event())
+        )
+        job = await jobs.wait_until_terminal(records.of("default"), claim.job_id, 0, asyncio.Event())
         assert job
         assert job.status == "running"
-        records.finish_failed(claim.job_id, claim.fence, JobError(code=ErrorCode.INTERNAL, message="it broke"))
+        records.finish_failed(claim, JobError(code=ErrorCode.INTERNAL, message="it broke"))
         ended = await waiting
         assert ended
         assert ended.status == "failed"
@@ -66,13 +68,13 @@ def test_waiting_ends_with_the_job(records: Records) -> None:
 
 
 def test_waiting_for_an_unknown_job_ends_at_once(records: Records) -> None:
-    assert asyncio.run(jobs.wait_until_terminal(records, "job_unknown", 30, asyncio.Event())) is None
+    assert asyncio.run(jobs.wait_until_terminal(records.of("default"), "job_unknown", 30, asyncio.Event())) is None
 
 
 def test_waiting_ends_when_the_gateway_stops(records: Records) -> None:
     async def scenario() -> None:
         claim, stopping = running(records), asyncio.Event()
-        waiting = asyncio.create_task(jobs.wait_until_terminal(records, claim.job_id, 3600, stopping))
+        waiting = asyncio.create_task(jobs.wait_until_terminal(records.of("default"), claim.job_id, 3600, stopping))
         stopping.set()
         job = await asyncio.wait_for(waiting, 60)
         assert job
@@ -87,15 +89,17 @@ def test_waiting_ends_when_the_gateway_stops(records: Records) -> None:
 def test_sweeping_goes_on_after_a_failure(records: Records, client: redis.Redis, root: str) -> None:
     async def scenario() -> None:
         claim = running(records)
-        client.rename("ct:leases", "elsewhere")
-        client.set("ct:leases", "not what a sweep expects")
+        client.rename("{ct}:leases", "elsewhere")
+        client.set("{ct}:leases", "not what a sweep expects")
         sweeper = asyncio.create_task(jobs.sweep_forever(records, root))
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(sweeper), 0.5)
         assert not sweeper.done()
-        client.rename("elsewhere", "ct:leases")
+        client.rename("elsewhere", "{ct}:leases")
         overdue(client, claim.job_id)
-        await asyncio.to_thread(eventually, lambda: (job := records.job(claim.job_id)) and job.status == "queued")
+        await asyncio.to_thread(
+            eventually, lambda: (job := records.of("default").jobs.get(claim.job_id)) and job.status == "queued"
+        )
         sweeper.cancel()
 
     asyncio.run(scenario())
@@ -124,20 +128,20 @@ def test_checkpoint_goes_with_a_job_that_has_lost_too_many_workers(
 def test_checkpoint_goes_with_a_queued_job_that_is_cancelled(records: Records, root: str) -> None:
     claim = running(records)
     checkpoint = written(checkpoint_url(root, claim.job_id))
-    records.release(claim.job_id, claim.fence)
-    assert jobs.cancel(records, root, claim.job_id) == "queued"
+    records.release(claim)
+    assert jobs.cancel(records.of("default"), root, claim.job_id) == "queued"
     assert not checkpoint.exists()
-    assert jobs.cancel(records, root, "job_unknown") is None
+    assert jobs.cancel(records.of("default"), root, "job_unknown") is None
 
 
 def test_artifact_and_checkpoint_go_with_their_context(records: Records, root: str) -> None:
     claim = running(records)
     files = [written(artifact_url(root, "address")), written(checkpoint_url(root, claim.job_id))]
-    records.finish_succeeded(claim.job_id, claim.fence, "address", Metrics(served="tuned"), {})
-    contexts.delete(records, root, claim.context_id)
+    records.finish_succeeded(claim, "address", Report(served="tuned"), {})
+    contexts.delete(records.of("default"), root, claim.context_id)
     assert not any(file.exists() for file in files)
     with pytest.raises(Problem) as caught:
-        contexts.delete(records, root, claim.context_id)
+        contexts.delete(records.of("default"), root, claim.context_id)
     assert caught.value.code == "context_not_found"
 
 
@@ -148,9 +152,9 @@ def test_removing_what_is_not_there_is_no_fault(root: str) -> None:
 
 def test_file_system_that_cannot_be_reached_does_not_undo_a_removal(records: Records) -> None:
     claim = running(records)
-    records.finish_succeeded(claim.job_id, claim.fence, "address", Metrics(served="tuned"), {})
-    contexts.delete(records, "unheard-of://bucket", claim.context_id)
-    assert records.context(claim.context_id) is None
+    records.finish_succeeded(claim, "address", Report(served="tuned"), {})
+    contexts.delete(records.of("default"), "unheard-of://bucket", claim.context_id)
+    assert records.of("default").contexts.get(claim.context_id) is None
 
 
 # -- contexts that can answer -----------------------------------------------------------------------------------------
@@ -159,12 +163,12 @@ def test_file_system_that_cannot_be_reached_does_not_undo_a_removal(records: Rec
 def test_only_a_context_whose_job_has_succeeded_can_answer(records: Records) -> None:
     claim = running(records)
     with pytest.raises(Problem) as caught:
-        contexts.find_ready(records, "intents")
+        contexts.find_ready(records.of("default"), "intents")
     assert (caught.value.code, caught.value.param) == ("context_not_ready", "/context")
     assert claim.job_id in caught.value.detail
-    records.finish_succeeded(claim.job_id, claim.fence, "address", Metrics(served="tuned"), {})
-    stored, artifact = contexts.find_ready(records, "intents@1")
+    records.finish_succeeded(claim, "address", Report(served="tuned"), {})
+    stored, artifact = contexts.find_ready(records.of("default"), "intents@1")
     assert (stored.context.id, artifact) == (claim.context_id, "address")
     with pytest.raises(Problem) as caught:
-        contexts.find_ready(records, "intents@2")
+        contexts.find_ready(records.of("default"), "intents@2")
     assert caught.value.code == "context_not_found"

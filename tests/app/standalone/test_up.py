@@ -53,9 +53,9 @@ def test_base_url_can_be_opened_on_this_machine(host: str, url: str) -> None:
 
 def test_roles_without_a_url_get_a_server(tmp_path: Path) -> None:
     assert [child.name for child in children(Settings(data_dir=tmp_path))] == ["store", "bus", "worker", "gateway"]
-    with_store = Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1")
+    with_store = Settings(data_dir=tmp_path, store_url="redis://127.0.0.1:1")
     assert [child.name for child in children(with_store)] == ["bus", "worker", "gateway"]
-    with_both = Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1", bus_url="redis://127.0.0.1:2")
+    with_both = Settings(data_dir=tmp_path, store_url="redis://127.0.0.1:1", bus_url="redis://127.0.0.1:2")
     assert [child.name for child in children(with_both)] == ["worker", "gateway"]
 
 
@@ -230,7 +230,7 @@ def test_the_service_starts_and_stops_with_nothing_left(tmp_path: Path) -> None:
 
 
 def test_what_a_dead_worker_announced_is_withdrawn_before_the_next_one_starts(bus_url: str, tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1", bus_url=bus_url)
+    settings = Settings(data_dir=tmp_path, store_url="redis://127.0.0.1:1", bus_url=bus_url)
     with redis.Redis.from_url(bus_url) as client:
         for where in (place(tmp_path, "worker"), "elsewhere"):
             client.eval(ANNOUNCE, len(KEYS), *KEYS, 60_000, where, "tiny", "{}")

@@ -3,8 +3,9 @@ from typing import NamedTuple
 
 import pytest
 
-from app.contract.objects import Metrics
-from app.records.store import Records, new_id
+from app.contract.objects import Report
+from app.records.connection import new_id
+from app.records.store import Records
 from tests.submissions import MODEL, submission
 from tests.waiting import eventually
 from tests.worker.tiny import stored_context
@@ -25,12 +26,12 @@ class Place(NamedTuple):
 
     def tuned(self, name: str, delta: float, artifact: str | None = None) -> str:
         """The artifact of a context that has just been tuned."""
-        self.records.submit(submission(name))
+        self.records.of("default").contexts.submit(submission(name))
         claim = self.records.claim([MODEL], new_id("worker"))
         assert claim
         artifact = artifact or stored_context(self.base, self.artifacts, claim.spec, delta)
-        metrics = Metrics(served="tuned")
-        assert self.records.finish_succeeded(claim.job_id, claim.fence, artifact, metrics, {}) == "succeeded"
+        report = Report(served="tuned")
+        assert self.records.finish_succeeded(claim, artifact, report, {}) == "succeeded"
         return artifact
 
     def pinning(self, *refs: str) -> PinningThread:

@@ -11,7 +11,7 @@ from worker.jobs.lease import Cancelled, Lease, LeaseLost, Stopping
 
 @pytest.fixture
 def claim(records: Records) -> Claim:
-    records.submit(submission())
+    records.of("default").contexts.submit(submission())
     claimed = records.claim([MODEL], "worker-1")
     assert claimed
     return claimed
@@ -26,16 +26,18 @@ def raised(lease: Lease) -> type[Exception] | None:
 
 
 def test_lease_is_prolonged_while_it_is_held(records: Records, client: redis.Redis, claim: Claim) -> None:
-    first = client.zscore("ct:leases", claim.job_id)
+    first = client.zscore("{ct}:leases", f"default:{claim.job_id}")
     with Lease(records, claim, Event()) as lease:
-        eventually(lambda: client.zscore("ct:leases", claim.job_id) > first)  # type: ignore[operator]
+        eventually(lambda: client.zscore("{ct}:leases", f"default:{claim.job_id}") > first)  # type: ignore[operator]
         assert raised(lease) is None
 
 
 def test_progress_is_written_with_the_next_beat(records: Records, claim: Claim) -> None:
     with Lease(records, claim, Event()) as lease:
         lease.note({"step": 2, "fraction": 0.6, "trained_tokens": 40}, remaining_seconds=100)
-        job = eventually(lambda: (job := records.job(claim.job_id)) and job.progress.step == 2 and job)
+        job = eventually(
+            lambda: (job := records.of("default").jobs.get(claim.job_id)) and job.progress.step == 2 and job
+        )
         assert job
         assert (job.progress.fraction, job.trained_tokens) == (0.6, 40)
         assert job.estimated_finish_at
@@ -43,7 +45,7 @@ def test_progress_is_written_with_the_next_beat(records: Records, claim: Claim) 
 
 def test_holder_learns_of_a_cancel(records: Records, claim: Claim) -> None:
     with Lease(records, claim, Event()) as lease:
-        records.cancel(claim.job_id)
+        records.of("default").jobs.cancel(claim.job_id)
         eventually(lambda: raised(lease) is Cancelled)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.contract.tuning import Example
-from app.records.store import Claim, Records, new_id
+from app.records.connection import new_id
+from app.records.store import Claim, Records
 from tests.submissions import MODEL, submission
 from worker.artifacts import Artifacts
 from worker.cpt.formats.bundle import load
@@ -34,7 +35,7 @@ class StoppingAfter(Lease):
 
 def claimed(records: Records, **changes: Any) -> Claim:
     hyperparameters = {"steps": STEPS, "batch_size": 3, "learning_rate": 0.1, **changes.pop("hyperparameters", {})}
-    records.submit(submission(hyperparameters=hyperparameters, **changes))
+    records.of("default").contexts.submit(submission(hyperparameters=hyperparameters, **changes))
     claim = records.claim([MODEL], new_id("worker"))
     assert claim
     return claim
@@ -65,9 +66,9 @@ def run(
 def test_result_holds_the_tuned_context(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
     claim = claimed(records)
     result = run(records, claim, base, artifacts)
-    assert len(result.metrics.loss_curve) == STEPS
-    assert result.metrics.loss_curve[-1] < result.metrics.loss_curve[0]
-    assert (result.metrics.served, result.metrics.icl, result.metrics.tuned) == ("tuned", None, None)
+    assert len(result.report.loss_curve) == STEPS
+    assert result.report.loss_curve[-1] < result.report.loss_curve[0]
+    assert (result.report.served, result.report.icl, result.report.tuned) == ("tuned", None, None)
     assert (result.fields["step"], result.fields["fraction"]) == (STEPS, 1.0)
     assert int(result.fields["trained_tokens"]) > 0
     tuned = load(result.content)
@@ -106,7 +107,7 @@ def test_job_goes_on_from_the_checkpoint_of_a_worker_that_died(
 
 def test_cancelled_job_ends_between_two_chunks(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
     claim = claimed(records, hyperparameters={"steps": 10_000})
-    records.cancel(claim.job_id)
+    records.of("default").jobs.cancel(claim.job_id)
     with leased(records, claim) as lease, pytest.raises(Cancelled):
         JobRun(claim, base, artifacts, Device(), lease).to_end(1e9)
 
@@ -115,7 +116,7 @@ def test_validation_examples_are_measured_with_and_without_tuning(
     records: Records, base: LanguageModel, artifacts: Artifacts
 ) -> None:
     examples = tuple(Example(text=f"film number {number}", label="good") for number in range(40))
-    metrics = run(records, claimed(records, validation_examples=examples), base, artifacts).metrics
+    metrics = run(records, claimed(records, validation_examples=examples), base, artifacts).report
     assert metrics.icl
     assert metrics.tuned
     assert (metrics.icl.n, metrics.tuned.n) == (40, 40)
@@ -127,7 +128,7 @@ def test_tokens_may_be_left_as_they_are(
     records: Records, base: LanguageModel, artifacts: Artifacts, radius: str
 ) -> None:
     result = run(records, claimed(records, hyperparameters={radius: 0.0}), base, artifacts)
-    use = result.metrics.epsilon_use["input" if radius == "projection_epsilon" else "input_template"]
+    use = result.report.epsilon_use["input" if radius == "projection_epsilon" else "input_template"]
     assert use.max <= 1.0
 
 
@@ -135,8 +136,8 @@ def test_icl_tunes_nothing(records: Records, base: LanguageModel, artifacts: Art
     claim = claimed(records, validation_examples=VALIDATION, hyperparameters={"method": "icl"})
     result = run(records, claim, base, artifacts)
     assert load(result.content).delta.abs().sum() == 0
-    assert (result.metrics.served, result.metrics.tuned, result.metrics.loss_curve) == ("icl", None, ())
-    assert result.metrics.icl
+    assert (result.report.served, result.report.tuned, result.report.loss_curve) == ("icl", None, ())
+    assert result.report.icl
     assert result.fields["fraction"] == 1.0
 
 
@@ -167,7 +168,7 @@ def test_training_examples_are_trained_on_but_stay_out_of_the_context(
     usual = run(records, claimed(records), base, artifacts)
     extended = run(records, claimed(records, training_examples=more), base, artifacts)
     assert load(usual.content).tokens == load(extended.content).tokens
-    assert usual.metrics.loss_curve != extended.metrics.loss_curve
+    assert usual.report.loss_curve != extended.report.loss_curve
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"\x02\0\0\0\0\0\0\0{}"])
@@ -177,6 +178,6 @@ def test_checkpoint_that_cannot_be_used_is_passed_over(
     claim = claimed(records)
     artifacts.put_checkpoint(claim.job_id, content)
     assert (
-        run(records, claim, base, artifacts).metrics.loss_curve
-        == run(records, claimed(records), base, artifacts).metrics.loss_curve
+        run(records, claim, base, artifacts).report.loss_curve
+        == run(records, claimed(records), base, artifacts).report.loss_curve
     )

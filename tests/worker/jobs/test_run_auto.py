@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from app.contract.objects import Metrics, Reproducibility
+from app.contract.objects import Report, Reproducibility
 from app.contract.tuning import Example, Hyperparameters, ResolvedHyperparameters, TuningSpec
-from app.records.store import Claim, Records, Submission, new_id
+from app.records.connection import new_id
+from app.records.contexts import Submission
+from app.records.store import Claim, Records
 from tests.submissions import MODEL
 from tests.worker.jobs.test_run import run
 from worker.artifacts import Artifacts
@@ -27,7 +29,9 @@ EXAMPLES = tuple(
 def claimed(records: Records, base: LanguageModel, examples: tuple[Example, ...] = EXAMPLES, **given: Any) -> Claim:
     fields = {name: given.pop(name) for name in ("training_examples", "validation_examples") if name in given}
     spec = TuningSpec(examples=examples, hyperparameters=Hyperparameters(**{"steps": 2, **given}), **fields)
-    records.submit(Submission(name=None, model=MODEL, spec=spec, plan=plan(base, spec), metadata={}))
+    records.of("default").contexts.submit(
+        Submission(name=None, model=MODEL, spec=spec, plan=plan(base, spec), metadata={})
+    )
     claim = records.claim([MODEL], new_id("worker"))
     assert claim
     return claim
@@ -38,7 +42,7 @@ def result(records: Records, base: LanguageModel, artifacts: Artifacts, **given:
 
 
 def test_report_compares_both_on_held_out_examples(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
-    metrics = result(records, base, artifacts).metrics
+    metrics = result(records, base, artifacts).report
     assert metrics.icl
     assert metrics.tuned
     assert metrics.difference
@@ -59,15 +63,15 @@ def test_worse_than_the_plain_context_is_never_served(
     served = set()
     for seed in range(6):
         one = result(records, base, artifacts, seed=seed)
-        assert one.metrics.icl
-        assert one.metrics.tuned
-        worse = one.metrics.tuned.accuracy < one.metrics.icl.accuracy
-        assert one.metrics.served == ("icl" if worse else "tuned")
+        assert one.report.icl
+        assert one.report.tuned
+        worse = one.report.tuned.accuracy < one.report.icl.accuracy
+        assert one.report.served == ("icl" if worse else "tuned")
         stored = load(one.content)
         assert (stored.classifier is None) == worse
         if worse:
             assert not stored.delta.any()
-        served.add(one.metrics.served)
+        served.add(one.report.served)
     assert "tuned" in served
 
 
@@ -91,13 +95,13 @@ def test_resumed_search_gives_what_an_unbroken_one_gives(
 def test_job_names_what_was_chosen(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
     one = result(records, base, artifacts, steps="auto")
     chosen = ResolvedHyperparameters.model_validate_json(str(one.fields["hyperparameters"]))
-    assert chosen.steps == len(one.metrics.loss_curve)
+    assert chosen.steps == len(one.report.loss_curve)
     assert (chosen.weighted_loss_type, chosen.loss_decay_factor) in {("none", 1.0), ("decay", 0.0)}
     assert one.fields["step"] == one.fields["total_steps"]
 
 
 def test_two_examples_are_tuned_without_figures(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
-    metrics = result(records, base, artifacts, examples=EXAMPLES[:2]).metrics
+    metrics = result(records, base, artifacts, examples=EXAMPLES[:2]).report
     assert (metrics.served, metrics.icl, metrics.tuned, metrics.measured_on) == ("tuned", None, None, None)
     assert "too few examples" in metrics.notes[0]
 
@@ -106,7 +110,7 @@ def test_validation_examples_are_what_the_report_is_on(
     records: Records, base: LanguageModel, artifacts: Artifacts
 ) -> None:
     validation = (Example(text="a superb film", label="good"), Example(text="a bad film", label="bad"))
-    metrics = result(records, base, artifacts, validation_examples=validation).metrics
+    metrics = result(records, base, artifacts, validation_examples=validation).report
     assert metrics.tuned
     assert (metrics.measured_on, metrics.tuned.n) == ("validation_examples", 2)
 
@@ -115,9 +119,7 @@ def test_many_validation_examples_are_measured_in_parts_as_if_at_once(
     records: Records, base: LanguageModel, artifacts: Artifacts
 ) -> None:
     few = (Example(text="a superb film", label="good"), Example(text="a bad film", label="bad"))
-    once, often = (
-        result(records, base, artifacts, validation_examples=few * times).metrics.tuned for times in (1, 300)
-    )
+    once, often = (result(records, base, artifacts, validation_examples=few * times).report.tuned for times in (1, 300))
     assert once
     assert often
     assert often.n == 600
@@ -125,7 +127,7 @@ def test_many_validation_examples_are_measured_in_parts_as_if_at_once(
 
 
 def notes(records: Records, base: LanguageModel, artifacts: Artifacts, **given: Any) -> str:
-    return " ".join(result(records, base, artifacts, **given).metrics.notes)
+    return " ".join(result(records, base, artifacts, **given).report.notes)
 
 
 def test_notes_say_what_the_figures_are_worth(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
@@ -148,7 +150,7 @@ def test_notes_say_what_the_figures_are_worth(records: Records, base: LanguageMo
 
 def test_only_example_of_its_label_is_no_suspect(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
     alone = [Example(text=f"text {number}", label=f"label {number}") for number in range(8)]
-    metrics = result(records, base, artifacts, examples=tuple(alone)).metrics
+    metrics = result(records, base, artifacts, examples=tuple(alone)).report
     assert metrics.tuned
     assert metrics.suspect_examples == ()
 
@@ -156,16 +158,16 @@ def test_only_example_of_its_label_is_no_suspect(records: Records, base: Languag
 def test_examples_outside_a_small_context_are_held_out(
     records: Records, base: LanguageModel, artifacts: Artifacts
 ) -> None:
-    metrics = result(records, base, artifacts, examples=EXAMPLES[:2], training_examples=EXAMPLES[2:]).metrics
+    metrics = result(records, base, artifacts, examples=EXAMPLES[:2], training_examples=EXAMPLES[2:]).report
     assert metrics.tuned
     assert metrics.tuned.n == 6
 
 
 @pytest.mark.parametrize("lever", ["head", "calibration", "cross_validation", "early_stopping"])
 def test_each_lever_changes_the_result(records: Records, base: LanguageModel, artifacts: Artifacts, lever: str) -> None:
-    def found(**given: Any) -> tuple[bytes, Metrics]:
+    def found(**given: Any) -> tuple[bytes, Report]:
         one = result(records, base, artifacts, steps=2, seed=1, **given)
-        return one.content, one.metrics.model_copy(update={"reproducibility": None})  # which tells what was asked for
+        return one.content, one.report.model_copy(update={"reproducibility": None})  # which tells what was asked for
 
     assert found() != found(**{lever: False})
 
@@ -203,9 +205,7 @@ def test_context_is_never_held_out_as_a_whole(
     inside, outside = (
         tuple(Example(text=f"{start} {word} film", label=word) for word in words) for start in ("a", "the")
     )
-    metrics = run(
-        records, claimed(records, base, inside, training_examples=outside, seed=seed), base, artifacts
-    ).metrics
+    metrics = run(records, claimed(records, base, inside, training_examples=outside, seed=seed), base, artifacts).report
     assert metrics.per_label
     assert [score.n for score in metrics.per_label.values()] == [2, 2, 2, 2]
 
@@ -225,7 +225,7 @@ def test_trained_tokens_are_those_of_the_steps_that_were_done(
 
 def test_what_decides_a_context_is_told(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
     def told(**given: Any) -> Reproducibility:
-        found = result(records, base, artifacts, **given).metrics.reproducibility
+        found = result(records, base, artifacts, **given).report.reproducibility
         assert found
         return found
 

@@ -9,7 +9,7 @@ import redis
 
 from app.contract.names import JobStatus
 from app.contract.objects import Job
-from app.records.store import Records
+from app.records.store import JobRef, Records
 from tests.submissions import MODEL, overdue, submission
 from tests.waiting import eventually
 from worker.artifacts import Artifacts
@@ -84,13 +84,15 @@ def held(tmp_path: Path) -> Iterator[Held]:
 
 def submit(records: Records, steps: int = 3) -> tuple[str, str]:
     """Ids of a new context and of its job."""
-    stored, job = records.submit(submission(hyperparameters={"steps": steps, "batch_size": 3, "learning_rate": 0.1}))
+    stored, job = records.of("default").contexts.submit(
+        submission(hyperparameters={"steps": steps, "batch_size": 3, "learning_rate": 0.1})
+    )
     return stored.context.id, job.id
 
 
 def when(records: Records, job_id: str, status: str) -> Job:
     def look() -> Job | None:
-        job = records.job(job_id)
+        job = records.of("default").jobs.get(job_id)
         return job if job and job.status == status else None
 
     job = eventually(look, 60)
@@ -99,11 +101,11 @@ def when(records: Records, job_id: str, status: str) -> Job:
 
 
 def moving(records: Records, job_id: str) -> None:
-    eventually(lambda: (job := records.job(job_id)) and job.progress.step > 0, 60)
+    eventually(lambda: (job := records.of("default").jobs.get(job_id)) and job.progress.step > 0, 60)
 
 
 def artifact_of(records: Records, context_id: str) -> str | None:
-    stored = records.context(context_id)
+    stored = records.of("default").contexts.get(context_id)
     assert stored
     return stored.artifact
 
@@ -154,11 +156,11 @@ def test_record_that_cannot_be_read_does_not_hold_up_the_others(
     records: Records, client: redis.Redis, start: Start
 ) -> None:
     context_id, broken = submit(records)
-    client.set(f"ct:spec:{context_id}", '{"of": "another version"}')
+    client.set(f"{{ct}}:t:default:spec:{context_id}", '{"of": "another version"}')
     _, job_id = submit(records)
     start()
     when(records, job_id, "succeeded")
-    assert when(records, broken, "running").attempt == 1
+    assert when(records, broken, "failed").attempt == 1
 
 
 def test_running_job_is_cancelled_and_leaves_nothing(records: Records, start: Start, tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_running_job_is_cancelled_and_leaves_nothing(records: Records, start: St
     start()
     moving(records, job_id)
     eventually(lambda: files(tmp_path / "artifacts"))
-    records.cancel(job_id)
+    records.of("default").jobs.cancel(job_id)
     when(records, job_id, "cancelled")
     eventually(lambda: not files(tmp_path / "artifacts"))
     assert artifact_of(records, context_id) is None
@@ -178,7 +180,7 @@ def test_job_whose_context_is_deleted_ends_and_leaves_nothing(records: Records, 
     context_id, job_id = submit(records, steps=10_000)
     start()
     moving(records, job_id)
-    records.delete(context_id)
+    records.of("default").contexts.delete(context_id)
     when(records, job_id, "cancelled")
     eventually(lambda: not files(tmp_path / "artifacts"))
 
@@ -189,7 +191,7 @@ def test_context_deleted_as_its_job_ends_leaves_no_artifact(
     context_id, job_id = submit(records)
     start(held)
     assert held.reached.wait(60)
-    records.delete(context_id)
+    records.of("default").contexts.delete(context_id)
     held.go.set()
     when(records, job_id, "cancelled")
     eventually(lambda: not files(tmp_path / "artifacts"))
@@ -205,7 +207,7 @@ def test_stopped_worker_gives_its_job_back_and_another_ends_it_as_if_unbroken(
     first.stop()
     slow.go.set()
     first.join(30)
-    given_back = records.job(job_id)
+    given_back = records.of("default").jobs.get(job_id)
     assert given_back
     assert (given_back.status, given_back.attempt) == (JobStatus.QUEUED, 0)
     assert artifacts.get_checkpoint(job_id)
@@ -227,14 +229,14 @@ def test_worker_that_wakes_after_another_has_ended_its_job_changes_nothing(
     frozen = start(held)
     assert held.reached.wait(60)
     overdue(client, job_id)
-    assert records.sweep() == {job_id: "queued"}
+    assert records.sweep() == {JobRef("default", job_id): "queued"}
     start()
     assert when(records, job_id, "succeeded").attempt == 2
     held.go.set()
     frozen.stop()
     frozen.join(30)
     assert load(artifacts.get(artifact_of(records, context_id) or ""))
-    job = records.job(job_id)
+    job = records.of("default").jobs.get(job_id)
     assert job
     assert job.status == "succeeded"
 
@@ -247,7 +249,7 @@ def test_worker_that_wakes_after_the_context_was_deleted_leaves_nothing(
     assert held.reached.wait(60)
     overdue(client, job_id)
     records.sweep()
-    records.delete(context_id)
+    records.of("default").contexts.delete(context_id)
     held.go.set()
     frozen.stop()
     frozen.join(30)

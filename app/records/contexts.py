@@ -1,0 +1,224 @@
+"""The contexts of a tenant: submit, find, list, change, delete, and the aliases of their versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+from app.contract.names import JobKind, JobStatus
+from app.contract.objects import Job, Report
+from app.contract.tuning import Plan, TuningSpec
+from app.records.connection import Store, StoreUnavailable, new_id
+from app.records.idempotency import Answered, ClaimLost
+from app.records.lists import ContextFilter, Page, read_page
+from app.records.rows import (
+    FORMAT,
+    StoredContext,
+    context_from_row,
+    job_from_row,
+    labels_field,
+    metadata_field,
+    row_of,
+    tolerant,
+)
+
+#: A bare name, its version, or its alias.
+_SELECTOR: Final = re.compile(r"|[1-9][0-9]{0,14}|[a-z][a-z0-9._-]{0,63}")
+#: How long the counter of a name outlives its last version, so that none is given twice (seconds).
+KEEP_NAME_SECONDS: Final = 30 * 24 * 3600
+MAX_METADATA: Final = 16
+
+
+class QueueFull(Exception):
+    """As many jobs are queued as the store takes; with ``quota``, as the tenant may have."""
+
+    def __init__(self, *, quota: bool) -> None:
+        super().__init__("too many jobs of this tenant are queued" if quota else "too many jobs are queued")
+        self.quota = quota
+
+
+class ContextInUse(Exception):
+    """A context cannot be deleted while an alias points at it."""
+
+
+class TooMuchMetadata(Exception):
+    """A context would have more than `MAX_METADATA` keys of metadata."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A context to be created and the job that tunes it."""
+
+    name: str | None
+    model: str
+    spec: TuningSpec
+    plan: Plan
+    metadata: dict[str, str]
+    encoder: str | None = None
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What a deleted context leaves to be removed: its job's checkpoint, and its artifact if it had one."""
+
+    job_id: str
+    artifact: str | None
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """Most jobs that may be queued: in all, and of one tenant."""
+
+    all: int = 10_000
+    tenant: int = 1_000
+
+
+@dataclass(frozen=True)
+class AliasMoved:
+    """An alias points at the version now; ``before`` is where it pointed, None if it is new."""
+
+    before: int | None
+
+
+@dataclass(frozen=True)
+class AliasRefused:
+    """Why an alias was not moved: ``changed`` (it points elsewhere), ``unknown``, or the version's status."""
+
+    reason: Literal["changed", "unknown"] | JobStatus
+
+
+class Contexts:
+    """The contexts of a tenant. Every method raises `StoreUnavailable`, those that read one `NewerFormat`."""
+
+    def __init__(self, store: Store, tenant: str, limits: QueueLimits) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._limits = limits
+
+    def submit(
+        self, submission: Submission, answered: Answered | None = None, ids: tuple[str, str] | None = None
+    ) -> tuple[StoredContext, Job]:
+        """Create a context and its queued job, both or neither, with the ``ids`` where those are given.
+
+        ``answered`` is kept under its idempotency key by the same script. Raises `QueueFull` and `ClaimLost`.
+        """
+        context_id, job_id = ids or (new_id("ctx"), new_id("job"))
+        spec = submission.spec.model_dump_json()
+        outcome = self._store.run(
+            "submit",
+            self._tenant,
+            context_id,
+            job_id,
+            spec,
+            self._limits.all,
+            self._limits.tenant,
+            json.dumps(_context_fields(submission, job_id, spec)),
+            json.dumps(_job_fields(submission, context_id)),
+            answered.as_json() if answered else "null",
+        )
+        if outcome == "lost":
+            raise ClaimLost
+        if outcome != "created":
+            raise QueueFull(quota=outcome == "quota")
+        context, row = self.get(context_id), self._store.run("get_job", self._tenant, job_id)
+        if context is None or not row:
+            raise StoreUnavailable("the context was deleted as it was created")
+        return context, job_from_row(job_id, row_of(row))
+
+    def get(self, context_id: str) -> StoredContext | None:
+        """The context with this id, with its report."""
+        return self._resolve(context_id, "", "", report=True)
+
+    def resolve(self, ref: str, *, report: bool = True) -> StoredContext | None:
+        """The context of a ref: an id, ``name``, ``name@version`` or ``name@alias``; its ``report``, which can be long.
+
+        A bare name, and ``name@latest``, is its highest version that succeeded, or its newest while none has.
+        """
+        if ref.startswith("ctx_"):
+            return self._resolve(ref, "", "", report=report)
+        name, at, selector = ref.partition("@")
+        if (at and not selector) or not _SELECTOR.fullmatch(selector):
+            return None
+        return self._resolve("", name, selector, report=report)
+
+    def _resolve(self, context_id: str, name: str, selector: str, *, report: bool) -> StoredContext | None:
+        found = self._store.run("resolve", self._tenant, context_id, name, selector, int(report))
+        if not found:
+            return None
+        one, flat, stored, pending = cast("tuple[str, list[str], str | None, str | None]", found)
+        return context_from_row(one, row_of(flat), tolerant(Report, stored) if stored else None, pending)
+
+    def page(self, limit: int, after: str | None = None, wanted: ContextFilter | None = None) -> Page[StoredContext]:
+        """A page of contexts, newest first, without their reports but for the scores. Raises `UnknownCursor`."""
+        indexes = (wanted or ContextFilter()).indexes
+        return read_page(self._store, self._tenant, "context", indexes, limit, after, context_from_row)
+
+    def names(self, most: int) -> list[str]:
+        """The names with a version that can answer, those of the newest such contexts first."""
+        return self._store.names(self._tenant, most)
+
+    def patch_metadata(self, context_id: str, changes: dict[str, str | None]) -> bool:
+        """Set keys of a context's metadata, or remove them with None; False if there is no such context.
+
+        Raises `TooMuchMetadata`.
+        """
+        outcome = self._store.run("patch_metadata", self._tenant, context_id, json.dumps(changes), MAX_METADATA)
+        if outcome == "too_many":
+            raise TooMuchMetadata
+        return bool(outcome)
+
+    def delete(self, context_id: str) -> Deleted | None:
+        """Forget a context and cancel its job; None if there is no such context. Raises `ContextInUse`."""
+        outcome = self._store.run("delete_context", self._tenant, context_id, KEEP_NAME_SECONDS * 1000)
+        if outcome == "in_use":
+            raise ContextInUse
+        return Deleted(outcome[0], outcome[1] or None) if outcome else None
+
+    def set_alias(self, name: str, alias: str, version: int, expected: int | None = None) -> AliasMoved | AliasRefused:
+        """Let an alias point at a version that succeeded, if it points at the ``expected`` one now where given."""
+        outcome = self._store.run("set_alias", self._tenant, name, alias, version, expected or "")
+        if outcome in ("changed", "unknown"):
+            return AliasRefused(outcome)
+        if outcome in set(JobStatus):
+            return AliasRefused(JobStatus(outcome))
+        return AliasMoved(int(outcome) if outcome else None)
+
+    def delete_alias(
+        self, name: str, alias: str, expected: int | None = None
+    ) -> Literal["deleted", "changed", "unknown"]:
+        """Remove an alias, if it points at the ``expected`` version now where that is given."""
+        outcome = self._store.run("delete_alias", self._tenant, name, alias, expected or "")
+        return cast('Literal["deleted", "changed", "unknown"]', outcome)
+
+
+def _context_fields(submission: Submission, job_id: str, spec: str) -> dict[str, str | int]:
+    return {
+        "format": FORMAT,
+        "name": submission.name or "",
+        "model": submission.model,
+        "encoder": submission.encoder or "",
+        "labels": labels_field(submission.spec.label_names),
+        "job_id": job_id,
+        "tokens": submission.plan.context_tokens,
+        "metadata": metadata_field(submission.metadata),
+        "hyperparameters": submission.plan.hyperparameters.model_dump_json(),
+        "spec": hashlib.sha256(spec.encode()).hexdigest(),
+    }
+
+
+def _job_fields(submission: Submission, context_id: str) -> dict[str, str | int | float]:
+    plan = submission.plan
+    return {
+        "format": FORMAT,
+        "kind": JobKind.TUNING,
+        "context_id": context_id,
+        "model": submission.model,
+        "hyperparameters": plan.hyperparameters.model_dump_json(),
+        "estimate": max(1, int(plan.estimated_seconds * 1000)),
+        "step": 0,
+        "total_steps": plan.total_steps,
+        "fraction": 0.0,
+    }

@@ -1,0 +1,49 @@
+"""The jobs of a tenant as their user sees them: find, list, cancel, delete, follow."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.contract.names import JobStatus
+from app.contract.objects import Event, Job
+from app.records.connection import Store
+from app.records.lists import JobFilter, Page, read_page
+from app.records.rows import event_from, job_from_row, row_of
+
+#: Events that are read first where only the last ones are wanted.
+_NEWEST: Final = 32
+
+
+class Jobs:
+    """The jobs of a tenant. Every method raises `StoreUnavailable`, those that read one `NewerFormat`."""
+
+    def __init__(self, store: Store, tenant: str) -> None:
+        self._store = store
+        self._tenant = tenant
+
+    def get(self, job_id: str) -> Job | None:
+        """The job with this id."""
+        flat = self._store.run("get_job", self._tenant, job_id)
+        return job_from_row(job_id, row_of(flat)) if flat else None
+
+    def page(self, limit: int, after: str | None = None, wanted: JobFilter | None = None) -> Page[Job]:
+        """A page of jobs, newest first. Raises `UnknownCursor`."""
+        indexes = (wanted or JobFilter()).indexes
+        return read_page(self._store, self._tenant, "job", indexes, limit, after, job_from_row)
+
+    def cancel(self, job_id: str) -> JobStatus | None:
+        """Ask for the end of a job: at once where no worker has it, else within a step. Returns the status before."""
+        status = self._store.run("cancel", self._tenant, job_id)
+        return JobStatus(status) if status else None
+
+    def delete(self, job_id: str) -> JobStatus | None:
+        """Remove a job that has ended, with its events; returns the status of one that has not, which stays."""
+        outcome = self._store.run("delete_job", self._tenant, job_id)
+        return JobStatus(outcome) if outcome and outcome != "deleted" else None
+
+    def events(self, job_id: str, after: int = 0) -> list[Event]:
+        """The events of a job after the one with the number ``after``, oldest first; metrics among them are thinned."""
+        newest = [event_from(text) for text in self._store.events(self._tenant, job_id, -_NEWEST, -1)]
+        if len(newest) == _NEWEST and int(newest[0].id) > after + 1:
+            newest = [event_from(text) for text in self._store.events(self._tenant, job_id, 0, -1)]
+        return [event for event in newest if int(event.id) > after]

@@ -1,0 +1,55 @@
+"""The scripts that read and change the store, one ``.lua`` file each; each is atomic, on the store's own clock.
+
+Every script is called with one key, the hash tag of the store, and computes the others: all keys are of one slot, so a
+store in cluster mode serves them too. What a tenant owns is ``{ct}:t:<tenant>:<kind>…``:
+
+=================================  ======  =========================================================================
+``context:<id>``                   hash    a context
+``spec:<context>``                 string  the examples and hyperparameters as posted, JSON
+``report:<context>``               string  what was measured, JSON
+``contexts``                       zset    all ids by order of creation; ``contexts:status:<s>``, ``:model:<m>``,
+                                           ``:name:<n>`` and ``:metadata:<sha1>`` are the lists' indexes
+``name:<name>``                    hash    the contexts of a name by version, ``@<alias>`` → version, ``last`` version
+``succeeded:<name>``               zset    those of them that can answer, by version
+``names``                          zset    names that can answer, by the order of their newest such context
+``job:<id>``                       hash    a job: ``status fence attempt step …``
+``jobs``                           zset    all ids by order of creation; ``jobs:status:<s>``, ``:model:<m>``,
+                                           ``:kind:<k>`` and ``:context:<id>`` are the lists' indexes
+``events:<job>``                   list    ``[id, type, level, created_at, message, data]``, JSON
+``sequence``                       string  order of creation
+``idempotency:<sha256>``           hash    what the request with a key made, or who is at it
+=================================  ======  =========================================================================
+
+All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said otherwise:
+
+=================================  ======  =========================================================================
+``queue:<model>:<tenant>``         zset    queued jobs (ids) by order of creation
+``parked:<model>:<tenant>``        zset    long jobs (ids) that let others by
+``waiting:<model>``                zset    tenants with either, by turn; ``turn`` counts the turns
+``estimates:<model>``              zset    queued jobs by what they need (ms)
+``backlog``                        hash    what the queued jobs of a model need together (ms)
+``queued``                         string  number of queued jobs
+``leases``                         zset    running jobs by the end of their lease
+``running:<model>``                zset    running jobs by their estimated end
+``workers``                        hash    the job that each worker runs
+``ended``                          zset    jobs that ended, by when
+``swept``                          string  when overdue leases were last looked for
+``format``                         hash    ``format`` of the store, ``min_reader``: the oldest that may read it
+``events``                         -       channel on which the member of a changed job is published
+=================================  ======  =========================================================================
+
+A *fence* grows with each claim: a worker that lost its lease holds an old one, and all it says is refused.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+
+@cache
+def source(name: str) -> str:
+    """The script ``name`` as the server takes it: its first line, which says how it may be run, then the prelude."""
+    folder = files(__name__)
+    first, _, rest = (folder / f"{name}.lua").read_text("utf-8").partition("\n")
+    return f"{first}\n{(folder / 'prelude.lua').read_text('utf-8')}{rest}"

@@ -1,0 +1,223 @@
+-- What every script begins with: the store's clock, its keys, and the changes that several scripts make.
+-- KEYS[1] is the one hash tag of the store; every other key is computed from it. Times are milliseconds since the epoch.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function shared(...) return table.concat({KEYS[1], ...}, ':') end
+local function owned(tenant, ...) return table.concat({KEYS[1], 't', tenant, ...}, ':') end
+local function fields(key, ...) return unpack(redis.call('HMGET', key, ...)) end
+
+-- A member of a set that is shared between tenants, and what it names.
+local function member(tenant, id) return tenant .. ':' .. id end
+local function named(text) return string.match(text, '^([^:]*):(.*)$') end
+
+local function metadata_index(tenant, name, value)
+  return owned(tenant, 'contexts', 'metadata', redis.sha1hex(name .. '\0' .. value))
+end
+
+local function save(key, row)
+  for name, value in pairs(row) do redis.call('HSET', key, name, value) end
+end
+
+-- Events ------------------------------------------------------------------------------------------------------------
+
+local METRICS_KEPT = 200
+local MESSAGES_KEPT = 1000
+
+local function append_event(tenant, job, kind, level, message, data)
+  local id = redis.call('HINCRBY', owned(tenant, 'job', job), 'events', 1)
+  redis.call('RPUSH', owned(tenant, 'events', job), cjson.encode({id, kind, level, now, message, data}))
+  redis.call('PUBLISH', shared('events'), member(tenant, job))
+end
+
+-- Drop every second metrics event; from now on only every second of those that would have been kept is.
+local function thin_metrics(tenant, job)
+  local events, odd = owned(tenant, 'events', job), false
+  local all = redis.call('LRANGE', events, 0, -1)
+  redis.call('DEL', events)
+  for _, event in ipairs(all) do
+    local metrics = cjson.decode(event)[2] == 'metrics'
+    if metrics then odd = not odd end
+    if not metrics or odd then redis.call('RPUSH', events, event) end
+  end
+end
+
+local function append_metrics(tenant, job, data)
+  local row = owned(tenant, 'job', job)
+  local stride = tonumber(redis.call('HGET', row, 'metrics_stride') or 1)
+  if (redis.call('HINCRBY', row, 'metrics_seen', 1) - 1) % stride ~= 0 then return end
+  append_event(tenant, job, 'metrics', 'info', '', data)
+  if redis.call('HINCRBY', row, 'metrics_kept', 1) >= METRICS_KEPT then
+    thin_metrics(tenant, job)
+    redis.call('HSET', row, 'metrics_kept', METRICS_KEPT / 2, 'metrics_stride', stride * 2)
+  end
+end
+
+local function append_message(tenant, job, level, message, data)
+  if redis.call('HINCRBY', owned(tenant, 'job', job), 'messages', 1) <= MESSAGES_KEPT then
+    append_event(tenant, job, 'message', level, message, data)
+  end
+end
+
+-- Jobs --------------------------------------------------------------------------------------------------------------
+
+-- Users see a parked job as running.
+local function shown(status) return status == 'parked' and 'running' or status end
+
+-- Note a job's status in its row, in its context's, in the lists and in its events.
+local function set_status(tenant, job, status, error)
+  local row = owned(tenant, 'job', job)
+  local was, kind, sequence, context = fields(row, 'status', 'kind', 'sequence', 'context_id')
+  redis.call('HSET', row, 'status', status)
+  was, status = shown(was), shown(status)
+  if was == status then return end
+  local function move(list, id, order)
+    if was then redis.call('ZREM', owned(tenant, list, 'status', was), id) end
+    redis.call('ZADD', owned(tenant, list, 'status', status), order, id)
+  end
+  move('jobs', job, sequence)
+  local order = kind == 'tuning' and redis.call('HGET', owned(tenant, 'context', context), 'sequence')
+  if order then
+    move('contexts', context, order)
+    redis.call('HSET', owned(tenant, 'context', context), 'status', status)
+  end
+  local data = '{"status":"' .. status .. '"' .. (error ~= '' and ',"error":' .. error or '') .. '}'
+  append_event(tenant, job, 'status', status == 'failed' and 'error' or 'info', '', data)
+end
+
+-- Let a tenant wait for a worker of the model, behind those that wait already.
+local function wait_in_turn(tenant, model)
+  redis.call('ZADD', shared('waiting', model), 'NX', redis.call('INCR', shared('turn')), tenant)
+end
+
+local function enqueue(tenant, job)
+  local model, sequence, estimate = fields(owned(tenant, 'job', job), 'model', 'sequence', 'estimate')
+  redis.call('HSET', owned(tenant, 'job', job), 'queued_at', now)
+  redis.call('ZADD', shared('queue', model, tenant), sequence, job)
+  redis.call('ZADD', shared('estimates', model), estimate, member(tenant, job))
+  redis.call('INCR', shared('queued'))
+  redis.call('HINCRBY', shared('backlog'), model, estimate)
+  wait_in_turn(tenant, model)
+end
+
+-- Take a job out of the queue or from among the parked ones.
+local function dequeue(tenant, job)
+  local model, estimate = fields(owned(tenant, 'job', job), 'model', 'estimate')
+  local queue, parked = shared('queue', model, tenant), shared('parked', model, tenant)
+  if redis.call('ZREM', queue, job) == 1 then
+    redis.call('ZREM', shared('estimates', model), member(tenant, job))
+    redis.call('DECR', shared('queued'))
+    redis.call('HINCRBY', shared('backlog'), model, -estimate)
+  end
+  redis.call('ZREM', parked, job)
+  if redis.call('EXISTS', queue, parked) == 0 then redis.call('ZREM', shared('waiting', model), tenant) end
+end
+
+-- Take a job from its worker.
+local function end_lease(tenant, job)
+  local worker, model = fields(owned(tenant, 'job', job), 'worker', 'model')
+  redis.call('ZREM', shared('leases'), member(tenant, job))
+  redis.call('ZREM', shared('running', model), member(tenant, job))
+  redis.call('HSET', owned(tenant, 'job', job), 'worker', '')
+  if worker and redis.call('HGET', shared('workers'), worker) == member(tenant, job) then
+    redis.call('HDEL', shared('workers'), worker)
+  end
+end
+
+local function requeue(tenant, job)
+  end_lease(tenant, job)
+  set_status(tenant, job, 'queued', '')
+  enqueue(tenant, job)
+end
+
+local function terminate(tenant, job, status, error)
+  end_lease(tenant, job)
+  dequeue(tenant, job)
+  local row = owned(tenant, 'job', job)
+  redis.call('HSET', row, 'finished_at', now, 'error', error)
+  redis.call('ZADD', shared('ended'), now, member(tenant, job))
+  local kind, context, hyperparameters = fields(row, 'kind', 'context_id', 'hyperparameters')
+  if kind == 'tuning' and redis.call('EXISTS', owned(tenant, 'context', context)) == 1 then
+    redis.call('HSET', owned(tenant, 'context', context), 'finished_at', now, 'error', error,
+      'hyperparameters', hyperparameters)
+  end
+  set_status(tenant, job, status, error)
+end
+
+local function holds(tenant, job, fence)
+  local status, held = fields(owned(tenant, 'job', job), 'status', 'fence')
+  return status == 'running' and held == fence
+end
+
+-- Jobs that were claimed three times in a row without a step beyond the furthest are given up.
+local STALLED_CLAIMS = 3
+
+local function stalled(tenant, job)
+  return tonumber(redis.call('HGET', owned(tenant, 'job', job), 'stalled') or 0) >= STALLED_CLAIMS
+end
+
+local function create_job(tenant, job, sequence, row)
+  local key = owned(tenant, 'job', job)
+  save(key, row)
+  redis.call('HSET', key, 'sequence', sequence, 'created_at', now, 'fence', 0)
+  redis.call('ZADD', owned(tenant, 'jobs'), sequence, job)
+  redis.call('ZADD', owned(tenant, 'jobs', 'kind', row.kind), sequence, job)
+  redis.call('ZADD', owned(tenant, 'jobs', 'model', row.model), sequence, job)
+  redis.call('ZADD', owned(tenant, 'jobs', 'context', row.context_id), sequence, job)
+  set_status(tenant, job, 'queued', '')
+  enqueue(tenant, job)
+end
+
+local function remove_job(tenant, job)
+  local key = owned(tenant, 'job', job)
+  local status, kind, model, context = fields(key, 'status', 'kind', 'model', 'context_id')
+  redis.call('ZREM', owned(tenant, 'jobs'), job)
+  redis.call('ZREM', owned(tenant, 'jobs', 'status', shown(status)), job)
+  redis.call('ZREM', owned(tenant, 'jobs', 'kind', kind), job)
+  redis.call('ZREM', owned(tenant, 'jobs', 'model', model), job)
+  redis.call('ZREM', owned(tenant, 'jobs', 'context', context), job)
+  redis.call('ZREM', shared('ended'), member(tenant, job))
+  redis.call('DEL', key, owned(tenant, 'events', job))
+end
+
+-- Aliases -----------------------------------------------------------------------------------------------------------
+
+local function aliases_of(tenant, context)
+  return cjson.decode(redis.call('HGET', owned(tenant, 'context', context), 'aliases') or '[]')
+end
+
+local function set_aliases(tenant, context, aliases)
+  table.sort(aliases)
+  redis.call('HSET', owned(tenant, 'context', context), 'aliases', #aliases == 0 and '[]' or cjson.encode(aliases))
+end
+
+local function point_away(tenant, context, alias)
+  local kept = {}
+  for _, one in ipairs(aliases_of(tenant, context)) do
+    if one ~= alias then table.insert(kept, one) end
+  end
+  set_aliases(tenant, context, kept)
+end
+
+local function point_at(tenant, context, alias)
+  point_away(tenant, context, alias)
+  local aliases = aliases_of(tenant, context)
+  table.insert(aliases, alias)
+  set_aliases(tenant, context, aliases)
+end
+
+-- Idempotency -------------------------------------------------------------------------------------------------------
+
+-- Whether the request that holds the claim on a key may still write what it made.
+local function may_answer(tenant, claim)
+  return claim == nil or redis.call('HGET', owned(tenant, 'idempotency', claim.key), 'holder') == claim.holder
+end
+
+-- Keep what a request made, for those that repeat it.
+local function keep_answer(tenant, claim)
+  if claim == nil then return end
+  local key = owned(tenant, 'idempotency', claim.key)
+  redis.call('HDEL', key, 'holder')
+  redis.call('HSET', key, 'content', claim.content, 'answer', claim.answer)
+  redis.call('PEXPIRE', key, claim.keep)
+end

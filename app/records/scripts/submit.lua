@@ -1,0 +1,42 @@
+#!lua
+-- Create a context and its queued job, both or neither.
+-- ARGV: tenant, context id, job id, spec, most jobs queued in all, most of the tenant, and as JSON the context's fields,
+-- the job's fields, and the claim on an idempotency key or null.
+-- Returns 'created', 'overloaded', 'quota', or 'lost' when the claim has gone to another request. Posting the same ids
+-- again changes nothing, so a retry after a lost answer is safe.
+local tenant, context, job = ARGV[1], ARGV[2], ARGV[3]
+local key = owned(tenant, 'context', context)
+local claim = cjson.decode(ARGV[9])
+if claim == cjson.null then claim = nil end
+if redis.call('EXISTS', key) == 1 then return 'created' end
+if not may_answer(tenant, claim) then return 'lost' end
+if tonumber(redis.call('GET', shared('queued')) or 0) >= tonumber(ARGV[5]) then return 'overloaded' end
+if redis.call('ZCARD', owned(tenant, 'jobs', 'status', 'queued')) >= tonumber(ARGV[6]) then return 'quota' end
+
+local row, job_row = cjson.decode(ARGV[7]), cjson.decode(ARGV[8])
+local sequence, version = redis.call('INCR', owned(tenant, 'sequence')), 1
+if row.name ~= '' then
+  local versions = owned(tenant, 'name', row.name)
+  version = redis.call('HINCRBY', versions, 'last', 1)
+  redis.call('HSET', versions, version, context)
+  redis.call('PERSIST', versions)
+  redis.call('ZADD', owned(tenant, 'contexts', 'name', row.name), sequence, context)
+end
+save(key, row)
+redis.call('HSET', key, 'version', version, 'sequence', sequence, 'created_at', now)
+redis.call('SET', owned(tenant, 'spec', context), ARGV[4])
+redis.call('ZADD', owned(tenant, 'contexts'), sequence, context)
+redis.call('ZADD', owned(tenant, 'contexts', 'model', row.model), sequence, context)
+for name, value in pairs(cjson.decode(row.metadata)) do
+  redis.call('ZADD', metadata_index(tenant, name, value), sequence, context)
+end
+
+-- The jobs that wait, those that run, and its own work; as many run at a time as run now.
+local running = redis.call('ZRANGE', shared('running', row.model), 0, -1, 'WITHSCORES')
+local ahead = tonumber(redis.call('HGET', shared('backlog'), row.model) or 0)
+for i = 2, #running, 2 do ahead = ahead + math.max(0, running[i] - now) end
+local wait = math.floor(ahead / math.max(1, #running / 2))
+job_row.estimated_finish_at = string.format('%.0f', now + wait + job_row.estimate)
+create_job(tenant, job, sequence, job_row)
+keep_answer(tenant, claim)
+return 'created'

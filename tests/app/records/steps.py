@@ -1,0 +1,64 @@
+"""What the tests of the records do again and again."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import redis
+
+from app.contract.names import ErrorCode
+from app.contract.objects import Job, JobError, Report
+from app.records.connection import new_id
+from app.records.rows import StoredContext
+from app.records.store import Claim, Records
+from tests.submissions import MODEL, submission
+
+REPORT = Report(served="tuned", loss_curve=(1.0, 0.5))
+FAILURE = JobError(code=ErrorCode.INTERNAL, message="it broke")
+
+
+def submit(records: Records, name: str | None = None, tenant: str = "default", **changes: Any) -> tuple[str, str]:
+    """Ids of a new context and of its job."""
+    stored, job = records.of(tenant).contexts.submit(submission(name, **changes))
+    return stored.context.id, job.id
+
+
+def claim(records: Records, worker: str | None = None) -> Claim:
+    """Claim a job, for a worker of its own if none is named."""
+    claimed = records.claim([MODEL], worker or new_id("worker"))
+    assert claimed
+    return claimed
+
+
+def succeed(records: Records, name: str | None = None, tenant: str = "default", **changes: Any) -> str:
+    """Id of a context whose job has succeeded; nothing else may be queued."""
+    context_id, _ = submit(records, name, tenant, **changes)
+    assert records.finish_succeeded(claim(records), "address", REPORT, {}) == "succeeded"
+    return context_id
+
+
+def job_of(records: Records, job_id: str, tenant: str = "default") -> Job:
+    job = records.of(tenant).jobs.get(job_id)
+    assert job
+    return job
+
+
+def context_of(records: Records, context_id: str, tenant: str = "default") -> StoredContext:
+    stored = records.of(tenant).contexts.get(context_id)
+    assert stored
+    return stored
+
+
+def resolved_id(records: Records, ref: str) -> str | None:
+    stored = records.of("default").contexts.resolve(ref)
+    return stored.context.id if stored else None
+
+
+def content(client: redis.Redis) -> dict[str, Any]:
+    """Every key of the store and what it holds."""
+    read: dict[Any, Callable[[str], Any]] = {
+        "hash": client.hgetall,
+        "string": client.get,
+        "list": lambda key: client.lrange(key, 0, -1),
+        "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+    }
+    return {key: read[client.type(key)](key) for key in cast("list[str]", client.keys("*"))}
