@@ -5,6 +5,7 @@ The worker reads the same variables in ``worker.config``; the README's table is 
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,10 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.contract.names import DEFAULT_MODELS, parse_model_ids
+
+Network = IPv4Network | IPv6Network
+#: Written with commas between them.
+Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -31,6 +36,12 @@ class Settings(BaseSettings):
     artifacts_url: str = Field(default="", description="fsspec URL; empty is a folder in data_dir")
     models: Annotated[tuple[str, ...], NoDecode] = tuple(DEFAULT_MODELS)
     log_level: str = "INFO"
+    root_path: str = Field(default="", pattern=r"^(/[^/?#]+)*$", description="what a proxy removes from paths")
+    allowed_hosts: Names = ()
+    allowed_origins: Names = ()
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     max_pending_inputs: int = Field(default=4096, ge=1)
     max_pending_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     max_wait: float = Field(default=10.0, gt=0, description="seconds that a small request may wait for its turn")
@@ -42,6 +53,11 @@ class Settings(BaseSettings):
     def _model_ids(cls, value: Any) -> Any:
         return parse_model_ids(value) if isinstance(value, str) else value
 
+    @field_validator("allowed_hosts", "allowed_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -50,6 +66,12 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _artifacts_in_data_dir(self) -> Settings:
         self.artifacts_url = self.artifacts_url or f"file://{self.data_dir}/artifacts"
+        return self
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("set both CONTEXTUNE_TLS_CERT and CONTEXTUNE_TLS_KEY, or neither")
         return self
 
     @property

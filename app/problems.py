@@ -1,39 +1,55 @@
-"""Expected failures of the HTTP interface, each a `Problem` with a stable code, and how any failure becomes a problem
-document (RFC 9457). What is not expected reaches the client as ``internal`` with its request id and nothing else.
+"""Every failure of the HTTP interface as a problem document (RFC 9457): the one place that knows a failure's status.
+
+Expected failures are `DomainError` and the exceptions of `_KNOWN`. What is not expected reaches the client as
+``internal`` with its request id and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
-from app.contract.messages import Failure
+from app.classification.admission import Overloaded
+from app.classification.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, Refused, WorkerLost
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
+from app.errors import DomainError
 from app.records.connection import StoreUnavailable
+from app.records.contexts import QueueFull
+from app.records.lists import UnknownCursor
+from app.records.rows import NewerFormat
 
 #: Status of each code; every code that is not listed is a 422, a fault in the request's content.
 STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.INVALID_JSON: 400,
+    ErrorCode.MALFORMED_REQUEST: 400,
+    ErrorCode.ORIGIN_NOT_ALLOWED: 403,
     ErrorCode.ROUTE_NOT_FOUND: 404,
     ErrorCode.CONTEXT_NOT_FOUND: 404,
     ErrorCode.JOB_NOT_FOUND: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.REQUEST_TIMEOUT: 408,
     ErrorCode.CONTEXT_NOT_READY: 409,
+    ErrorCode.CONTEXT_FAILED: 409,
     ErrorCode.JOB_NOT_CANCELLABLE: 409,
     ErrorCode.FORMAT_UNSUPPORTED: 409,
     ErrorCode.BODY_TOO_LARGE: 413,
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
+    ErrorCode.HOST_NOT_ALLOWED: 421,
     ErrorCode.OVERLOADED: 429,
     ErrorCode.QUOTA: 429,
     ErrorCode.INTERNAL: 500,
     ErrorCode.ARTIFACT_CORRUPT: 500,
+    ErrorCode.SHUTTING_DOWN: 503,
     ErrorCode.NO_WORKER: 503,
     ErrorCode.STORE_UNAVAILABLE: 503,
     ErrorCode.BUS_UNAVAILABLE: 503,
@@ -41,14 +57,31 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.OUT_OF_MEMORY: 503,
     ErrorCode.DEADLINE_EXCEEDED: 504,
 }
-RETRY_AFTER_SECONDS: Final = {429: 1, 503: 5}
+UNPROCESSABLE: Final = 422
 
-_FROM_HTTP_STATUS: Final = {
-    400: ErrorCode.INVALID_JSON,
+#: Seconds until another try, where the failure itself does not know them; a status that is not listed tells none.
+RETRY_AFTER_SECONDS: Final[Mapping[int, float]] = {429: 1, 503: 5}
+
+#: Exceptions of store, bus and batcher.
+_KNOWN: Final[Mapping[type[Exception], tuple[ErrorCode, str, str | None]]] = {
+    StoreUnavailable: (ErrorCode.STORE_UNAVAILABLE, "the store does not answer", None),
+    UnknownCursor: (ErrorCode.INVALID_REQUEST, "`after` is not a cursor of a list", "/after"),
+    BusUnavailable: (ErrorCode.BUS_UNAVAILABLE, "the bus does not answer", None),
+    NoWorker: (ErrorCode.NO_WORKER, "no live worker serves this model", None),
+    WorkerLost: (ErrorCode.WORKER_LOST, "the workers died over this request", None),
+    DeadlineExceeded: (ErrorCode.DEADLINE_EXCEEDED, "no answer within the deadline", None),
+    Overloaded: (ErrorCode.OVERLOADED, "too many inputs wait for this model", None),
+}
+
+#: Codes of the failures that Starlette and FastAPI raise by status; another status keeps its number all the same.
+_FROM_HTTP_STATUS: Final[Mapping[int, ErrorCode]] = {
+    400: ErrorCode.MALFORMED_REQUEST,
     404: ErrorCode.ROUTE_NOT_FOUND,
     405: ErrorCode.METHOD_NOT_ALLOWED,
 }
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _LONGEST_PARAM: Final = 200
+_MEDIA_TYPE: Final = "application/problem+json"
 
 
 class ProblemDocument(Payload):
@@ -64,56 +97,108 @@ class ProblemDocument(Payload):
     request_id: str
 
 
-class Problem(Exception):
-    """An expected failure: what went wrong (``code``), in words (``detail``), and where (``param``)."""
-
-    def __init__(self, code: ErrorCode, detail: str, param: str | None = None) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
-        self.param = param
-
-    @classmethod
-    def from_failure(cls, failure: Failure) -> Problem:
-        """The problem that a worker reported as data."""
-        return cls(failure.code, failure.message, failure.param)
-
-
-def problem_response(request: Request, problem: Problem) -> JSONResponse:
-    """The problem document of ``problem``, with ``Retry-After`` where trying again can help."""
-    status = STATUS.get(problem.code, 422)
-    document = ProblemDocument(
-        type=f"urn:contextune:problem:{problem.code}",
-        title=problem.code.replace("_", " ").capitalize(),
-        status=status,
-        detail=problem.detail,
-        instance=request.url.path,
-        code=problem.code,
-        param=problem.param,
-        request_id=request.state.request_id,
+def problem_document(error: DomainError, path: str, request_id: str, status: int | None = None) -> ProblemDocument:
+    """The problem document of ``error`` for a request to ``path``. ``status`` None is that of the error's code."""
+    return ProblemDocument(
+        type=f"urn:contextune:problem:{error.code}",
+        title=error.code.replace("_", " ").capitalize(),
+        status=status or STATUS.get(error.code, UNPROCESSABLE),
+        detail=error.detail,
+        instance=quote(path),
+        code=error.code,
+        param=error.param,
+        request_id=request_id,
     )
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS[status])} if status in RETRY_AFTER_SECONDS else None
-    return JSONResponse(document.model_dump(), status, headers, media_type="application/problem+json")
 
 
-def _pointer(body: Any, location: Sequence[str | int], missing: bool) -> str:
-    """JSON pointer (RFC 6901) to the fault. A validator's location also names union members: those are left out."""
-    parts: list[str] = []
-    for depth, part in enumerate(location):
-        present = (isinstance(body, dict) and part in body) or (
-            isinstance(body, list) and isinstance(part, int) and part < len(body)
-        )
-        if not present and not (missing and depth == len(location) - 1):
-            break
-        parts.append(str(part).replace("~", "~0").replace("/", "~1"))
-        body = body[part] if present else None
-    return ("/" + "/".join(parts))[:_LONGEST_PARAM] if parts else ""
+def problem_response(request: Request, error: DomainError, status: int | None = None) -> JSONResponse:
+    """The answer to a request that failed, with ``Retry-After`` where another try can help."""
+    document = problem_document(error, request.scope["path"], request.state.request_id, status)
+    headers = _retry_headers(error, document.status)
+    if error.code == ErrorCode.REQUEST_TIMEOUT:
+        headers["Connection"] = "close"  # the rest of the body is not waited for
+    return JSONResponse(document.model_dump(), document.status, headers, media_type=_MEDIA_TYPE)
 
 
-def _validation_problem(error: RequestValidationError) -> Problem:
+def _retry_headers(error: DomainError, status: int) -> dict[str, str]:
+    seconds = RETRY_AFTER_SECONDS.get(status) if error.retry_after is None else error.retry_after
+    if seconds is None:
+        return {}
+    return {"Retry-After": str(max(1, math.ceil(seconds))), "retry-after-ms": str(math.ceil(seconds * 1000))}
+
+
+def as_domain_error(error: Exception) -> DomainError | None:
+    """``error`` as a failure with a code, None for one that is not expected."""
+    if isinstance(error, DomainError):
+        return error
+    if isinstance(error, Refused):
+        return DomainError.from_failure(error.failure)
+    if isinstance(error, ModelUnsupported):
+        return DomainError(ErrorCode.MODEL_UNSUPPORTED, str(error), "/model")
+    if isinstance(error, QueueFull):
+        return DomainError(ErrorCode.QUOTA if error.quota else ErrorCode.OVERLOADED, str(error))
+    if isinstance(error, NewerFormat):
+        return DomainError(ErrorCode.FORMAT_UNSUPPORTED, str(error))
+    known = next((what for kind, what in _KNOWN.items() if isinstance(error, kind)), None)
+    return DomainError(*known, retry_after=getattr(error, "retry_after", None)) if known else None
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every failure of ``app`` a problem document."""
+    for kind in (DomainError, Refused, ModelUnsupported, QueueFull, NewerFormat, *_KNOWN):
+        app.add_exception_handler(kind, _on_expected)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+async def _on_expected(request: Request, error: Exception) -> JSONResponse:
+    expected = as_domain_error(error)
+    assert expected is not None  # noqa: S101 - registered for these types
+    if isinstance(error, StoreUnavailable):
+        structlog.get_logger().warning("store_unavailable", reason=str(error))
+    return problem_response(request, expected)
+
+
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
+    return problem_response(request, _validation_error(error))
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
+    status = error.status_code
+    code = _FROM_HTTP_STATUS.get(status, ErrorCode.INTERNAL if status >= 500 else ErrorCode.INVALID_REQUEST)
+    response = problem_response(request, DomainError(code, str(error.detail)), status)
+    response.headers.update(error.headers or {})
+    if allowed := ", ".join(_allowed_methods(request) if status == 405 else ()):
+        response.headers["Allow"] = allowed
+    return response
+
+
+async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
+    request_id = request.state.request_id
+    structlog.get_logger().error("internal_error", path=request.scope["path"], request_id=request_id, exc_info=error)
+    response = problem_response(request, DomainError(ErrorCode.INTERNAL, "an unexpected error; quote the request id"))
+    response.headers["X-Request-Id"] = request_id  # this answer does not pass through the middleware
+    return response
+
+
+def _allowed_methods(request: Request) -> Iterator[str]:
+    """Methods that some route takes for the request's path. Each route knows only its own."""
+    for method in _METHODS:
+        for route in request.app.routes:
+            if isinstance(route, Mount) and method not in ("GET", "HEAD"):  # files
+                continue
+            if route.matches({**request.scope, "method": method})[0] == Match.FULL:
+                yield method
+                break
+
+
+def _validation_error(error: RequestValidationError) -> DomainError:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return Problem(ErrorCode.INVALID_JSON, "the body is not valid JSON")
+        return DomainError(ErrorCode.INVALID_JSON, "the body is not valid JSON")
     code = ErrorCode(first["type"]) if first["type"] in set(ErrorCode) else ErrorCode.INVALID_REQUEST
     source, *location = first["loc"]
     missing = first["type"] == "missing"
@@ -124,41 +209,18 @@ def _validation_problem(error: RequestValidationError) -> Problem:
     else:
         param = "".join(f"/{part}" for part in location)
     detail = first["msg"] if first["type"] != "value_error" else "has an invalid value"
-    return Problem(code, f"{param or 'request'}: {detail}", param or None)
+    return DomainError(code, f"{param or 'request'}: {detail}", param or None)
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Make every failure of ``app`` a problem document."""
-    log = structlog.get_logger()
-
-    async def on_problem(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, Problem)  # noqa: S101 - registered for this type
-        return problem_response(request, error)
-
-    async def on_store_unavailable(request: Request, error: Exception) -> JSONResponse:
-        log.warning("store_unavailable", reason=str(error))
-        return problem_response(request, Problem(ErrorCode.STORE_UNAVAILABLE, "the store does not answer"))
-
-    async def on_invalid(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
-        return problem_response(request, _validation_problem(error))
-
-    async def on_http(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
-        code = _FROM_HTTP_STATUS.get(error.status_code, ErrorCode.INVALID_REQUEST)
-        response = problem_response(request, Problem(code, str(error.detail)))
-        response.headers.update(error.headers or {})
-        return response
-
-    async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
-        request_id = request.state.request_id
-        log.error("internal_error", path=request.url.path, request_id=request_id, exc_info=error)
-        response = problem_response(request, Problem(ErrorCode.INTERNAL, "an unexpected error; quote the request id"))
-        response.headers["X-Request-Id"] = request_id  # this answer does not pass through the middleware
-        return response
-
-    app.add_exception_handler(Problem, on_problem)
-    app.add_exception_handler(StoreUnavailable, on_store_unavailable)
-    app.add_exception_handler(RequestValidationError, on_invalid)
-    app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, on_unexpected)
+def _pointer(body: Any, location: Sequence[str | int], missing: bool) -> str:
+    """JSON pointer (RFC 6901) to the fault. A validator's location also names union members: those are left out."""
+    parts: list[str] = []
+    for depth, part in enumerate(location):
+        present = (isinstance(body, dict) and part in body) or (
+            isinstance(body, list) and isinstance(part, int) and part < len(body)
+        )
+        last = depth == len(location) - 1
+        if present or (missing and last):
+            parts.append(str(part).replace("~", "~0").replace("/", "~1"))
+            body = body[part] if present else None
+    return ("/" + "/".join(parts))[:_LONGEST_PARAM] if parts else ""

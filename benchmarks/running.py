@@ -106,7 +106,8 @@ def _ready(service: Service) -> bool:
     if service.process.poll() is not None:
         raise RuntimeError("the service ended before it was ready")
     try:
-        return service.http.get("/health/ready").status_code == httpx.codes.OK
+        models = service.http.get("/health/ready").json()["checks"]["models"].values()
+        return all(model["status"] == "ready" for model in models)
     except httpx.TransportError:
         return False
 

@@ -17,7 +17,7 @@ from app.contract.messages import PlanReply, PlanRequest
 from app.contract.names import TUNE_TASK, ErrorCode, JobStatus, tune_queue
 from app.contract.objects import Job
 from app.contract.tuning import Plan, TuningSpec
-from app.problems import Problem
+from app.errors import DomainError
 from app.records.connection import StoreUnavailable, new_id
 from app.records.contexts import Submission
 from app.records.rows import StoredContext
@@ -29,7 +29,10 @@ _SWEEP_EVERY: Final = 1.0
 
 
 async def plan(bus: Bus, model: str, spec: TuningSpec) -> Plan:
-    """What ``spec`` needs, measured by a worker. Raises `Problem` if it cannot be tuned, and what `Bus.call` raises."""
+    """What ``spec`` needs, measured by a worker.
+
+    Raises `DomainError` if it cannot be tuned, and what `Bus.call` raises.
+    """
     request = PlanRequest(
         id=new_id("plan"),
         reply_to=bus.reply_channel,
@@ -39,9 +42,9 @@ async def plan(bus: Bus, model: str, spec: TuningSpec) -> Plan:
     )
     reply = PlanReply.model_validate_json(await bus.call(request, _PLAN_TIMEOUT))
     if reply.failure is not None:
-        raise Problem.from_failure(reply.failure)
+        raise DomainError.from_failure(reply.failure)
     if reply.plan is None:
-        raise Problem(ErrorCode.INTERNAL, "a worker answered without a plan")
+        raise DomainError(ErrorCode.INTERNAL, "a worker answered without a plan")
     return reply.plan
 
 

@@ -14,16 +14,17 @@ from pydantic_core import PydanticCustomError
 from app.classification import answers
 from app.classification.batch_calibration import FEWEST, batch_calibrated
 from app.classification.bus import DeadlineExceeded, Refused
-from app.classification.disconnect import ClientGone, unless_gone
 from app.contexts import contexts
 from app.contract.messages import Scored, Truncate
 from app.contract.names import ErrorCode
 from app.contract.objects import Context
 from app.contract.payload import Payload
 from app.contract.texts import MAX_INPUTS, Text
+from app.errors import DomainError
 from app.gateway import GatewayDep, RecordsDep
-from app.problems import Problem
-from app.routes.responses import problems
+from app.routes.bodies import json_body
+from app.routes.disconnect import ClientGone, cancel_on_disconnect
+from app.routes.openapi import BODY, STORE, problems, request_body
 
 router = APIRouter(tags=["classify"])
 
@@ -53,9 +54,13 @@ class ClassifyRequest(Payload):
     """
 
     context: str = Field(min_length=1, max_length=200, description="an id, a name, or name@version")
-    inputs: Annotated[tuple[Text, ...], AfterValidator(_few_enough)]
+    inputs: Annotated[
+        tuple[Text, ...],
+        AfterValidator(_few_enough),
+        Field(json_schema_extra={"minItems": 1, "maxItems": MAX_INPUTS}),
+    ]
     truncate: Truncate = "NONE"
-    min_confidence: float = Field(default=0.0, ge=0, le=1)
+    min_confidence: float = Field(default=0.0, ge=0, le=1, strict=True)
     batch_calibration: bool = Field(default=False, strict=True)
 
     @model_validator(mode="after")
@@ -80,23 +85,28 @@ EXAMPLE_BODY = {"context": "support-intents", "inputs": ["my card never came"]}
         ErrorCode.CONTEXT_NOT_READY,
         ErrorCode.INPUT_TOO_LONG,
         ErrorCode.TOO_MANY_INPUTS,
-        ErrorCode.BODY_TOO_LARGE,
-        ErrorCode.OVERLOADED,
+        *STORE,
+        *BODY,
         ErrorCode.NO_WORKER,
         ErrorCode.BUS_UNAVAILABLE,
         ErrorCode.WORKER_LOST,
         ErrorCode.DEADLINE_EXCEEDED,
     ),
-    openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE_BODY}}}},
+    openapi_extra=request_body(ClassifyRequest, EXAMPLE_BODY),
 )
-async def classify(request: Request, body: ClassifyRequest, gateway: GatewayDep, records: RecordsDep) -> Response:
+async def classify(
+    request: Request,
+    body: Annotated[ClassifyRequest, json_body(ClassifyRequest)],
+    gateway: GatewayDep,
+    records: RecordsDep,
+) -> Response:
     """Classify texts. With ``batch_calibration`` answers depend on all inputs of the request, else on nothing else."""
     try:
         async with asyncio.timeout(gateway.batcher.seconds_for(len(body.inputs))):
             stored, artifact = await asyncio.to_thread(contexts.find_ready, records, body.context)
             context = stored.context
             work = gateway.batcher.classify(context.model, artifact, body.truncate, body.inputs)
-            scored = await unless_gone(request, work)
+            scored = await cancel_on_disconnect(request, work)
     except ClientGone:
         return Response(status_code=_CLIENT_CLOSED_REQUEST)
     except TimeoutError:
@@ -104,7 +114,7 @@ async def classify(request: Request, body: ClassifyRequest, gateway: GatewayDep,
     except Refused as refused:
         if refused.failure.code == ErrorCode.CONTEXT_NOT_FOUND:  # its artifact is gone: deleted meanwhile, or lost?
             await asyncio.to_thread(contexts.find_ready, records, context.id)
-            raise Problem(ErrorCode.ARTIFACT_CORRUPT, "the context's artifact is missing", "/context") from refused
+            raise DomainError(ErrorCode.ARTIFACT_CORRUPT, "the context's artifact is missing", "/context") from refused
         raise
     write = partial(_answer, context, scored, body)
     few = len(scored) * len(context.labels) <= _FEW_CONFIDENCES

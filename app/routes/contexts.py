@@ -17,13 +17,15 @@ from app.contract.objects import Context, Job
 from app.contract.payload import Payload
 from app.contract.texts import Characters
 from app.contract.tuning import Plan, TuningSpec
+from app.errors import DomainError
 from app.gateway import GatewayDep, RecordsDep
 from app.jobs import jobs
-from app.problems import Problem
 from app.records.contexts import Submission
 from app.records.lists import ContextFilter
+from app.routes.bodies import json_body
 from app.routes.lists import After, Limit, Listing
-from app.routes.responses import problems
+from app.routes.openapi import BODY, CHANGES, STORE, problems, request_body
+from app.routes.query import deep_object, deep_values
 
 router = APIRouter(tags=["contexts"])
 
@@ -89,25 +91,28 @@ class DryRun(Plan):
         ErrorCode.CONTRADICTING_EXAMPLES,
         ErrorCode.MODEL_UNKNOWN,
         ErrorCode.MODEL_UNSUPPORTED,
-        ErrorCode.BODY_TOO_LARGE,
+        ErrorCode.QUOTA,
+        *CHANGES,
+        *BODY,
         ErrorCode.NO_WORKER,
         ErrorCode.BUS_UNAVAILABLE,
         ErrorCode.DEADLINE_EXCEEDED,
     )
     | {200: {"model": DryRun, "description": "What the context would need, with `dry_run`"}},
-    openapi_extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE_BODY}}}},
+    openapi_extra=request_body(NewContext, EXAMPLE_BODY),
 )
 async def create_context(
-    body: NewContext,
+    body: Annotated[NewContext, json_body(NewContext)],
     gateway: GatewayDep,
     records: RecordsDep,
+    request: Request,
     response: Response,
     dry_run: Annotated[bool, Query(description="only check the examples and say what they need")] = False,
 ) -> Created | JSONResponse:
     """Check the examples with a worker, store them, and queue the job that tunes them."""
     model = body.model or gateway.settings.default_model
     if model not in gateway.settings.models:
-        raise Problem(ErrorCode.MODEL_UNKNOWN, "there is no such model; GET /models lists them", "/model")
+        raise DomainError(ErrorCode.MODEL_UNKNOWN, "there is no such model; GET /models lists them", "/model")
     spec = body.spec
     plan = await jobs.plan(gateway.bus, model, spec)
     if dry_run:
@@ -115,11 +120,15 @@ async def create_context(
         return JSONResponse(needed.model_dump(mode="json"))
     submission = Submission(name=body.name, model=model, spec=spec, plan=plan, metadata=body.metadata)
     stored, job = await jobs.submit(records, gateway.bus, submission)
-    response.headers["Location"] = f"/jobs/{job.id}"
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
     return Created(context=stored.context, job=job)
 
 
-@router.get("/contexts", responses=problems())
+@router.get(
+    "/contexts",
+    responses=problems(*STORE),
+    openapi_extra=deep_object("metadata", "metadata that contexts must have, as `metadata[key]=value`"),
+)
 def list_contexts(
     records: RecordsDep,
     request: Request,
@@ -129,14 +138,14 @@ def list_contexts(
     status: JobStatus | None = None,
     model: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Listing[Context]:
-    """List contexts, newest first; ``metadata[key]=value`` may be given too."""
-    metadata = {k[9:-1]: v for k, v in request.query_params.items() if k.startswith("metadata[") and k.endswith("]")}
+    """List contexts, newest first."""
+    metadata = deep_values(request, "metadata")
     page = records.contexts.page(limit, after, ContextFilter(name=name, status=status, model=model, metadata=metadata))
     contexts_ = tuple(stored.context for stored in page.data)
     return Listing[Context](data=contexts_, has_more=page.next is not None, next=page.next)
 
 
-@router.get("/contexts/{ref}", responses=problems(ErrorCode.CONTEXT_NOT_FOUND))
+@router.get("/contexts/{ref}", responses=problems(ErrorCode.CONTEXT_NOT_FOUND, *STORE))
 def get_context(ref: str, records: RecordsDep) -> Context:
     """Get a context by its id, its name (the newest version that can answer) or ``name@version``."""
     return contexts.find(records, ref).context
@@ -145,7 +154,7 @@ def get_context(ref: str, records: RecordsDep) -> Context:
 @router.delete(
     "/contexts/{ref}",
     status_code=status.HTTP_204_NO_CONTENT,
-    responses=problems(ErrorCode.CONTEXT_NOT_FOUND),
+    responses=problems(ErrorCode.CONTEXT_NOT_FOUND, *CHANGES),
 )
 async def delete_context(
     ref: Annotated[str, Path(description="an id; names are not taken")], gateway: GatewayDep, records: RecordsDep

@@ -8,21 +8,21 @@ from fastapi import APIRouter, Query
 
 from app.contract.names import ErrorCode, JobKind, JobStatus
 from app.contract.objects import Job
+from app.errors import DomainError
 from app.gateway import GatewayDep, RecordsDep
 from app.jobs import jobs
-from app.problems import Problem
 from app.records.lists import JobFilter
 from app.routes.lists import After, Limit, Listing
-from app.routes.responses import problems
+from app.routes.openapi import CHANGES, STORE, problems
 
 router = APIRouter(tags=["jobs"])
 
 
-def _not_found() -> Problem:
-    return Problem(ErrorCode.JOB_NOT_FOUND, "there is no such job")
+def _not_found() -> DomainError:
+    return DomainError(ErrorCode.JOB_NOT_FOUND, "there is no such job")
 
 
-@router.get("/jobs", responses=problems())
+@router.get("/jobs", responses=problems(*STORE))
 def list_jobs(
     records: RecordsDep,
     limit: Limit = 20,
@@ -37,7 +37,7 @@ def list_jobs(
     return Listing[Job].of(records.jobs.page(limit, after, wanted))
 
 
-@router.get("/jobs/{job_id}", responses=problems(ErrorCode.JOB_NOT_FOUND))
+@router.get("/jobs/{job_id}", responses=problems(ErrorCode.JOB_NOT_FOUND, *STORE))
 async def get_job(
     job_id: str,
     gateway: GatewayDep,
@@ -51,7 +51,10 @@ async def get_job(
     return job
 
 
-@router.post("/jobs/{job_id}/cancel", responses=problems(ErrorCode.JOB_NOT_FOUND, ErrorCode.JOB_NOT_CANCELLABLE))
+@router.post(
+    "/jobs/{job_id}/cancel",
+    responses=problems(ErrorCode.JOB_NOT_FOUND, ErrorCode.JOB_NOT_CANCELLABLE, *CHANGES),
+)
 def cancel_job(job_id: str, gateway: GatewayDep, records: RecordsDep) -> Job:
     """Cancel a job: at once while it is queued, within one step while it runs. Cancelling again changes nothing."""
     before = jobs.cancel(records, gateway.settings.artifacts_url, job_id)
@@ -59,5 +62,5 @@ def cancel_job(job_id: str, gateway: GatewayDep, records: RecordsDep) -> Job:
     if before is None or job is None:
         raise _not_found()
     if before in (JobStatus.SUCCEEDED, JobStatus.FAILED):
-        raise Problem(ErrorCode.JOB_NOT_CANCELLABLE, f"the job has {before} already")
+        raise DomainError(ErrorCode.JOB_NOT_CANCELLABLE, f"the job has {before} already")
     return job

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from app.contract.payload import Payload
 from app.gateway import GatewayDep
 from app.routes.lists import Listing
+from app.routes.openapi import problems
 
 router = APIRouter(tags=["models"])
 
@@ -24,7 +25,7 @@ class BaseModelInfo(Payload):
     resident_contexts: int
 
 
-@router.get("/models")
+@router.get("/models", responses=problems())
 def list_models(gateway: GatewayDep) -> Listing[BaseModelInfo]:
     """List the base models; the first is the default."""
     infos = []

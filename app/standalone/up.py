@@ -49,19 +49,22 @@ def run(settings: Settings) -> None:
     Raises ``CannotStartError`` or ``app.standalone.supervisor.StartFailedError``; nothing is left running then.
     """
     os.umask(0o077)
-    url = base_url(settings.host, settings.port)
-    with claimed(settings.data_dir, url), foreground(), Display(url) as display, httpx.Client(trust_env=False) as http:
+    url = base_url(settings.host, settings.port, settings.tls_cert is not None)
+    # The certificate is that of the gateway's public name, and it is on this machine that the gateway is asked.
+    http = httpx.Client(trust_env=False, verify=settings.tls_cert is None)
+    with claimed(settings.data_dir, url), foreground(), Display(url) as display, http:
         check_port(settings.host, settings.port)
         Supervisor(children(settings), lambda: missing(http, url, display.event), display).run()
 
 
-def base_url(host: str, port: int) -> str:
+def base_url(host: str, port: int, tls: bool = False) -> str:
     """The address to type into a browser on this machine for a gateway that listens on ``host``."""
     with suppress(ValueError):
         address = ipaddress.ip_address(host)
         if address.is_unspecified:
             host = "127.0.0.1" if address.version == 4 else "::1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class WorkerProcess(ChildProcess):
@@ -121,16 +124,15 @@ def missing(http: httpx.Client, url: str, tell: Callable[[str], None]) -> str | 
     model can be used.
     """
     try:
-        answer = http.get(f"{url}/health/ready", timeout=2)
-        checks = answer.json()["checks"]
+        checks = http.get(f"{url}/health/ready", timeout=2).json()["checks"]
         models = checks["models"].items()
     except (httpx.HTTPError, ValueError, KeyError):
         return "starting the gateway and the worker"
     useless = [f"the model {model} cannot be used: {m['stage']}" for model, m in models if m["status"] == "unsupported"]
     if len(useless) == len(models):
         raise StartFailedError(", ".join(useless))
-    if answer.status_code != httpx.codes.OK:
-        return _unmet(checks)
+    if unmet := _unmet(checks):
+        return unmet
     for text in useless:
         tell(text)
     return None
@@ -144,7 +146,7 @@ def _unmet(checks: dict[str, Any]) -> str:
             unmet.append(f"starting the worker of {model}")
         elif check["status"] == "loading":
             unmet.append(check["stage"] or f"loading {model}")
-    return ", ".join(unmet) or "starting the gateway and the worker"
+    return ", ".join(unmet)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ def configure_logging(level: str) -> None:
     Raises ValueError for an unknown level.
     """
     shared: list[structlog.types.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        structlog.contextvars.merge_contextvars,  # the id of the request that a line is about
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

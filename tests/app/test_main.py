@@ -1,19 +1,11 @@
 """The gateway as an application, with servers or without, but with no worker."""
 
 import asyncio
+import gzip
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FuturesTimeoutError
-from contextlib import closing, contextmanager, suppress
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +46,7 @@ def ask(settings: Settings, scenario: Callable[[httpx.AsyncClient], Awaitable[No
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(
-                transport=transport, base_url="http://test", timeout=60, event_hooks={"request": [take_turns]}
+                transport=transport, base_url="http://127.0.0.1", timeout=60, event_hooks={"request": [take_turns]}
             ) as http,
         ):
             await scenario(http)
@@ -146,7 +138,7 @@ def test_context_for_an_unsupported_model_is_422_with_the_reason_and_not_stored(
     ask(settings.model_copy(update={"models": (MODEL,)}), scenario)
 
 
-def test_unsupported_model_keeps_no_other_from_being_ready(settings: Settings, bus_url: str) -> None:
+def test_gateway_is_ready_whatever_its_models_are(settings: Settings, bus_url: str) -> None:
     async def scenario(http: httpx.AsyncClient) -> None:
         async def checks(first: str, second: str) -> int:
             async with asyncio.timeout(20):
@@ -158,13 +150,151 @@ def test_unsupported_model_keeps_no_other_from_being_ready(settings: Settings, b
 
         with StandIn(bus_url) as worker:
             await asyncio.to_thread(worker.refuse, "MistralConfig: sliding window attention is not supported.")
-            assert await checks("unsupported", "no_worker") == 503
+            assert await checks("unsupported", "no_worker") == 200
             await asyncio.to_thread(worker.announce, model="other")
             assert await checks("unsupported", "ready") == 200
-            await asyncio.to_thread(worker.refuse, "GemmaConfig: no.", model="other")
-            assert await checks("unsupported", "unsupported") == 503
 
     ask(settings.model_copy(update={"models": (MODEL, "other")}), scenario)
+
+
+# -- what every request passes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/contexts", "/v1/contexts", "/nowhere", "/docs", "/openapi.json", "/contexts/"])
+def test_another_name_of_the_service_is_refused(tmp_path: Path, path: str) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        response = await http.get(path, headers={"host": "evil.example"})
+        assert (response.status_code, response.json()["code"]) == (421, "host_not_allowed")
+
+    ask(settings_without_servers(tmp_path), scenario)
+
+
+def test_slash_at_the_end_leads_nowhere(tmp_path: Path) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        for host in ("127.0.0.1", "localhost"):
+            response = await http.get("/contexts/", headers={"host": host})
+            assert (response.status_code, response.json()["code"]) == (404, "route_not_found")
+            assert "location" not in response.headers
+
+    ask(settings_without_servers(tmp_path), scenario)
+
+
+@pytest.mark.parametrize("path", ["/jobs/job_1/cancel", "/v1/jobs/job_1/cancel", "/contexts?dry_run=true"])
+@pytest.mark.parametrize("headers", [{"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}])
+def test_page_of_another_site_changes_nothing(tmp_path: Path, path: str, headers: dict[str, str]) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        response = await http.post(path, headers=headers)
+        assert (response.status_code, response.json()["code"]) == (403, "origin_not_allowed")
+
+    ask(settings_without_servers(tmp_path), scenario)
+
+
+def test_allowed_origin_may_send_json(tmp_path: Path) -> None:
+    settings = settings_without_servers(tmp_path).model_copy(update={"allowed_origins": ("https://app.example",)})
+
+    async def scenario(http: httpx.AsyncClient) -> None:
+        headers = {"origin": "https://app.example", "access-control-request-method": "POST"}
+        allowed = await http.options("/classify", headers={**headers, "access-control-request-headers": "content-type"})
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+        assert "POST" in allowed.headers["access-control-allow-methods"]
+
+    ask(settings, scenario)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "param"),
+    [
+        ("POST", "/contexts?dryrun=true", "/dryrun"),
+        ("POST", "/v1/contexts?dryrun=true", "/dryrun"),
+        ("POST", "/classify?top_k=1", "/top_k"),
+        ("GET", "/contexts?Limit=3", "/Limit"),
+        ("GET", "/contexts?meta[team]=cards", "/meta[team]"),
+        ("GET", "/contexts?metadata[]=cards", "/metadata[]"),
+        ("GET", "/contexts?metadata=cards", "/metadata"),
+        ("GET", "/contexts?limit=3&limit=4", "/limit"),
+        ("GET", "/jobs?metadata[team]=cards", "/metadata[team]"),
+        ("GET", "/jobs/job_1?waits=3", "/waits"),
+        ("POST", "/jobs/job_1/cancel?force=true", "/force"),
+        ("DELETE", "/contexts/ctx_1?force=true", "/force"),
+        ("GET", "/models?limit=3", "/limit"),
+        ("GET", "/health/ready?x", "/x"),
+    ],
+)
+def test_unknown_query_parameter_is_refused(tmp_path: Path, method: str, path: str, param: str) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        response = await http.request(method, path)
+        assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+        assert response.json()["param"] == param
+
+    ask(settings_without_servers(tmp_path), scenario)
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/contexts", {"GET", "POST"}),
+        ("/v1/contexts", {"GET", "POST"}),
+        ("/contexts/ctx_1", {"GET", "DELETE"}),
+        ("/jobs/job_1/cancel", {"POST"}),
+        ("/health/live", {"GET"}),
+        ("/openapi.json", {"GET", "HEAD"}),
+        ("/docs/assets/swagger-ui.css", {"GET", "HEAD"}),
+    ],
+)
+def test_refused_method_is_told_all_that_are_allowed(tmp_path: Path, path: str, allowed: set[str]) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        response = await http.put(path)
+        assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+        assert set(response.headers["allow"].split(", ")) == allowed
+
+    ask(settings_without_servers(tmp_path), scenario)
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ({"min_confidence": False}, "/min_confidence"),
+        ({"min_confidence": "0.5"}, "/min_confidence"),
+        ({"batch_calibration": 1}, "/batch_calibration"),
+        ({"batch_calibration": "true"}, "/batch_calibration"),
+        ({"inputs": "text"}, "/inputs"),
+        ({"context": 7}, "/context"),
+    ],
+)
+def test_value_of_another_json_type_is_refused(tmp_path: Path, value: dict[str, Any], field: str) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        response = await http.post("/classify", json={**CLASSIFY_EXAMPLE, **value})
+        assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+        assert response.json()["param"] == field
+
+    ask(settings_without_servers(tmp_path), scenario)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip"])
+def test_compressed_body_is_read(tmp_path: Path, encoding: str) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        async def post(content: bytes, encoding: str = encoding) -> tuple[int, str]:
+            headers = {"content-type": "application/json", "content-encoding": encoding}
+            response = await http.post("/classify", content=content, headers=headers)
+            return response.status_code, response.json()["code"]
+
+        whole = gzip.compress(json.dumps(CLASSIFY_EXAMPLE).encode())
+        assert await post(whole) == (503, "store_unavailable")
+        assert await post(whole[:-9]) == (400, "malformed_request")
+        assert await post(b"no gzip") == (400, "malformed_request")
+        assert await post(gzip.compress(b" " * (8 * 1024 * 1024 + 1))) == (413, "body_too_large")
+        assert await post(whole, "br") == (415, "unsupported_media_type")
+
+    ask(settings_without_servers(tmp_path), scenario)
+
+
+@pytest.mark.parametrize("path", ["/v1/contexts", "/v1/jobs", "/v1/contexts/intents", "/v1/jobs/job_1"])
+def test_every_route_of_an_object_is_also_under_v1(tmp_path: Path, path: str) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        assert (await http.get(path)).json()["code"] == "store_unavailable"
+
+    ask(settings_without_servers(tmp_path), scenario)
 
 
 def test_list_that_cannot_go_on_is_422(settings: Settings) -> None:
@@ -214,10 +344,10 @@ def test_dry_run_says_what_a_context_needs_and_stores_nothing(settings: Settings
         with StandIn(settings.bus_url or "") as worker:
             worker.announce()
             answers = asyncio.create_task(asyncio.to_thread(answer_plans, worker, 1))
-            response = await http.post("/contexts", params={"dry_run": "true", "other": "7"}, json=body)
+            response = await http.post("/contexts", params={"dry_run": "true"}, json=body)
             async with asyncio.timeout(20):
                 while response.status_code == 503:  # the bus is not connected yet, or the worker not seen
-                    response = await http.post("/contexts", params={"dry_run": "true", "other": "7"}, json=body)
+                    response = await http.post("/contexts", params={"dry_run": "true"}, json=body)
             await answers
         assert response.status_code == 200
         needed = response.json()
@@ -268,7 +398,7 @@ def test_query_whose_client_hangs_up_is_given_up(settings: Settings, records: Re
             "method": "POST",
             "path": "/classify",
             "query_string": b"",
-            "headers": [(b"content-type", b"application/json")],
+            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")],
         }
         async with app.router.lifespan_context(app), asyncio.timeout(20):
             with StandIn(settings.bus_url or "") as worker:
@@ -282,77 +412,6 @@ def test_query_whose_client_hangs_up_is_given_up(settings: Settings, records: Re
         return [message["status"] for message in answered if "status" in message]
 
     assert asyncio.run(scenario()) == [499]
-
-
-# -- the process ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def gateway_process(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A gateway of its own that lives, and its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "CONTEXTUNE_STORE_URL": settings.store_url or "",
-        "CONTEXTUNE_BUS_URL": settings.bus_url or "",
-        "CONTEXTUNE_DATA_DIR": str(settings.data_dir),
-        "CONTEXTUNE_PORT": str(port),
-    }
-
-    def lives() -> bool:
-        with suppress(httpx.TransportError):
-            return httpx.get(f"http://127.0.0.1:{port}/health/live").is_success
-        return False
-
-    with subprocess.Popen([sys.executable, "-m", "app.main"], env=environment) as process:
-        try:
-            eventually(lives)
-            yield process, port
-        finally:
-            process.kill()
-
-
-def test_request_that_waits_is_answered_when_the_gateway_stops(settings: Settings, records: Records) -> None:
-    _, job = records.of("default").contexts.submit(submission())
-    with (
-        gateway_process(settings) as (process, port),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
-        ThreadPoolExecutor() as threads,
-    ):
-        waiting = threads.submit(http.get, f"/jobs/{job.id}", params={"wait": 60})
-        with suppress(FuturesTimeoutError):
-            waiting.result(1)
-        assert not waiting.done()
-        process.send_signal(signal.SIGTERM)
-        response = waiting.result(60)
-        assert (response.status_code, response.json()["status"]) == (200, "queued")
-        assert process.wait(30) in (0, -signal.SIGTERM)
-
-
-def test_connection_that_was_idle_for_a_while_is_still_good(settings: Settings) -> None:
-    """Clients keep connections for some seconds; a server that closes first makes their next request fail."""
-    with gateway_process(settings) as (_, port), closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        for pause in (0, 6):
-            time.sleep(pause)
-            connection.request("GET", "/health/live")
-            response = connection.getresponse()
-            assert (response.status, json.loads(response.read())) == (200, {"status": "ok"})
-
-
-def test_body_of_a_request_that_offers_another_protocol_is_read(
-    settings: Settings, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """As Java's HttpClient sends it: the offer of HTTP/2 may be passed over (RFC 9110, 7.8), the body may not."""
-    body = json.dumps(CLASSIFY_EXAMPLE)
-    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEAAEAAAAIAAAAB"}
-    with gateway_process(settings) as (_, port), closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
-        connection.request("POST", "/classify", body, {"Content-Type": "application/json", **offer})
-        response = connection.getresponse()
-        assert (response.status, json.loads(response.read())["code"]) == (404, "context_not_found")
-    logged = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
-    assert not [entry for entry in logged if entry["level"] == "warning"]
-    assert "/classify" in [entry.get("path") for entry in logged]
 
 
 # -- the description --------------------------------------------------------------------------------------------------
@@ -442,3 +501,17 @@ def test_examples_of_the_description_are_what_the_routes_take(
     assert "$ref" in shown["schema"]
     model = NewContext if path == "/contexts" else ClassifyRequest
     assert model.model_validate(body)
+
+
+def test_bodies_of_the_description_bound_what_the_routes_bound(description: Any) -> None:
+    schemas = description["components"]["schemas"]
+    inputs = schemas["ClassifyRequest"]["properties"]["inputs"]
+    assert (inputs["minItems"], inputs["maxItems"]) == (1, 1024)
+    labels = schemas["NewContext"]["properties"]["labels"]["anyOf"][0]
+    assert (labels["minItems"], labels["maxItems"]) == (2, 256)
+
+
+def test_metadata_filters_are_described(description: Any) -> None:
+    parameters = description["paths"]["/contexts"]["get"]["parameters"]
+    (metadata,) = (one for one in parameters if one["name"] == "metadata")
+    assert (metadata["in"], metadata["style"], metadata["explode"]) == ("query", "deepObject", True)

@@ -1,5 +1,5 @@
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
@@ -8,9 +8,12 @@ from fastapi import FastAPI
 from app.contract.messages import Failure
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
-from app.middleware import BodyLimitMiddleware, RequestIdMiddleware
-from app.problems import RETRY_AFTER_SECONDS, STATUS, Problem, install_error_handlers
+from app.errors import DomainError
+from app.middleware.bodies import BodyMemory, BodyMiddleware
+from app.middleware.request_ids import RequestIdMiddleware
+from app.problems import RETRY_AFTER_SECONDS, STATUS, install_error_handlers
 from app.records.connection import StoreUnavailable
+from app.routes.bodies import json_body
 
 
 class Inner(Payload):
@@ -28,7 +31,7 @@ def failing_app(error: Exception) -> FastAPI:
     """An app whose one route raises ``error``; its other takes a `Body`."""
     app = FastAPI()
     install_error_handlers(app)
-    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(BodyMiddleware, memory=BodyMemory(1_000_000), limit=lambda *_: 1_000_000)
     app.add_middleware(RequestIdMiddleware)
 
     @app.get("/fail")
@@ -36,7 +39,7 @@ def failing_app(error: Exception) -> FastAPI:
         raise error
 
     @app.post("/body")
-    def take(body: Body) -> Body:
+    def take(body: Annotated[Body, json_body(Body)]) -> Body:
         return body
 
     return app
@@ -53,7 +56,7 @@ def answer(error: Exception, method: str = "GET", path: str = "/fail", **request
 
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_every_code_is_a_problem_document_with_its_status(code: ErrorCode) -> None:
-    response = answer(Problem(code, "what was wrong", "/where"))
+    response = answer(DomainError(code, "what was wrong", "/where"))
     status = response.status_code
     assert status == STATUS.get(code, 422)
     assert (status == 500) == (code in {ErrorCode.INTERNAL, ErrorCode.ARTIFACT_CORRUPT})
@@ -76,7 +79,7 @@ def test_every_code_is_a_problem_document_with_its_status(code: ErrorCode) -> No
 
 
 def test_failure_of_a_worker_keeps_its_code_and_pointer() -> None:
-    problem = Problem.from_failure(Failure(code=ErrorCode.INPUT_TOO_LONG, message="too long", param="/inputs/3"))
+    problem = DomainError.from_failure(Failure(code=ErrorCode.INPUT_TOO_LONG, message="too long", param="/inputs/3"))
     assert (problem.code, problem.detail, problem.param) == ("input_too_long", "too long", "/inputs/3")
 
 

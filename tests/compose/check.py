@@ -49,7 +49,7 @@ def gateway_image_is_small(stack: Stack) -> str:
 def stack_becomes_ready(stack: Stack) -> str:
     """Store, bus, and a worker that has loaded its model."""
     found = stack.up()
-    _eventually(lambda: stack.request("GET", "/health/ready")[0] == 200, 300, "/health/ready answers 200")
+    _eventually(lambda: _models_ready(stack), 300, "the models are ready")
     return f"servers found {found}"
 
 
@@ -216,6 +216,12 @@ def _passes(check: Callable[[Stack], str], stack: Stack) -> bool:
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def _models_ready(stack: Stack) -> bool:
+    status, readiness = stack.request("GET", "/health/ready")
+    models = readiness["checks"]["models"].values() if status == 200 else ()
+    return bool(models) and all(model["status"] == "ready" for model in models)
 
 
 def _eventually(holds: Callable[[], bool], seconds: float, what: str) -> None:

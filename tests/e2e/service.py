@@ -69,7 +69,9 @@ class Service:
         assert self._process
         assert self._process.poll() is None, self.said()
         try:
-            return self.http.get("/health/ready").status_code == 200
+            ready = self.http.get("/health/ready").json()
+            models = ready["checks"]["models"].values()
+            return ready["status"] == "ready" and all(model["status"] == "ready" for model in models)
         except httpx.TransportError:
             return False
 
@@ -168,7 +170,7 @@ def assert_problem(response: httpx.Response, status: int, code: str, param: str 
         "title": document["title"],
         "status": status,
         "detail": document["detail"],
-        "instance": response.request.url.path,
+        "instance": response.request.url.raw_path.partition(b"?")[0].decode(),
         "code": code,
         "param": param,
         "request_id": response.headers["x-request-id"],

@@ -10,8 +10,8 @@ from app.classification.bus import Bus
 from app.contexts import contexts
 from app.contract.names import MAX_ATTEMPTS, ErrorCode, artifact_url, checkpoint_url
 from app.contract.objects import JobError, Report
+from app.errors import DomainError
 from app.jobs import jobs
-from app.problems import Problem
 from app.records.store import Claim, Records
 from tests.submissions import MODEL, overdue, submission
 from tests.waiting import eventually
@@ -140,7 +140,7 @@ def test_artifact_and_checkpoint_go_with_their_context(records: Records, root: s
     records.finish_succeeded(claim, "address", Report(served="tuned"), {})
     contexts.delete(records.of("default"), root, claim.context_id)
     assert not any(file.exists() for file in files)
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(DomainError) as caught:
         contexts.delete(records.of("default"), root, claim.context_id)
     assert caught.value.code == "context_not_found"
 
@@ -162,13 +162,13 @@ def test_file_system_that_cannot_be_reached_does_not_undo_a_removal(records: Rec
 
 def test_only_a_context_whose_job_has_succeeded_can_answer(records: Records) -> None:
     claim = running(records)
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(DomainError) as caught:
         contexts.find_ready(records.of("default"), "intents")
     assert (caught.value.code, caught.value.param) == ("context_not_ready", "/context")
     assert claim.job_id in caught.value.detail
     records.finish_succeeded(claim, "address", Report(served="tuned"), {})
     stored, artifact = contexts.find_ready(records.of("default"), "intents@1")
     assert (stored.context.id, artifact) == (claim.context_id, "address")
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(DomainError) as caught:
         contexts.find_ready(records.of("default"), "intents@2")
     assert caught.value.code == "context_not_found"

@@ -131,11 +131,11 @@ def found(store: str, bus: str, **models: Mapping[str, str | None]) -> dict[str,
     [
         (200, found("ok", "ok", m=READY), None),
         (503, found("unavailable", "ok", m=READY), "the store is unavailable"),
-        (503, found("ok", "ok", m=NO_WORKER), "starting the worker of m"),
-        (503, found("ok", "ok", m={**LOADING, "stage": "dequantising m"}), "dequantising m"),
-        (503, found("ok", "ok", m=LOADING), "loading m"),
+        (200, found("ok", "ok", m=NO_WORKER), "starting the worker of m"),
+        (200, found("ok", "ok", m={**LOADING, "stage": "dequantising m"}), "dequantising m"),
+        (200, found("ok", "ok", m=LOADING), "loading m"),
         (503, found("ok", "unavailable", a=LOADING, b=READY), "the bus is unavailable, loading a"),
-        (503, found("ok", "ok", a=UNSUPPORTED, b=LOADING), "loading b"),
+        (200, found("ok", "ok", a=UNSUPPORTED, b=LOADING), "loading b"),
     ],
 )
 def test_what_readiness_lacks_is_told_in_words(status: int, body: object, text: str | None) -> None:
@@ -154,7 +154,7 @@ def test_model_that_cannot_be_used_is_told_once_the_others_are_ready() -> None:
 
 def test_start_fails_when_no_model_can_be_used() -> None:
     with (
-        answering(503, found("ok", "ok", a=UNSUPPORTED, b=UNSUPPORTED)) as url,
+        answering(200, found("ok", "ok", a=UNSUPPORTED, b=UNSUPPORTED)) as url,
         httpx.Client() as http,
         pytest.raises(StartFailedError, match=r"the model a cannot be used: Mistral.*, the model b cannot be used"),
     ):

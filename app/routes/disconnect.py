@@ -15,7 +15,7 @@ class ClientGone(Exception):
     """The client hung up."""
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of ``work``, or what it raises. Raises `ClientGone` once the client hangs up, and cancels ``work``.
 
     The body of ``request`` must have been read.

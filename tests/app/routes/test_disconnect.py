@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from fastapi import Request
 
-from app.classification.disconnect import ClientGone, unless_gone
+from app.routes.disconnect import ClientGone, cancel_on_disconnect
 
 
 class Connection:
@@ -36,7 +36,7 @@ def test_work_ends_when_the_client_hangs_up() -> None:
             finally:
                 ended.set()
 
-        waiting = asyncio.create_task(unless_gone(connection.request, work()))
+        waiting = asyncio.create_task(cancel_on_disconnect(connection.request, work()))
         await asyncio.sleep(0.01)
         assert not waiting.done()
         connection.close()
@@ -59,9 +59,9 @@ def test_without_a_hang_up_the_work_decides(fails: bool) -> None:
     async def scenario() -> None:
         if fails:
             with pytest.raises(ZeroDivisionError):
-                await unless_gone(Connection().request, work())
+                await cancel_on_disconnect(Connection().request, work())
         else:
-            assert await unless_gone(Connection().request, work()) == "done"
+            assert await cancel_on_disconnect(Connection().request, work()) == "done"
 
     asyncio.run(scenario())
 
@@ -75,6 +75,6 @@ def test_answer_that_comes_with_the_hang_up_is_not_lost() -> None:
             await asyncio.sleep(0)
             return "done"
 
-        assert await unless_gone(connection.request, work()) == "done"
+        assert await cancel_on_disconnect(connection.request, work()) == "done"
 
     asyncio.run(scenario())

@@ -1,0 +1,94 @@
+"""JSON bodies: read, decompressed, parsed and checked, the large ones one at a time and off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from app.contract.names import ErrorCode
+from app.contract.payload import Payload
+from app.errors import DomainError
+from app.middleware.bodies import MAX_BODY_BYTES
+
+P = TypeVar("P", bound=Payload)
+
+#: Bytes of a body that is parsed in a moment.
+_SMALL_BYTES: Final = 64 * 1024
+
+
+def json_body(model: type[P]) -> Any:
+    """Dependency: the body of the request as a ``model``.
+
+    Raises `DomainError` for what is no JSON by its type or content, and RequestValidationError for other content.
+    """
+
+    async def read(request: Request) -> P:
+        raw = await _read(request)
+        if raw and not _is_json(request.headers.get("content-type", "")):
+            raise DomainError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body as application/json")
+        if len(raw) <= _SMALL_BYTES:
+            return _parse(model, raw)
+        async with request.state.body.turn():
+            return await asyncio.to_thread(_parse, model, raw)
+
+    return Depends(read)
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
+
+
+async def _read(request: Request) -> bytearray:
+    """The whole body, decompressed. Its size on the wire is bounded by the middleware, and here what comes of it."""
+    decoder = _decoder(request.headers.get("content-encoding", "identity").strip().lower())
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += decoder.decompress(chunk, MAX_BODY_BYTES + 1 - len(body)) if decoder else chunk
+            if decoder:
+                await request.state.body.hold(len(body))
+            if decoder and len(body) > MAX_BODY_BYTES:
+                text = f"the body may have at most {MAX_BODY_BYTES} bytes, decompressed"
+                raise DomainError(ErrorCode.BODY_TOO_LARGE, text)
+    except zlib.error:
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "the body is not what its content encoding says") from None
+    except ClientDisconnect:
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "the body is incomplete") from None
+    if decoder and not decoder.eof:
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "the compressed body is incomplete")
+    return body
+
+
+def _decoder(encoding: str) -> Any:
+    if encoding in ("identity", ""):
+        return None
+    if encoding in ("gzip", "x-gzip"):
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    raise DomainError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "the content encoding must be gzip, or none")
+
+
+def _parse(model: type[P], raw: bytearray) -> P:
+    if not raw:
+        raise _invalid([{"type": "missing", "loc": ("body",), "msg": "a JSON body is required"}], None)
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError):  # among them numbers of thousands of digits
+        raise DomainError(ErrorCode.INVALID_JSON, "the body is not valid JSON") from None
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        raise _invalid([{**fault, "loc": ("body", *fault["loc"])} for fault in faults[:1]], content) from None
+
+
+def _invalid(faults: Sequence[Any], content: Any) -> RequestValidationError:
+    return RequestValidationError(faults, body=content)

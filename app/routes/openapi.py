@@ -1,0 +1,69 @@
+"""What the OpenAPI document says of the routes besides what FastAPI reads from them: problems and JSON bodies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from app.contract.names import ErrorCode
+from app.problems import STATUS, UNPROCESSABLE, ProblemDocument
+
+_COMPONENT: Final = "#/components/schemas/{model}"
+
+#: What any request may be answered with.
+_ALWAYS: Final = (ErrorCode.INVALID_REQUEST, ErrorCode.HOST_NOT_ALLOWED)
+#: What a route that reads the store may answer.
+STORE: Final = (ErrorCode.STORE_UNAVAILABLE,)
+#: What a route that changes something may answer.
+CHANGES: Final = (*STORE, ErrorCode.ORIGIN_NOT_ALLOWED)
+#: What a route with a JSON body may answer.
+BODY: Final = (
+    ErrorCode.ORIGIN_NOT_ALLOWED,
+    ErrorCode.INVALID_JSON,
+    ErrorCode.BODY_TOO_LARGE,
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+    ErrorCode.REQUEST_TIMEOUT,
+    ErrorCode.OVERLOADED,
+)
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*codes: ErrorCode) -> Responses:
+    """OpenAPI responses for the given codes, and for those that any route may give."""
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys((*codes, *_ALWAYS)):
+        by_status.setdefault(STATUS.get(code, UNPROCESSABLE), []).append(code)
+    return {
+        status: {
+            "description": "Problem: " + ", ".join(names),
+            "content": {"application/problem+json": {"schema": {"$ref": _COMPONENT.format(model="ProblemDocument")}}},
+        }
+        for status, names in by_status.items()
+    }
+
+
+def request_body(model: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON body of an operation, for its ``openapi_extra``; `add_schemas` adds the component it refers to."""
+    schema = {"$ref": _COMPONENT.format(model=model.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
+
+
+def add_schemas(components: dict[str, Any], bodies: Sequence[type[BaseModel]]) -> None:
+    """Add the problem document and the bodies of requests to the component schemas of a description.
+
+    A model whose schema differs between requests and answers has ``-Input`` behind its name in requests.
+    """
+    models: list[tuple[type[BaseModel], Any]] = [(model, "validation") for model in bodies]
+    _, schema = models_json_schema([(ProblemDocument, "serialization"), *models], ref_template=_COMPONENT)
+    found: dict[str, Any] = schema["$defs"]
+    clashing = [name for name, one in found.items() if components.get(name, one) != one]
+    text = json.dumps({f"{name}-Input" if name in clashing else name: one for name, one in found.items()})
+    for name in clashing:
+        reference = _COMPONENT.format(model=name)
+        text = text.replace(f'"{reference}"', f'"{reference}-Input"')
+    components.update(json.loads(text))
