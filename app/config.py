@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     max_pending_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     max_wait: float = Field(default=10.0, gt=0, description="seconds that a small request may wait for its turn")
     max_batch_inputs: int = Field(default=64, ge=1)
+    max_queued_jobs: int = Field(default=10_000, ge=1)
+    max_queued_jobs_per_tenant: int = Field(default=1_000, ge=1)
+    keep_jobs_days: float = Field(default=30.0, ge=0, description="after their end, with their events")
+    keep_idempotency_hours: float = Field(default=24.0, gt=0)
+    keep_names_days: float = Field(default=30.0, gt=0, description="the counter of a name without versions")
     classify_timeout: float = Field(default=60.0, gt=0, description="seconds for each 64 inputs")
 
     @field_validator("models", mode="before")

@@ -18,6 +18,7 @@ from app.config import Settings
 from app.contract.names import DEFAULT_TENANT
 from app.jobs.jobs import sweep_forever
 from app.records.connection import connect
+from app.records.limits import DAY_SECONDS, QueueLimits, Retention
 from app.records.store import Records, TenantRecords
 
 #: Threads for calls that block, most of which wait for the store: asyncio's own default is a few for each core.
@@ -46,7 +47,7 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="gateway")
     asyncio.get_running_loop().set_default_executor(threads)
     client = connect(settings.store_url)
-    records = Records(client)
+    records = Records(client, *bounds(settings))
     bus = Bus(settings.bus_url)
     most = Load(settings.max_pending_inputs, settings.max_pending_bytes)
     batcher = Batcher(bus, settings.max_batch_inputs, most, settings.max_wait, settings.classify_timeout)
@@ -60,6 +61,17 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
         await bus.stop()
         client.close()
         threads.shutdown(wait=False, cancel_futures=True)
+
+
+def bounds(settings: Settings) -> tuple[QueueLimits, Retention]:
+    """How much the store takes, and how long it keeps it."""
+    limits = QueueLimits(settings.max_queued_jobs, settings.max_queued_jobs_per_tenant)
+    retention = Retention(
+        jobs=settings.keep_jobs_days * DAY_SECONDS,
+        idempotency=settings.keep_idempotency_hours * 3600,
+        names=settings.keep_names_days * DAY_SECONDS,
+    )
+    return limits, retention
 
 
 async def _gateway(request: Request) -> Gateway:  # not async, it would be run in a thread

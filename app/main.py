@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -21,6 +22,7 @@ from app.middleware.proxies import ProxyMiddleware
 from app.middleware.request_ids import RequestIdMiddleware
 from app.middleware.stopping import StoppingMiddleware
 from app.problems import install_error_handlers
+from app.records.requirements import refusal
 from app.routes import classify, contexts, docs, health, jobs, models
 from app.routes.openapi import add_schemas
 from app.routes.query import only_known_parameters
@@ -105,6 +107,9 @@ def main() -> None:
     settings = Settings()
     configure_logging(settings.log_level)
     structlog.get_logger().info("gateway_starting", host=settings.host, port=settings.port)
+    if settings.store_url is not None and (reason := refusal(settings.store_url)):
+        structlog.get_logger().error("store_refused", reason=reason)
+        sys.exit(1)
     serve(settings, create_app)
 
 

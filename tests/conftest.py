@@ -72,6 +72,16 @@ def tenant(records: Records) -> TenantRecords:
 
 
 @pytest.fixture
+def own_store(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A store of the test's own, to be configured, stopped and started."""
+    server = EmbeddedServer.store(tmp_path)
+    server.start()
+    eventually(server.answers)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
 def another_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
     """A bus of the test's own, to be stopped and started."""
     server = EmbeddedServer.bus(tmp_path)

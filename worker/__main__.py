@@ -9,6 +9,7 @@ import structlog
 from celery.signals import worker_shutting_down
 from transformers.utils.logging import disable_progress_bar
 
+from app.records.requirements import refusal
 from worker.celery_app import create_celery_app, serve
 from worker.config import WorkerSettings
 from worker.host import Host
@@ -19,6 +20,9 @@ def main() -> None:
     settings = WorkerSettings()  # type: ignore[call-arg]  # the environment gives the URLs
     _configure_logging(settings.log_level)
     disable_progress_bar()
+    if reason := refusal(settings.store_url):
+        structlog.get_logger().error("store_refused", reason=reason)
+        sys.exit(1)
     host = Host(settings)
 
     def give_job_back(**_: object) -> None:

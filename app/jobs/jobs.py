@@ -87,12 +87,22 @@ def sweep(records: Records, artifacts_url: str) -> None:
             remove_checkpoint(artifacts_url, job.id)
 
 
+def retire(records: Records) -> None:
+    """Remove the jobs that were kept long enough."""
+    removed = 0
+    while batch := records.retire():
+        removed += batch
+    if removed:
+        structlog.get_logger().info("jobs_removed", count=removed)
+
+
 async def sweep_forever(records: Records, artifacts_url: str) -> None:
     """Sweep once a second. Any number of gateways may do so."""
     log = structlog.get_logger()
     while True:
         try:
             await asyncio.to_thread(sweep, records, artifacts_url)
+            await asyncio.to_thread(retire, records)
         except StoreUnavailable as error:
             log.warning("store_unavailable", reason=str(error))
         except Exception as error:

@@ -6,7 +6,7 @@ It knows nothing of what is stored. A change is either whole or absent, and may 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -63,14 +63,24 @@ def store_errors() -> Iterator[None]:
 
 
 class Store:
-    """The scripts, run on ``client`` (from `connect`)."""
+    """The scripts, run on ``client`` (from `connect`), which ``take_up`` checks before it is first used."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, take_up: Callable[[redis.Redis], None]) -> None:
         self._client = client
+        self._take_up = take_up
+        self._taken_up = False
         self._scripts: dict[str, Script] = {}
+
+    def take_up(self) -> None:
+        """Check the store unless that was done. Raises `StoreUnavailable`."""
+        if not self._taken_up:
+            with store_errors():
+                self._take_up(self._client)
+            self._taken_up = True
 
     def run(self, script: str, *args: str | int | float) -> Any:
         """The answer of a script. Raises `StoreUnavailable`."""
+        self.take_up()
         if script not in self._scripts:
             self._scripts[script] = self._client.register_script(source(script))
         with store_errors():
@@ -88,5 +98,6 @@ class Store:
 
     def ping(self) -> None:
         """Return when the store answers. Raises `StoreUnavailable`."""
+        self.take_up()
         with store_errors():
             self._client.ping()

@@ -13,6 +13,7 @@ from app.contract.objects import Job, Report
 from app.contract.tuning import Plan, TuningSpec
 from app.records.connection import Store, StoreUnavailable, new_id
 from app.records.idempotency import Answered, ClaimLost
+from app.records.limits import QueueLimits, Retention
 from app.records.lists import ContextFilter, Page, read_page
 from app.records.rows import (
     FORMAT,
@@ -27,8 +28,6 @@ from app.records.rows import (
 
 #: A bare name, its version, or its alias.
 _SELECTOR: Final = re.compile(r"|[1-9][0-9]{0,14}|[a-z][a-z0-9._-]{0,63}")
-#: How long the counter of a name outlives its last version, so that none is given twice (seconds).
-KEEP_NAME_SECONDS: Final = 30 * 24 * 3600
 MAX_METADATA: Final = 16
 
 
@@ -69,14 +68,6 @@ class Deleted:
 
 
 @dataclass(frozen=True)
-class QueueLimits:
-    """Most jobs that may be queued: in all, and of one tenant."""
-
-    all: int = 10_000
-    tenant: int = 1_000
-
-
-@dataclass(frozen=True)
 class AliasMoved:
     """An alias points at the version now; ``before`` is where it pointed, None if it is new."""
 
@@ -93,10 +84,11 @@ class AliasRefused:
 class Contexts:
     """The contexts of a tenant. Every method raises `StoreUnavailable`, those that read one `NewerFormat`."""
 
-    def __init__(self, store: Store, tenant: str, limits: QueueLimits) -> None:
+    def __init__(self, store: Store, tenant: str, limits: QueueLimits, retention: Retention) -> None:
         self._store = store
         self._tenant = tenant
         self._limits = limits
+        self._retention = retention
 
     def submit(
         self, submission: Submission, answered: Answered | None = None, ids: tuple[str, str] | None = None
@@ -172,7 +164,7 @@ class Contexts:
 
     def delete(self, context_id: str) -> Deleted | None:
         """Forget a context and cancel its job; None if there is no such context. Raises `ContextInUse`."""
-        outcome = self._store.run("delete_context", self._tenant, context_id, KEEP_NAME_SECONDS * 1000)
+        outcome = self._store.run("delete_context", self._tenant, context_id, int(self._retention.names * 1000))
         if outcome == "in_use":
             raise ContextInUse
         return Deleted(outcome[0], outcome[1] or None) if outcome else None

@@ -12,9 +12,8 @@ from typing import Final
 
 from app.records.connection import Store, new_id
 
-#: A request holds a key for so long unless it renews its claim; what it made is kept for a day.
+#: A request holds a key for so long unless it renews its claim.
 CLAIM_SECONDS: Final = 60
-KEEP_SECONDS: Final = 24 * 3600
 
 
 class ClaimLost(Exception):
@@ -27,15 +26,16 @@ class KeyClaim:
 
     key: str
     holder: str
+    keep_seconds: float
 
-    def answered(self, content: str, answer: str, keep_seconds: int = KEEP_SECONDS) -> Answered:
+    def answered(self, content: str, answer: str) -> Answered:
         """What to keep once the script that creates has created: the hash of the content, and the answer."""
-        return Answered(self.key, self.holder, content, answer, keep_seconds * 1000)
+        return Answered(self.key, self.holder, content, answer, int(self.keep_seconds * 1000))
 
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer that is kept for those that repeat the request, with the claim under which it was made."""
+    """An answer that is kept (for ``keep`` ms) for those that repeat the request, and the claim it was made under."""
 
     key: str
     holder: str
@@ -67,13 +67,14 @@ class InProgress:
 class IdempotencyKeys:
     """The idempotency keys of a tenant. Every method raises `StoreUnavailable`."""
 
-    def __init__(self, store: Store, tenant: str) -> None:
+    def __init__(self, store: Store, tenant: str, keep_seconds: float) -> None:
         self._store = store
         self._tenant = tenant
+        self._keep_seconds = keep_seconds
 
     def begin(self, key: str, route: str) -> KeyClaim | InProgress | Earlier:
         """Claim a key for `CLAIM_SECONDS`, or say who has it or what it led to."""
-        claim = KeyClaim(hashlib.sha256(key.encode()).hexdigest(), new_id("claim"))
+        claim = KeyClaim(hashlib.sha256(key.encode()).hexdigest(), new_id("claim"), self._keep_seconds)
         answer = self._store.run("begin_idempotent", self._tenant, claim.key, claim.holder, route, CLAIM_SECONDS * 1000)
         if answer[0] == "begun":
             return claim

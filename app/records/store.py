@@ -21,9 +21,11 @@ from app.contract.names import LEASE, MAX_ATTEMPTS, ErrorCode, JobStatus
 from app.contract.objects import JobError, Report, Scores
 from app.contract.tuning import ResolvedHyperparameters, TuningSpec
 from app.records.connection import Store
-from app.records.contexts import Contexts, QueueLimits
+from app.records.contexts import Contexts
 from app.records.idempotency import IdempotencyKeys
 from app.records.jobs import Jobs
+from app.records.limits import QueueLimits, Retention
+from app.records.requirements import take_up
 from app.records.rows import FORMAT, row_of, tolerant
 
 _LEASE_MS: Final = int(LEASE * 1000)
@@ -71,16 +73,29 @@ class TenantRecords:
 class Records:
     """The records in the store behind ``client`` (from `connect`)."""
 
-    def __init__(self, client: redis.Redis, limits: QueueLimits | None = None) -> None:
-        self._store = Store(client)
+    def __init__(
+        self, client: redis.Redis, limits: QueueLimits | None = None, retention: Retention | None = None
+    ) -> None:
+        self._store = Store(client, take_up)
         self._limits = limits or QueueLimits()
+        self._retention = retention or Retention()
 
     def of(self, tenant: str) -> TenantRecords:
         """The records of a tenant, the only ones that its users may see."""
-        store = self._store
+        store, keep = self._store, self._retention
         return TenantRecords(
-            tenant, Contexts(store, tenant, self._limits), Jobs(store, tenant), IdempotencyKeys(store, tenant)
+            tenant,
+            Contexts(store, tenant, self._limits, keep),
+            Jobs(store, tenant),
+            IdempotencyKeys(store, tenant, keep.idempotency),
         )
+
+    def take_up(self) -> None:
+        """Check the store before it is used, as its first use does too.
+
+        Raises `StoreRefused`, a kind of `StoreUnavailable`, for one that must not be used.
+        """
+        self._store.take_up()
 
     def ping(self) -> None:
         """Return when the store answers."""
@@ -197,9 +212,9 @@ class Records:
         changed = cast("list[str]", self._store.run("sweep", error.model_dump_json(), _BATCH, _LEASE_MS, FORMAT))
         return {_ref(one): JobStatus(status) for one, status in zip(changed[::2], changed[1::2], strict=True)}
 
-    def retire(self, keep_seconds: float) -> int:
-        """Remove jobs, with their events, that ended longer ago than they are kept; returns how many of a batch."""
-        return int(self._store.run("retire", int(keep_seconds * 1000), _BATCH, FORMAT))
+    def retire(self) -> int:
+        """Remove jobs, with their events, that ended longer ago than they are kept: a batch; returns how many."""
+        return int(self._store.run("retire", int(self._retention.jobs * 1000), _BATCH, FORMAT))
 
 
 def _ref(member: str) -> JobRef:

@@ -29,7 +29,8 @@ from app.standalone.children import ChildError, end_process, open_log
 STOP_SECONDS = 10.0
 
 # Every write of the store is on disk before it is acknowledged; a full store refuses writes rather than forget.
-STORE_OPTIONS = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
+_NEVER_EVICT = ("--maxmemory-policy", "noeviction", "--maxmemory", "1gb")
+STORE_OPTIONS = ("--appendonly", "yes", "--appendfsync", "always", *_NEVER_EVICT)
 BUS_OPTIONS = ("--appendonly", "no")
 COMMON_OPTIONS = ("--port", "0", "--daemonize", "no", "--save", "", "--unixsocketperm", "700")
 

@@ -29,6 +29,7 @@ from rich.spinner import Spinner
 
 from app.config import Settings
 from app.contract.announcements import KEYS, WITHDRAW
+from app.records.requirements import refusal
 from app.standalone.children import Child, ChildProcess
 from app.standalone.embedded import EmbeddedServer
 from app.standalone.supervisor import StartFailedError, Supervisor
@@ -54,6 +55,8 @@ def run(settings: Settings) -> None:
     http = httpx.Client(trust_env=False, verify=settings.tls_cert is None)
     with claimed(settings.data_dir, url), foreground(), Display(url) as display, http:
         check_port(settings.host, settings.port)
+        if settings.store_url and (reason := refusal(settings.store_url)):
+            raise CannotStartError(reason)
         Supervisor(children(settings), lambda: missing(http, url, display.event), display).run()
 
 
@@ -65,6 +68,18 @@ def base_url(host: str, port: int, tls: bool = False) -> str:
             host = "127.0.0.1" if address.version == 4 else "::1"
     scheme = "https" if tls else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+class EmbeddedStore(EmbeddedServer):
+    """The durable server, which is checked as soon as it answers."""
+
+    def answers(self) -> bool:
+        """Whether it answers. Raises ``StartFailedError`` when what it holds must not be used."""
+        if not super().answers():
+            return False
+        if reason := refusal(self.url):
+            raise StartFailedError(reason)
+        return True
 
 
 class WorkerProcess(ChildProcess):
@@ -90,7 +105,7 @@ class WorkerProcess(ChildProcess):
 
 def children(settings: Settings) -> list[Child]:
     """The service's processes in the order of their start; a role with a URL of the user's has no server here."""
-    store = None if settings.store_url else EmbeddedServer.store(settings.data_dir)
+    store = None if settings.store_url else EmbeddedStore.store(settings.data_dir)
     bus = None if settings.bus_url else EmbeddedServer.bus(settings.data_dir)
     bus_url = bus.url if bus else str(settings.bus_url)
     environment = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 import structlog
 
 from app.contract.names import HEARTBEAT_SECONDS
+from app.records.connection import StoreUnavailable
 from app.records.store import Claim, Records
 
 #: Shortest time between two beats: each is a write that the store makes durable.
@@ -21,6 +23,10 @@ class Cancelled(Exception):
 
 class LeaseLost(Exception):
     """The job belongs to someone else now; nothing more may be said of it."""
+
+
+class Parked(Exception):
+    """The job was set aside for a shorter one, and goes on from its checkpoint later."""
 
 
 class Stopping(Exception):
@@ -59,6 +65,12 @@ class Lease:
             raise Cancelled
         if self.stopping.is_set():
             raise Stopping
+
+    def let_shorter_by(self) -> None:
+        """Raise `Parked` if the job, whose checkpoint has just been written, was set aside for a shorter one."""
+        with suppress(StoreUnavailable):
+            if self.remaining_seconds and self.records.park(self.claim, self.remaining_seconds) == "parked":
+                raise Parked
 
     def note(self, fields: dict[str, str | int | float], remaining_seconds: float | None) -> None:
         """Progress, as fields of the record, to be written with the next beat, which comes the sooner for it."""

@@ -64,8 +64,8 @@ class JobRun:
     def to_end(self, checkpoint_seconds: float) -> Result:
         """Tune, measure and return the result.
 
-        Raises `Cancelled`, `LeaseLost` or `Stopping` from between two chunks of work; when stopping in the midst of
-        tuning, a checkpoint was written before.
+        Raises `Cancelled`, `LeaseLost` or `Stopping` from between two chunks of work, and `Parked` after a checkpoint;
+        when stopping in the midst of tuning, a checkpoint was written before.
         """
         self._resume()
         saved = time.monotonic()
@@ -77,7 +77,8 @@ class JobRun:
                 self._save(state)
                 raise
             if time.monotonic() - saved >= checkpoint_seconds:
-                self._save(self._device.run(self._search.state))
+                if self._save(self._device.run(self._search.state)):
+                    self._lease.let_shorter_by()
                 saved = time.monotonic()
         return self._device.run(self._result)
 
@@ -106,13 +107,15 @@ class JobRun:
             "trained_tokens": self._search.trained_tokens,
         }
 
-    def _save(self, state: dict[str, Tensor]) -> None:
+    def _save(self, state: dict[str, Tensor]) -> bool:
         """Write the state after the last completed step as the job's checkpoint; without one, tuning still goes on."""
         content = safetensors.torch.save(state, metadata={"losses": json.dumps(self._losses)})
         try:
             self._artifacts.put_checkpoint(self._claim.job_id, content)
         except Exception as error:  # noqa: BLE001 - any file system, any reason: a checkpoint is only a saving of time
             structlog.get_logger().warning("checkpoint_not_written", job_id=self._claim.job_id, reason=str(error))
+            return False
+        return True
 
     def _resume(self) -> None:
         """Go on from the job's checkpoint if there is one that can be used; else from the start."""

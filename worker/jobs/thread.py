@@ -19,7 +19,7 @@ from app.records.connection import StoreUnavailable
 from app.records.store import Claim, Records
 from worker.artifacts import Artifacts
 from worker.device import Device, DeviceStopped, out_of_memory
-from worker.jobs.lease import Cancelled, Lease, LeaseLost, Stopping
+from worker.jobs.lease import Cancelled, Lease, LeaseLost, Parked, Stopping
 from worker.jobs.run import JobRun, Result
 from worker.models import LanguageModel
 
@@ -110,6 +110,8 @@ class TuningThread:
                 return self._insist(lambda: self._records.finish_cancelled(claim))
             except (Stopping, DeviceStopped):
                 return self._insist(lambda: self._records.release(claim))
+            except Parked:
+                return "parked"
             except LeaseLost:
                 raise
             except Exception as error:  # noqa: BLE001 - the thread must go on, and the job's user learns of it

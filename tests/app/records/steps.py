@@ -54,11 +54,11 @@ def resolved_id(records: Records, ref: str) -> str | None:
 
 
 def content(client: redis.Redis) -> dict[str, Any]:
-    """Every key of the store and what it holds."""
+    """Every key of the store and what it holds, but for its format."""
     read: dict[Any, Callable[[str], Any]] = {
         "hash": client.hgetall,
         "string": client.get,
         "list": lambda key: client.lrange(key, 0, -1),
         "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
     }
-    return {key: read[client.type(key)](key) for key in cast("list[str]", client.keys("*"))}
+    return {key: read[client.type(key)](key) for key in cast("list[str]", client.keys("*")) if key != "{ct}:format"}

@@ -7,8 +7,9 @@ import pytest
 import redis
 
 from app.contract.names import MAX_ATTEMPTS, ErrorCode, JobStatus
-from app.records.connection import Store, new_id
-from app.records.contexts import QueueFull, QueueLimits
+from app.records.connection import new_id
+from app.records.contexts import QueueFull
+from app.records.limits import QueueLimits, Retention
 from app.records.store import JobRef, Records
 from tests.app.records.steps import FAILURE, REPORT, claim, content, context_of, job_of, submit, succeed
 from tests.submissions import MODEL, overdue, submission
@@ -371,8 +372,8 @@ def test_sweep_handles_any_number_of_overdue_jobs(records: Records, client: redi
 def test_ended_jobs_are_removed_once_they_were_kept_long_enough(records: Records, client: redis.Redis) -> None:
     context_id = succeed(records, "intents")
     _, waiting = submit(records)
-    assert records.retire(keep_seconds=3600) == 0
-    assert records.retire(keep_seconds=-1) == 1
+    assert records.retire() == 0
+    assert Records(client, retention=Retention(jobs=-1)).retire() == 1
     assert [job.id for job in records.of("default").jobs.page(10).data] == [waiting]
     assert context_of(records, context_id).context.status == "succeeded"
 
@@ -394,4 +395,4 @@ def test_sweep_leaves_an_overdue_job_of_a_newer_format(records: Records, client:
         overdue(client, job_id)
     client.hset(f"{{ct}}:t:default:job:{jobs[0]}", "format", 2)
     assert records.sweep() == {JobRef("default", jobs[1]): "queued"}
-    assert Store(client).run("get_job", "default", jobs[0])
+    assert client.hget(f"{{ct}}:t:default:job:{jobs[0]}", "status") == "running"

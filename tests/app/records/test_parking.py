@@ -5,7 +5,7 @@ from dataclasses import replace
 import redis
 
 from app.contract.names import JobStatus
-from app.records.contexts import QueueLimits
+from app.records.limits import QueueLimits
 from app.records.lists import JobFilter
 from app.records.store import Claim, Records
 from tests.app.records.steps import claim, content, job_of

@@ -163,6 +163,25 @@ def test_record_that_cannot_be_read_does_not_hold_up_the_others(
     assert when(records, broken, "failed").attempt == 1
 
 
+def test_long_job_lets_a_short_one_by_and_goes_on(
+    records: Records, client: redis.Redis, start: Start, artifacts: Artifacts
+) -> None:
+    _, long = submit(records, steps=10_000)
+    start(checkpoint_seconds=0)
+    moving(records, long)
+    _, short = submit(records)
+    client.hincrby(f"{{ct}}:t:default:job:{long}", "claimed_at", -60_000)  # as if held for a minute
+    client.hincrby(f"{{ct}}:t:default:job:{short}", "queued_at", -60_000)
+    when(records, short, "succeeded")
+    step = when(records, long, "running").progress.step
+    assert step > 0
+    eventually(lambda: when(records, long, "running").progress.step > step, 60)
+    assert when(records, long, "running").attempt == 1
+    records.of("default").jobs.cancel(long)
+    when(records, long, "cancelled")
+    eventually(lambda: artifacts.get_checkpoint(long) is None)
+
+
 def test_running_job_is_cancelled_and_leaves_nothing(records: Records, start: Start, tmp_path: Path) -> None:
     context_id, job_id = submit(records, steps=10_000)
     start()

@@ -1,0 +1,29 @@
+"""How much the store takes, and how long it keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+DAY_SECONDS: Final = 24 * 3600
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """Most jobs that may be queued: in all, and of one tenant."""
+
+    all: int = 10_000
+    tenant: int = 1_000
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long is kept what ends by itself (seconds).
+
+    Jobs with their events after their end; what a request with an idempotency key made; the counter of a name after its
+    last version, so that no version is given twice.
+    """
+
+    jobs: float = 30 * DAY_SECONDS
+    idempotency: float = DAY_SECONDS
+    names: float = 30 * DAY_SECONDS
