@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test test-wheels test-compose bench bench-accuracy lint format weights wheels constraints clean
+.PHONY: help up install test test-wheels test-compose bench bench-accuracy lint format docs weights wheels constraints clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +47,9 @@ lint: $(VENV)/.installed-dev ## check style, types and the import rules
 format: $(VENV)/.installed-dev ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-dev ## build the pages of docs/, into build/docs
+	@$(BIN)/mkdocs build --quiet
 
 weights: | $(BIN)/pip ## make the wheels of the default models' weights, into dist/
 	@$(BIN)/python -m release.weights dist

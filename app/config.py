@@ -1,6 +1,6 @@
 """Configuration of the gateway, read from the environment (prefix ``CONTEXTUNE_``) when asked for, never at import.
 
-The worker reads the same variables in ``worker.config``; the README's table is the one description of both.
+The worker reads the same variables in ``worker.config``; ``docs/configuration.md`` is the one description of both.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # The gateway: HTTP in front, no torch. Build from the top of the repository:
-#   docker build -f docker/gateway.Dockerfile .
+#   docker build -f docker/gateway.Dockerfile -t contextune-gateway .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -12,10 +12,13 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 RUN python -m venv --without-pip /opt/contextune
 WORKDIR /src
 # What the package needs comes first, in a layer that a change of the code leaves as it is.
+COPY constraints/gateway.txt constraints/
+RUN python -m pip --python /opt/contextune/bin/python install --require-hashes --no-deps -r constraints/gateway.txt
 COPY pyproject.toml README.md LICENSE ./
-RUN python -m pip --python /opt/contextune/bin/python install .
+COPY client client
 COPY app app
-RUN python -m pip --python /opt/contextune/bin/python install --no-deps --force-reinstall .
+RUN python -m pip wheel --no-deps --wheel-dir /wheels ./client . \
+    && python -m pip --python /opt/contextune/bin/python install --no-deps /wheels/*.whl
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 contextune \
