@@ -4,11 +4,12 @@ VENV ?= .venv
 ENGINE ?= docker
 COMPOSE ?= $(ENGINE) compose
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+OLDEST ?= .venv-oldest
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test test-wheels test-compose bench bench-accuracy lint format docs weights wheels constraints clean
+.PHONY: help up install test test-oldest test-wheels test-compose bench bench-accuracy lint format docs weights wheels constraints clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +21,9 @@ install: $(VENV)/.installed ## make the virtual environment and install the serv
 
 test: $(VENV)/.installed-dev ## run the tests
 	@$(BIN)/python -m pytest
+
+test-oldest: $(OLDEST)/.installed ## run the tests of gateway and worker with the oldest releases that pyproject.toml allows
+	@$(OLDEST)/bin/python -m pytest tests/app tests/worker
 
 test-wheels: wheels ## install the wheels into a clean environment, run the service from there and put it to the test
 	@$(BIN)/python -m tests.wheels.check
@@ -63,7 +67,7 @@ constraints: $(VENV)/.installed-dev ## pin what is installed anew, after a chang
 	$(BIN)/python -m release.constraints $(OPTIONS)
 
 clean: ## remove the virtual environment and what the tools leave; keeps the data folder
-	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)
+	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV) $(OLDEST)
 	rm -rf build dist *.egg-info client/build client/src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find app worker client release tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
 
@@ -84,6 +88,14 @@ $(VENV)/.installed: pyproject.toml client/pyproject.toml constraints/cpu.txt rel
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) -e 'client[cli]' -e '.[dev]'
+	@touch $@
+
+# Sees the packages of the first environment behind its own: PyTorch is not installed twice.
+$(OLDEST)/.installed: constraints/oldest.txt $(VENV)/.installed-dev
+	$(BIN)/python -m venv $(OLDEST)
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(' + repr(sysconfig.get_path('purelib')) + ')')" \
+		> $$($(OLDEST)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/installed.pth
+	$(OLDEST)/bin/python -m pip --disable-pip-version-check install --requirement constraints/oldest.txt
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

@@ -182,7 +182,12 @@ def prepare(base: LanguageModel, content: bytes) -> Resident:
     """A context that is ready to answer, from its artifact. Raises `UnusableContext` if it does not fit this model."""
     words = base.model.get_input_embeddings()
     try:
-        tuned = load(content, hidden=words.embedding_dim, vocabulary=words.num_embeddings)
+        tuned = load(
+            content,
+            width=words.embedding_dim,
+            hidden=base.model.config.get_text_config().hidden_size,
+            vocabulary=words.num_embeddings,
+        )
     except ValueError as error:
         raise UnusableContext(str(error)) from error
     with torch.inference_mode():

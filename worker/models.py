@@ -20,7 +20,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from worker.config import ModelSource
 from worker.cpt.kernels.linear import product
-from worker.cpt.model.support import check_supported
+from worker.cpt.model.base_model import word_embeddings
+from worker.cpt.model.support import check_supported, context_length
+from worker.cpt.model.trial import try_out
 
 _EMBEDDED: Final = {
     "embedded:smollm2-135m-instruct": ("contextune_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
@@ -29,6 +31,8 @@ _EMBEDDED: Final = {
 
 #: Values of each weight that go into its model's fingerprint.
 _FINGERPRINT_VALUES: Final = 64
+#: Word embeddings that are looked up at once.
+_LOOKED_UP: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,16 @@ def load_language_model(model_id: str, source: ModelSource, cache: Path, stage: 
         folder, revision=revision, dtype=_dtype(source.dtype, device), use_safetensors=True, trust_remote_code=False
     )
     model = model.to(device).eval().requires_grad_(False)
+    try_out(model)
     tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
     return LanguageModel(
         id=model_id,
         model=model,
         tokenizer=tokenizer,
-        context_length=_context_length(model.config),
+        context_length=context_length(model.config),
         parameters=sum(p.numel() for p in model.parameters()),
         flops=_measure_flops(model),
-        embedding_norm=model.get_input_embeddings().weight.float().norm(dim=1).mean().item(),
+        embedding_norm=embedding_norm(model),
         revision=revision or fingerprint(model),
     )
 
@@ -92,9 +97,12 @@ def fingerprint(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _context_length(config: Any) -> int:
-    """Tokens the model was made for; BLOOM's ALiBi has no limit and its configuration none, so what it learned from."""
-    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "seq_length", None) or 2048)
+@torch.inference_mode()
+def embedding_norm(model: Any) -> float:
+    """Mean norm of the word embeddings as the model looks them up: some models scale them then."""
+    size = model.get_input_embeddings().num_embeddings
+    parts = [range(start, min(start + _LOOKED_UP, size)) for start in range(0, size, _LOOKED_UP)]
+    return sum(word_embeddings(model, part).float().norm(dim=1).sum().item() for part in parts) / size
 
 
 def _gguf_file(path: str) -> Path | None:
@@ -131,14 +139,21 @@ def _dequantised(model_id: str, gguf: Path, cache: Path, stage: Callable[[str], 
 
 
 def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """A device that this machine has. Raises ValueError for any other."""
+    devices = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if name == "auto":
+        return devices[1] if len(devices) > 1 else "cpu"
+    found = "cuda:0" if name == "cuda" else name
+    if found not in devices:
+        raise ValueError(f"device {name}: this machine has {', '.join(devices)}")
+    return found
 
 
 def _dtype(name: str, device: str) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.startswith("cuda") else torch.float32
+    if name == "float16":  # gradients of a long context fall below its smallest number
+        raise ValueError("dtype float16: contexts cannot be tuned in it; use bfloat16 or float32")
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 

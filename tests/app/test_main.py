@@ -128,11 +128,11 @@ def test_context_for_an_unsupported_model_is_422_with_the_reason_and_not_stored(
         with StandIn(bus_url) as worker:
             async with asyncio.timeout(20):
                 while (await http.get("/health/ready")).json()["checks"]["models"][MODEL]["status"] != "unsupported":
-                    await asyncio.to_thread(worker.refuse, "MistralConfig: sliding window attention is not supported.")
+                    await asyncio.to_thread(worker.refuse, "Gemma2Config: soft-capped attention is not supported.")
             response = await http.post("/contexts", json={**CONTEXT_EXAMPLE, "model": MODEL})
         problem = response.json()
         assert (response.status_code, problem["code"], problem["param"]) == (422, "model_unsupported", "/model")
-        assert "sliding window" in problem["detail"]
+        assert "soft-capped" in problem["detail"]
         assert (await http.get("/contexts")).json()["data"] == []
 
     ask(settings.model_copy(update={"models": (MODEL,)}), scenario)
@@ -149,7 +149,7 @@ def test_gateway_is_ready_whatever_its_models_are(settings: Settings, bus_url: s
                         return response.status_code
 
         with StandIn(bus_url) as worker:
-            await asyncio.to_thread(worker.refuse, "MistralConfig: sliding window attention is not supported.")
+            await asyncio.to_thread(worker.refuse, "Gemma2Config: soft-capped attention is not supported.")
             assert await checks("unsupported", "no_worker") == 200
             await asyncio.to_thread(worker.announce, model="other")
             assert await checks("unsupported", "ready") == 200

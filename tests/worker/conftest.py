@@ -13,10 +13,14 @@ from transformers import (
     AutoTokenizer,
     BloomConfig,
     BloomForCausalLM,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     OPTConfig,
     OPTForCausalLM,
     Qwen2Config,
@@ -52,6 +56,14 @@ def _bloom() -> Any:
     return BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=24, n_layer=3, n_head=3))
 
 
+def _gemma() -> Any:
+    return _llama_like(GemmaConfig, GemmaForCausalLM, head_dim=8)
+
+
+def _mistral() -> Any:
+    return _llama_like(MistralConfig, MistralForCausalLM, sliding_window=128)
+
+
 MODELS: dict[str, Callable[[], Any]] = {
     "llama": lambda: _llama_like(LlamaConfig, LlamaForCausalLM),
     "qwen2": lambda: _llama_like(Qwen2Config, Qwen2ForCausalLM),
@@ -60,12 +72,14 @@ MODELS: dict[str, Callable[[], Any]] = {
     "opt": _opt,
     "bloom": _bloom,
 }
+#: The oracle judges these too; for what does not depend on the architecture those above are enough.
+MORE_MODELS: dict[str, Callable[[], Any]] = {"gemma": _gemma, "mistral": _mistral}
 
 
 def _tiny(architecture: str) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = MODELS[architecture]().eval()
+        model = (MODELS | MORE_MODELS)[architecture]().eval()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:
@@ -82,6 +96,12 @@ def _one_thread() -> None:
 @pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> Any:
     """A tiny random model, of each architecture in turn."""
+    return _tiny(request.param)
+
+
+@pytest.fixture(params=MODELS | MORE_MODELS)
+def any_model(request: pytest.FixtureRequest) -> Any:
+    """The same of more architectures."""
     return _tiny(request.param)
 
 

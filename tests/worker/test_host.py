@@ -1,12 +1,13 @@
 """A whole worker but for Celery: a tiny base model from a folder, on a real store and a real bus."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import redis
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import Gemma2Config, OPTConfig, OPTForCausalLM
 
 from app.contract.announcements import KEYS
 from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, PlanReply, PlanRequest
@@ -14,9 +15,12 @@ from app.contract.tuning import TuningSpec
 from app.records.store import Records
 from tests.submissions import EXAMPLES, MODEL, submission
 from tests.waiting import eventually
-from tests.worker.tiny import CONTEXT_LENGTH, causal_model, part, tokenizer
+from tests.worker.tiny import CONTEXT_LENGTH, base_model, causal_model, classifier, part, stored_context, tokenizer
+from worker.artifacts import Artifacts
+from worker.classification.classify import probabilities
 from worker.config import ModelSource, WorkerSettings
-from worker.host import Host
+from worker.cpt.turn import ALONE
+from worker.host import Host, prepare
 
 CHANNEL = "replies"
 
@@ -85,18 +89,8 @@ def test_loaded_worker_announces_its_model(host: Host, bus_client: redis.Redis) 
 def test_unsupported_model_is_announced_with_its_reason_and_the_others_serve(
     settings: WorkerSettings, bus_client: redis.Redis, tmp_path: Path
 ) -> None:
-    MistralForCausalLM(
-        MistralConfig(
-            vocab_size=8,
-            hidden_size=8,
-            intermediate_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=1,
-            num_key_value_heads=1,
-            sliding_window=64,
-        )
-    ).save_pretrained(tmp_path / "sliding")
-    models = {"sliding": ModelSource(path=str(tmp_path / "sliding"), device="cpu"), **settings.models}
+    Gemma2Config(hidden_size=8, num_hidden_layers=1).save_pretrained(tmp_path / "capped")
+    models = {"capped": ModelSource(path=str(tmp_path / "capped"), device="cpu"), **settings.models}
     host = Host(settings.model_copy(update={"models": models}))
     try:
         host.load()
@@ -105,8 +99,19 @@ def test_unsupported_model_is_announced_with_its_reason_and_the_others_serve(
         (refused,) = [each for each in announced(bus_client) if not each.ready]
     finally:
         host.stop()
-    assert refused.model == "sliding"
-    assert refused.unsupported == "MistralConfig: sliding window attention is not supported."
+    assert refused.model == "capped"
+    assert refused.unsupported == "Gemma2Config: soft-capped attention is not supported."
+
+
+def test_context_with_a_head_answers_where_embeddings_are_narrower_than_hidden_states(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 16, "ffn_dim": 48, "num_hidden_layers": 8}
+    model = OPTForCausalLM(OPTConfig(vocab_size=258, num_attention_heads=4, **sizes)).eval()
+    base, spec = replace(base_model(), model=model), TuningSpec(examples=EXAMPLES)
+    artifacts = Artifacts(f"file://{tmp_path}")
+    head = classifier(len(spec.label_names), hidden=32)
+    resident = prepare(base, artifacts.get(stored_context(base, artifacts, spec, classifier=head)))
+    found = probabilities(base, resident, [[5, 6]], ["a film"], ALONE)
+    assert found.sum().item() == pytest.approx(1)
 
 
 def test_worker_that_stops_is_not_ready_any_more_and_then_gone(host: Host, bus_client: redis.Redis) -> None:

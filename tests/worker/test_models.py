@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BloomConfig, BloomForCausalLM
+from transformers import GemmaConfig, GemmaForCausalLM, MistralConfig, MistralForCausalLM
 
 from tests.worker.tiny import CONTEXT_LENGTH, causal_model, tokenizer
 from worker.config import ModelSource
@@ -14,15 +14,19 @@ from worker.models import LanguageModel, load_language_model
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A base model as people keep it."""
-    causal_model().save_pretrained(tmp_path / "model")
-    tokenizer().save_pretrained(tmp_path / "model")
+    save(causal_model(), tmp_path / "model")
     return tmp_path / "model"
+
+
+def save(model: Any, folder: Path) -> None:
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
 
 
 def load(path: Path | str, **changes: Any) -> tuple[LanguageModel, list[str]]:
     """The model and the stages that were told."""
     stages: list[str] = []
-    source = ModelSource(path=str(path), device="cpu", **changes)
+    source = ModelSource(path=str(path), **({"device": "cpu"} | changes))
     return load_language_model("tiny", source, Path("none"), stages.append), stages
 
 
@@ -52,17 +56,37 @@ def test_pickled_weights_are_never_read(folder: Path) -> None:
 def test_model_that_contexts_cannot_be_tuned_for_is_refused_by_name(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
-        json.dumps({**config, "model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 64})
+        json.dumps({**config, "model_type": "llama4_text", "architectures": ["Llama4ForCausalLM"]})
     )
-    with pytest.raises(ValueError, match="sliding window"):
+    with pytest.raises(ValueError, match="chunked_attention layers"):
         load(folder)
 
 
-def test_bloom_has_the_length_it_learned_from(folder: Path, tmp_path: Path) -> None:
-    config = BloomConfig(vocab_size=258, hidden_size=16, n_layer=1, n_head=2, seq_length=128)
-    BloomForCausalLM(config).save_pretrained(tmp_path / "bloom")
-    tokenizer().save_pretrained(tmp_path / "bloom")
-    assert load(tmp_path / "bloom")[0].context_length == 128
+def test_window_of_sliding_attention_is_the_context_length(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1}
+    config = MistralConfig(vocab_size=258, num_hidden_layers=1, sliding_window=64, **sizes)
+    save(MistralForCausalLM(config), tmp_path)
+    assert load(tmp_path)[0].context_length == 64
+
+
+def test_norm_of_the_embeddings_is_that_of_what_layers_get(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "head_dim": 8}
+    config = GemmaConfig(vocab_size=258, num_hidden_layers=1, num_key_value_heads=1, **sizes)
+    save(GemmaForCausalLM(config), tmp_path)
+    base = load(tmp_path)[0]
+    norms = base.model.get_input_embeddings().weight.norm(dim=1)
+    assert base.embedding_norm == pytest.approx(4 * norms.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "gpu", "mps"])
+def test_device_that_is_not_there_is_refused_by_name(folder: Path, device: str) -> None:
+    with pytest.raises(ValueError, match=f"device {device}: this machine has cpu"):
+        load(folder, device=device)
+
+
+def test_half_precision_that_gradients_vanish_in_is_refused_by_name(folder: Path) -> None:
+    with pytest.raises(ValueError, match="float16: contexts cannot be tuned in it"):
+        load(folder, dtype="float16")
 
 
 def test_gguf_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

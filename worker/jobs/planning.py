@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -19,7 +18,6 @@ from worker.cpt.scoring.text_head import MOST_READ
 from worker.cpt.selection.folds import FEWEST
 from worker.cpt.selection.search import SearchSettings, held_out_folds
 from worker.cpt.tuning.config import CPTConfig
-from worker.cpt.tuning.projection import REFERENCE_HIDDEN
 from worker.cpt.tuning.tuner import TuningSettings
 from worker.models import LanguageModel
 
@@ -206,13 +204,11 @@ def search_settings(
 
 
 def _unbounded(base: LanguageModel, given: Hyperparameters, resolved: ResolvedHyperparameters) -> SearchSettings:
-    scale = base.embedding_norm / math.sqrt(base.model.config.get_text_config().hidden_size / REFERENCE_HIDDEN)
-    unit = scale if resolved.epsilon_unit == "embedding_norm" else 1.0
     config = {
         "opt_weighted_loss_type": resolved.weighted_loss_type,
         "opt_loss_decay_factor": resolved.loss_decay_factor,
-        "opt_projection_epsilon": resolved.projection_epsilon * unit,
-        "opt_projection_format_epsilon": resolved.projection_format_epsilon * unit,
+        "opt_projection_epsilon": resolved.projection_epsilon,
+        "opt_projection_format_epsilon": resolved.projection_format_epsilon,
     }
     label_only = config | {"opt_weighted_loss_type": "decay", "opt_loss_decay_factor": 0.0}
     left = given.weighted_loss_type == given.loss_decay_factor == given.steps == "auto"
@@ -226,6 +222,7 @@ def _unbounded(base: LanguageModel, given: Hyperparameters, resolved: ResolvedHy
             leave_one_out=resolved.leave_one_out,
             token_dropout=resolved.token_dropout,
             cosine=resolved.learning_rate_schedule == "cosine",
+            epsilon_unit=base.embedding_norm if resolved.epsilon_unit == "embedding_norm" else None,
         ),
         configs=(config, label_only) if left and resolved.method == "auto" else (config,),
         stops=tuple(sorted({0, steps // 2, steps})) if resolved.early_stopping else (steps,),

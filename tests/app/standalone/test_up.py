@@ -119,7 +119,7 @@ def answering(status: int, body: object) -> Iterator[str]:
 
 READY, NO_WORKER = {"status": "ready", "stage": None}, {"status": "no_worker", "stage": None}
 LOADING = {"status": "loading", "stage": None}
-UNSUPPORTED = {"status": "unsupported", "stage": "MistralConfig: no sliding windows."}
+UNSUPPORTED = {"status": "unsupported", "stage": "Gemma2Config: no soft caps."}
 
 
 def found(store: str, bus: str, **models: Mapping[str, str | None]) -> dict[str, object]:
@@ -149,7 +149,7 @@ def test_model_that_cannot_be_used_is_told_once_the_others_are_ready() -> None:
     told: list[str] = []
     with answering(200, found("ok", "ok", a=UNSUPPORTED, b=READY)) as url, httpx.Client() as http:
         assert missing(http, url, told.append) is None
-    assert told == ["the model a cannot be used: MistralConfig: no sliding windows."]
+    assert told == ["the model a cannot be used: Gemma2Config: no soft caps."]
 
 
 def test_start_fails_when_no_model_can_be_used() -> None:

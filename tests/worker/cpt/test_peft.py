@@ -81,10 +81,10 @@ class CapturedStep:
 
 
 @pytest.mark.parametrize("loss_type", ["none", "decay"])
-def test_loss_and_gradient_are_those_of_peft(model: Any, task: Any, loss_type: str) -> None:
+def test_loss_and_gradient_are_those_of_peft(any_model: Any, task: Any, loss_type: str) -> None:
     config = task.config(opt_weighted_loss_type=loss_type)
-    oracle = Oracle.of(copy.deepcopy(model), config)
-    tuner = Tuner(model, task.context, task.training, config, TuningSettings())
+    oracle = Oracle.of(copy.deepcopy(any_model), config)
+    tuner = Tuner(any_model, task.context, task.training, config, TuningSettings())
     loss, gradient, norm = gradients(tuner, oracle, task.training)
     assert loss < 1e-5
     assert gradient < 1e-4

@@ -144,7 +144,8 @@ def test_epsilons_relative_to_the_embeddings_give_a_share_of_their_norm(base: La
     asked = TuningSpec(examples=EXAMPLES, hyperparameters=given)
     search = search_settings(base, given, resolve(asked), encode(base, asked))
     encoded = encode(base, spec(("ab", "x"), ("cd", "y")))
-    radii = epsilon(encoded.context.config(**search.configs[0]), base.model.config.hidden_size)
+    assert search.tuning.epsilon_unit == base.embedding_norm
+    radii = epsilon(encoded.context.config(**search.configs[0]), search.tuning.epsilon_unit)
     found = {round(radius / base.embedding_norm, 3) for radius in radii.tolist()}
     assert {0.25, 0.5} & found == {0.25}  # this template has no words of its own
     assert max(found) == 0.25

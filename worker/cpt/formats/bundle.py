@@ -61,16 +61,20 @@ def save(tuned: TunedContext) -> bytes:
     return safetensors.torch.save(tensors, {_METADATA: metadata})
 
 
-def load(blob: bytes, *, hidden: int | None = None, vocabulary: int | None = None) -> TunedContext:
-    """Read what `save` wrote; `hidden` and `vocabulary` are the base model's sizes to check against.
+def load(
+    blob: bytes, *, width: int | None = None, hidden: int | None = None, vocabulary: int | None = None
+) -> TunedContext:
+    """Read what `save` wrote; the sizes to check against are those of the base model.
+
+    `width` is that of its word embeddings, `hidden` that of its hidden states, which heads read.
 
     Raises:
         ValueError: anything but a whole, consistent blob; the message says what is wrong.
     """
     header = _header(blob)
     tokens, size = _check_shapes(header)
-    if hidden is not None and size != hidden:
-        raise ValueError(f"The adapter has embeddings of size {size}, the model of size {hidden}.")
+    if width is not None and size != width:
+        raise ValueError(f"The adapter has embeddings of size {size}, the model of size {width}.")
     try:
         tensors = safetensors.torch.load(blob)
         metadata = json.loads(header["__metadata__"][_METADATA])
@@ -85,7 +89,7 @@ def load(blob: bytes, *, hidden: int | None = None, vocabulary: int | None = Non
         raise ValueError("The adapter has token ids outside the vocabulary.")
     if min(types) < 0 or max(types) > 4 * tokens:
         raise ValueError("The adapter has unknown token types.")
-    classifier = _classifier(tensors, metadata, size)
+    classifier = _classifier(tensors, metadata, size if hidden is None else hidden)
     return TunedContext(Tokens.from_reference(ids, types), tensors["embedding"], tensors["delta"], metadata, classifier)
 
 

@@ -103,7 +103,7 @@ def product_backward(
     key, value, query = key.contiguous(), value.contiguous(), query * scale
     inner = (grad * output).sum(-1, dtype=_exact(grad.dtype))  # [X, R, N]
     grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-    grad_key, grad_value = (torch.zeros_like(tensor.transpose(1, 2)) for tensor in (key, value))  # [X, D, T]
+    grad_key, grad_value = (torch.zeros_like(tensor.mT, dtype=_exact(tensor.dtype)) for tensor in (key, value))
     for block in _blocks(query, key, causal):
         asked, given = block.of(query), block.of(grad)
         weights = block.scores(query, key, mask).sub_(block.of(lse)[..., None]).exp_()
@@ -112,7 +112,7 @@ def product_backward(
         block.of(grad_query).copy_(_product(through, block.seen(key).transpose(1, 2)) * scale)
         block.seen(grad_key, 2).add_(_over_queries(asked, through))
         block.seen(grad_value, 2).add_(_over_queries(given, weights))
-    return grad_query, grad_key.transpose(1, 2), grad_value.transpose(1, 2)
+    return grad_query, grad_key.mT.to(key.dtype), grad_value.mT.to(value.dtype)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ torch itself takes MKL for float32, which was less than half as fast on the AMD 
 third as fast for few rows. Results differ by rounding only.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-_linear = torch.ops.mkldnn._linear_pointwise
 
 
 class FrozenLinear(nn.Linear):
@@ -39,20 +39,32 @@ class FrozenLinear(nn.Linear):
 
 def product(rows: Tensor, weight: Tensor) -> Tensor:
     """rows [..., K] by weight [N, K] as a prepared model multiplies them; for measuring the machine's rate."""
-    return _linear(rows, weight, None, "none", [], "") if _is_ours(rows) else nn.functional.linear(rows, weight)
+    return _linear(rows, weight, None) if _is_ours(rows) else nn.functional.linear(rows, weight)
 
 
 def _is_ours(rows: Tensor) -> bool:
-    return rows.device.type == "cpu" and rows.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return rows.device.type == "cpu" and rows.dtype == torch.float32 and _onednn() is not None
+
+
+@cache
+def _onednn() -> Callable[..., Tensor] | None:
+    """oneDNN's product, where torch was built with it: not on macOS with Apple's processors."""
+    if not torch.backends.mkldnn.is_available():
+        return None
+    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    by_onednn = _onednn()
+    return by_onednn(rows, weight, bias, "none", [], "") if by_onednn else nn.functional.linear(rows, weight, bias)
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.weight = weight  # the model's own, so nothing that a graph keeps
-        output: Tensor = _linear(rows, weight, bias, "none", [], "")
-        return output
+        return _linear(rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _linear(grads[0].contiguous(), ctx.weight.t(), None, "none", [], ""), None, None
+        return _linear(grads[0].contiguous(), ctx.weight.t(), None), None, None

@@ -129,5 +129,5 @@ def _tokens(rows: Tensor, packing: Packing) -> Tensor:
 def _merge(first: Part, second: Part) -> Part:
     """The softmax over two sets of keys from the softmax over each."""
     lse = torch.logaddexp(first[1], second[1])
-    weights = [(part[1] - lse).exp()[..., None].to(part[0].dtype) for part in (first, second)]
-    return first[0] * weights[0] + second[0] * weights[1], lse
+    weights = [(part[1] - lse).exp()[..., None] for part in (first, second)]  # float32 at least, and so their products
+    return (first[0] * weights[0] + second[0] * weights[1]).to(first[0].dtype), lse

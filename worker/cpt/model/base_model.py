@@ -9,16 +9,18 @@ import math
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.models.bloom.modeling_bloom import BloomAttention, _get_alibi_slopes, dropout_add
+from transformers.models.bloom.modeling_bloom import BloomAttention
 
 from worker.cpt.kernels.linear import FrozenLinear
+from worker.cpt.model.alibi import alibi_slopes
 from worker.cpt.model.attention import attend
 from worker.cpt.model.packing import Packing
 from worker.cpt.model.support import check_supported
@@ -26,6 +28,25 @@ from worker.cpt.model.support import check_supported
 KeysValues = list[tuple[Tensor, Tensor]]  # per layer, each [G, T, D]
 
 _NAME = "contextune"
+
+#: What models tell their attention function besides, and passes may disregard: dropout is off, positions are in the
+#: rotated keys already, windows bound the context length, and the rest concerns the whole model's output.
+_DISREGARDED: Final = {
+    "cache_position",
+    "dropout",
+    "is_causal",
+    "logits_to_keep",
+    "max_length_k",
+    "max_length_q",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "position_ids",
+    "return_dict",
+    "scaling",
+    "sliding_window",
+    "use_cache",
+}
 
 
 @dataclass
@@ -44,8 +65,9 @@ class _Pass:
         return torch.cat(parts)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, layer: int, scale: float) -> Tensor:
-        """[1, heads, N, D] each, as models have them; returns [1, N, H, D]."""
-        rows = len(self.packing.positions)
+        """[1, heads, N, D] each, as models have them; returns [1, N, H, D] of the value's size D."""
+        rows, size = len(self.packing.positions), value.shape[-1]
+        query, key, value = _of_one_size(query, key, value)
         own = key[0][:, :rows], value[0][:, :rows]
         self.own.append(own)
         context = self.context[layer] if self.context else None
@@ -54,7 +76,7 @@ class _Pass:
             before = tuple(torch.cat(pair, 1) for pair in zip(context, own, strict=True)) if context else own
             rest = query[0][:, rows:], key[0][:, rows:], value[0][:, rows:]
             output = torch.cat([output, attend(*rest, (before[0], before[1]), self.riders, scale)], 1)
-        return output.transpose(0, 1)[None]
+        return output.transpose(0, 1)[None, ..., :size]
 
 
 _current: ContextVar[_Pass | None] = ContextVar("contextune_pass", default=None)
@@ -151,9 +173,28 @@ def _attention(
     if current is None:
         output: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return output
+    _check_heeded(module, kwargs)
     scaling = kwargs.get("scaling")
     scale = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
     return current.attend(query, key, value, module.layer_idx, scale), None
+
+
+def _check_heeded(module: Any, told: dict[str, Any]) -> None:
+    """Refuse what changes attention in a way that passes do not know, such as sinks or soft caps."""
+    unknown = sorted(name for name, value in told.items() if value is not None and name not in _DISREGARDED)
+    if unknown:
+        raise ValueError(f"{type(module).__name__}: attention with {', '.join(unknown)} is not supported.")
+    if told.get("is_causal") is False:
+        raise ValueError(f"{type(module).__name__}: attention that is not causal is not supported.")
+
+
+def _of_one_size(*tensors: Tensor) -> list[Tensor]:
+    """Zeros at the end of heads that are smaller: kernels want one size, and scores and outputs stay the same."""
+    largest = max(tensor.shape[-1] for tensor in tensors)
+    return [
+        functional.pad(tensor, (0, largest - tensor.shape[-1])) if tensor.shape[-1] < largest else tensor
+        for tensor in tensors
+    ]
 
 
 class _AlibiAttention(BloomAttention):
@@ -168,10 +209,9 @@ class _AlibiAttention(BloomAttention):
             usual: tuple[Tensor, Any] = super().forward(hidden_states, residual, *args, **kwargs)
             return usual
         query, key, value = self._reshape(self.query_key_value(hidden_states))  # each [1, H, N, d]
-        slopes = _get_alibi_slopes(self.num_heads, key.device) / self.inv_norm_factor  # [H]
+        slopes = alibi_slopes(self.num_heads, key.device) / self.inv_norm_factor  # [H]
         bias = (slopes[:, None] * current.positions)[None, :, :, None].to(key.dtype)  # [1, H, N, 1]
         query = torch.cat([query, torch.ones_like(bias)], -1)
         key = torch.cat([key, bias], -1)
-        value = torch.cat([value, torch.zeros_like(bias)], -1)  # kernels want one size for all three
-        output = current.attend(query, key, value, self.layer_idx, self.inv_norm_factor)[..., : self.head_dim]
-        return dropout_add(self.dense(output.flatten(2)), residual, self.hidden_dropout, self.training), None
+        output = current.attend(query, key, value, self.layer_idx, self.inv_norm_factor)
+        return residual + self.dense(output.flatten(2)), None

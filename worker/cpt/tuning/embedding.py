@@ -6,23 +6,25 @@ import torch
 from torch import Tensor, nn
 
 from worker.cpt.tuning.config import CPTConfig
-from worker.cpt.tuning.projection import epsilon, project, trainable
+from worker.cpt.tuning.projection import epsilon, project, reference_unit, trainable
 
 
 class CPTEmbedding(nn.Module):
     """`embedding` (frozen word embeddings of the context, float32) plus `delta_embedding` (zero at the start).
 
-    `word_embeddings` is the base model's embedding module or its weight [V, H]. Parameter names are the reference's.
+    `word_embeddings` is the base model's embedding module or its weight [V, H]. `unit` is the radius that an epsilon of
+    1 stands for, the reference's if not given. Parameter names are the reference's.
     """
 
     epsilon: Tensor
 
-    def __init__(self, config: CPTConfig, word_embeddings: nn.Module | Tensor) -> None:
+    def __init__(self, config: CPTConfig, word_embeddings: nn.Module | Tensor, unit: float | None = None) -> None:
         super().__init__()
         initial = _look_up(word_embeddings, config.token_ids)
         self.embedding = nn.Embedding.from_pretrained(initial, freeze=True)  # [T, H]
         self.delta_embedding = nn.Embedding.from_pretrained(torch.zeros_like(initial), freeze=False)  # [T, H]
-        self.register_buffer("epsilon", epsilon(config, initial.shape[1]).to(initial.device), persistent=False)  # [T]
+        radius = epsilon(config, reference_unit(initial.shape[1]) if unit is None else unit)  # [T]
+        self.register_buffer("epsilon", radius.to(initial.device), persistent=False)
         learned = trainable(config.token_types)[:, None].to(initial)  # [T, 1]
         self.delta_embedding.weight.register_hook(lambda grad: grad * learned)
 

@@ -122,7 +122,7 @@ class SharedContext:
         outputs, grads = [segment.loss], [torch.ones_like(segment.loss)]
         for own, gathered in zip(segment.own, self._grads, strict=True):
             outputs += own
-            grads += [grad[:, segment.start : segment.stop] for grad in gathered]
+            grads += [grad[:, segment.start : segment.stop].to(own[0].dtype) for grad in gathered]
         inputs = [segment.embeds] + [leaf for pair in segment.leaves for leaf in pair]
         found = torch.autograd.grad(outputs, inputs, grads, materialize_grads=True)
         self._gather(found[1:])
@@ -154,7 +154,8 @@ class SharedContext:
     def _allocate(self, own: KeysValues) -> None:
         tokens = len(self._embeds)
         self._layers = [(_of_length(key, tokens), _of_length(value, tokens)) for key, value in own]
-        self._grads = [(torch.zeros_like(key), torch.zeros_like(value)) for key, value in self._layers]
+        # Sums over many chunks: in bfloat16 a small part would vanish beside a large sum.
+        self._grads = [(_float32_zeros(key), _float32_zeros(value)) for key, value in self._layers]
 
     def _leaves(self, stop: int) -> KeysValues:
         return [
@@ -170,6 +171,10 @@ class SharedContext:
 
 def _of_length(tensor: Tensor, tokens: int) -> Tensor:
     return tensor.new_empty(tensor.shape[0], tokens, tensor.shape[2], requires_grad=False)
+
+
+def _float32_zeros(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The L2 ball a token's delta may move in, and the step back into it (paper section 3.3)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,8 +11,8 @@ from worker.cpt.tuning.config import CPTConfig
 
 # The reference's "zero": a radius that keeps the division defined.
 _NO_RADIUS = 1e-10
-# Epsilons are meant for embeddings of this size, and scaled by the root for others.
-REFERENCE_HIDDEN = 2048
+# The reference's epsilons are meant for embeddings of this size, and scaled by the root for others.
+_REFERENCE_WIDTH = 2048
 # Rounding must not leave a projected row outside its ball: projecting again would change it by a bit.
 _INSIDE = 1 - 5e-7
 
@@ -28,15 +29,19 @@ def trainable(types: Sequence[int]) -> Tensor:
     return (kind != TokenType.LABEL) & (kind != TokenType.SEPARATOR)
 
 
-def epsilon(config: CPTConfig, hidden: int) -> Tensor:
-    """[T] float32 radius of each context token's ball for embeddings of size `hidden`."""
-    scale = torch.tensor(hidden / REFERENCE_HIDDEN).sqrt()
+def reference_unit(width: int) -> float:
+    """The radius that an epsilon of 1 stands for in the reference, for embeddings of size `width`."""
+    return math.sqrt(width / _REFERENCE_WIDTH)
+
+
+def epsilon(config: CPTConfig, unit: float) -> Tensor:
+    """[T] float32 radius of each context token's ball, where an epsilon of 1 is the radius `unit`."""
     kind = kinds(config.token_types)
     radius = torch.full(kind.shape, _NO_RADIUS)
     radius[(kind == TokenType.INPUT_TEMPLATE) | (kind == TokenType.OUTPUT_TEMPLATE)] = (
-        config.opt_projection_format_epsilon * scale
+        config.opt_projection_format_epsilon * unit
     )
-    radius[kind == TokenType.INPUT] = config.opt_projection_epsilon * scale
+    radius[kind == TokenType.INPUT] = config.opt_projection_epsilon * unit
     return radius.clamp_min(_NO_RADIUS)
 
 

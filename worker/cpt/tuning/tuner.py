@@ -29,6 +29,7 @@ class TuningSettings:
     `leave_one_out` hides a training example's own copy in the context from it. `token_dropout` is the probability with
     which a token of the context is hidden from a training example in a step (Context Tuning, arXiv 2507.04221).
     `cosine` lets the learning rate fall along half a cosine, from its full value to nothing after the last step.
+    `epsilon_unit` is the radius that an epsilon of 1 stands for, the reference's if None.
     """
 
     steps: int = 20
@@ -38,6 +39,7 @@ class TuningSettings:
     leave_one_out: bool = False
     token_dropout: float = 0.0
     cosine: bool = False
+    epsilon_unit: float | None = None
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -78,7 +80,7 @@ class Tuner:
     ) -> None:
         prepare(model)
         _check(context, training, config)
-        self.embedding = CPTEmbedding(config, model.get_input_embeddings())
+        self.embedding = CPTEmbedding(config, model.get_input_embeddings(), settings.epsilon_unit)
         self._model = model
         self._context = context.tokens
         self._training = list(training)

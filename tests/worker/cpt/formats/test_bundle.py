@@ -24,7 +24,7 @@ def tuned(task: Any) -> TunedContext:
 
 
 def test_saved_context_loads_as_it_was(tuned: TunedContext) -> None:
-    loaded = load(save(tuned), hidden=8, vocabulary=97)
+    loaded = load(save(tuned), width=8, vocabulary=97)
     assert loaded.tokens == tuned.tokens
     assert loaded.metadata == METADATA
     assert torch.equal(loaded.embedding, tuned.embedding)
@@ -102,12 +102,12 @@ def blob_of(metadata: str = "{}", classifier_bias: torch.Tensor | None = None, *
 )
 def test_blob_that_is_not_consistent_is_refused(blob: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        load(blob, hidden=8, vocabulary=97)
+        load(blob, width=8, vocabulary=97)
 
 
 def test_embeddings_of_another_model_are_refused() -> None:
     with pytest.raises(ValueError, match="size 8"):
-        load(blob_of(), hidden=576)
+        load(blob_of(), width=576)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Linear layers of a prepared model against torch's own."""
 
+import subprocess
+import sys
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +37,21 @@ def test_other_dtypes_are_left_to_torch(dtype: torch.dtype) -> None:
     FrozenLinear.convert(ours, shared=False)
     rows = torch.randn(5, 24, dtype=dtype)
     torch.testing.assert_close(ours(rows), theirs(rows))
+
+
+def test_without_onednn_torch_multiplies() -> None:
+    """As on macOS with Apple's processors, where torch is built without these operators."""
+    script = """
+import torch
+torch.ops.mkldnn = object()
+from tests.worker.tiny import causal_model
+from worker.cpt.model.trial import try_out
+from worker.cpt.kernels.linear import product
+try_out(causal_model())
+rows, weight = torch.randn(3, 4), torch.randn(5, 4)
+assert torch.equal(product(rows, weight), rows @ weight.T)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[4])
 
 
 def test_prepared_model_has_the_same_weights_and_logits() -> None:

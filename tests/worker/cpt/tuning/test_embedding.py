@@ -7,7 +7,7 @@ import torch
 from worker.cpt.encoding.template import TokenType
 from worker.cpt.tuning.config import CPTConfig
 from worker.cpt.tuning.embedding import CPTEmbedding
-from worker.cpt.tuning.projection import epsilon, project
+from worker.cpt.tuning.projection import epsilon, project, reference_unit
 from worker.cpt.tuning.tuner import Tuner, TuningSettings
 
 
@@ -30,7 +30,7 @@ def test_epsilon_depends_on_type_and_hidden_size() -> None:
     config = CPTConfig("CAUSAL_LM", opt_projection_epsilon=0.3, opt_projection_format_epsilon=0.2, **types)  # type: ignore[arg-type]
     scale = math.sqrt(512 / 2048)
     expected = torch.tensor([0.0, 0.2 * scale, 0.3 * scale, 0.2 * scale, 0.0, 0.3 * scale])
-    torch.testing.assert_close(epsilon(config, 512), expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(epsilon(config, reference_unit(512)), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_projection_shortens_long_rows_only() -> None:

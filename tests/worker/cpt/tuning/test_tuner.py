@@ -113,6 +113,19 @@ def test_size_of_chunks_does_not_matter(model: Any, task: Any, limits: dict[str,
     torch.testing.assert_close(gradient(cut), gradient(whole), rtol=1e-4, atol=1e-6)
 
 
+def test_small_parts_of_a_large_sum_are_not_lost_in_bfloat16(llama: Any, task: Any) -> None:
+    """The gradient is a mean: that of many copies of an example, each a chunk of its own, is that of one copy."""
+    model, (copy, *_) = llama.bfloat16(), task.training
+    one, many = (
+        Tuner(model, task.context, [copy] * count, task.config(), TuningSettings(), chunk_tokens=len(copy))
+        for count in (1, 200)
+    )
+    one.step()
+    many.step()
+    difference = (gradient(many) - gradient(one)).norm() / gradient(one).norm()
+    assert difference < 0.01
+
+
 def test_running_the_context_again_changes_no_bit(model: Any, task: Any) -> None:
     kept = tuner_of(model, task, chunk_tokens=9, memory=1 << 30)
     again = tuner_of(model, task, chunk_tokens=9, memory=0)
