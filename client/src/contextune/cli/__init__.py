@@ -13,6 +13,6 @@ def main() -> None:
     if any(importlib.util.find_spec(module) is None for module in _NEEDED):
         sys.stderr.write("The command line needs two more packages: pip install 'contextune[cli]'\n")
         sys.exit(1)
-    from contextune.cli.application import application  # noqa: PLC0415 - needs what was looked for above
+    from contextune.cli.application import run  # noqa: PLC0415 - needs what was looked for above
 
-    application()()
+    run()

@@ -1,26 +1,68 @@
-"""The command's application: its verbs and those that other distributions add."""
+"""The command's application: its verbs, those that other distributions add, and what becomes of errors."""
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 
-from contextune import __version__
-from contextune.cli import contributed
+from contextune.cli import contributed, failures
+from contextune.cli.access import keys, models, usage
+from contextune.cli.classify import classify
+from contextune.cli.configuration import config
+from contextune.cli.contexts import alias, contexts, export, import_
+from contextune.cli.evaluate import evaluate
+from contextune.cli.jobs import batch, jobs
+from contextune.cli.tune import tune
+from contextune.errors import ContextuneError
+from contextune.version import VERSION
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command and exit. Errors become one line, or the envelope, and their exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        application()(given, prog_name="contextune")
+    except ContextuneError as error:
+        sys.exit(failures.tell(error, "--json" in given))
 
 
 def application() -> typer.Typer:
     """A new application with every command."""
-    app = typer.Typer(name="contextune", no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        name="contextune", no_args_is_help=True, pretty_exceptions_enable=False, epilog=failures.EXIT_STATUSES
+    )
     app.callback()(_contextune)
+    app.command()(tune)
+    app.command()(classify)
+    app.command(name="eval")(evaluate)
+    for name, group in (("contexts", contexts), ("jobs", jobs), ("batch", batch), ("alias", alias)):
+        app.add_typer(group, name=name)
+    app.command()(export)
+    app.command(name="import")(import_)
+    app.command()(models)
+    app.command()(usage)
+    app.add_typer(keys, name="keys")
+    app.add_typer(config, name="config")
     app.command()(version)
-    contributed.add_commands(app, {})
+    contributed.add_commands(app, {"keys": keys})
     return app
 
 
-def _contextune() -> None:
-    """Turn a handful of labelled examples into a text classifier."""
+def _contextune(
+    context: typer.Context,
+    url: Annotated[
+        str | None, typer.Option(help="Where the service is; else CONTEXTUNE_URL, else the settings.")
+    ] = None,
+) -> None:
+    """Turn a handful of labelled examples into a text classifier.
+
+    Results go to the standard output, all else to the standard error.
+    """
+    context.obj = url
 
 
 def version() -> None:
     """Print the version."""
-    typer.echo(__version__)
+    typer.echo(VERSION)

@@ -1,0 +1,122 @@
+"""``contextune classify``: texts in, predictions out, as a table, as lines to pipe, as JSONL or as CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from contextune.cli.output import Json, Output, clipped, plain, table
+from contextune.cli.reading import Encoding, Format, TextColumn, open_table
+from contextune.cli.session import connect
+from contextune.errors import SourceError
+from contextune.models.classification import Classification
+from contextune.sources import Columns
+from contextune.sources.columns import settle
+from contextune.sources.examples import text_of
+
+_KNOWN_ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".xlsx", ".txt")
+_TABLE_ROWS: Final = 256
+
+Answered = Iterator[tuple[str, Classification]]
+
+
+def classify(
+    context: typer.Context,
+    ref: Annotated[str, typer.Argument(help="The context: its name, name@version, name@alias or id.")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts, one file, or - for lines of the standard input.")
+    ] = None,
+    min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Predict nothing below it.")] = 0.0,
+    truncate: Annotated[str, typer.Option(help="What to cut of a text that is too long: NONE, START or END.")] = "END",
+    top_k: Annotated[int | None, typer.Option(min=1, help="How many labels to tell, with --jsonl or --json.")] = None,
+    text_column: TextColumn = None,
+    file_format: Format = None,
+    encoding: Encoding = None,
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print a JSON object for each text.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Classify texts with a context.
+
+    Without --json, --jsonl or --csv a terminal gets a table, and a pipe lines of prediction, confidence and text with
+    tabs between them.
+    """
+    inputs = _inputs(texts or [], Columns(text_column), file_format, encoding)
+    options: dict[str, Any] = {"min_confidence": min_confidence, "truncate": truncate.upper(), "top_k": top_k}
+    with connect(context) as client:
+        given: list[str] = []
+        classified = client.classify_many(ref, _kept(inputs, given), **{k: v for k, v in options.items() if v})
+        answered = ((given[one.index], one) for one in classified)
+        _write(answered, as_jsonl=as_jsonl, as_csv=as_csv, output=Output(as_json))
+
+
+def _inputs(texts: list[str], columns: Columns, file_format: str | None, encoding: str | None) -> Iterable[str]:
+    if texts in ([], ["-"]):
+        if sys.stdin.isatty():
+            raise typer.BadParameter("name a text or a file, or pipe lines in", param_hint="TEXT")
+        return _lines(sys.stdin)
+    path = Path(texts[0])
+    named = path.suffix.lower() in _KNOWN_ENDINGS
+    if len(texts) == 1 and (named or file_format or columns.text) and path.is_file():
+        if path.suffix.lower() == ".txt" and file_format is None:
+            return _lines(path.read_text(encoding or "utf-8").splitlines())
+        return _column(path, columns, file_format, encoding)
+    if len(texts) == 1 and named and " " not in texts[0]:
+        raise SourceError(f"{path}: cannot be read: No such file or directory")
+    return texts
+
+
+def _column(path: Path, columns: Columns, file_format: str | None, encoding: str | None) -> Iterator[str]:
+    found, settled = settle(open_table(path, columns, file_format, encoding), columns, label_needed=False)
+    return (text_of(found, row, settled.text) for row in found.rows)
+
+
+def _lines(lines: Iterable[str]) -> Iterator[str]:
+    return (line.rstrip("\r\n") for line in lines if line.strip())
+
+
+def _kept(inputs: Iterable[str], given: list[str]) -> Iterator[str]:
+    for text in inputs:
+        given.append(text)
+        yield text
+
+
+def _write(answered: Answered, *, as_jsonl: bool, as_csv: bool, output: Output) -> None:
+    if output.as_json:
+        output.result([_object(text, one) for text, one in answered], lambda _: None)
+    elif as_jsonl:
+        for text, one in answered:
+            sys.stdout.write(json.dumps(_object(text, one), ensure_ascii=False) + "\n")
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["text", "prediction", "confidence"])
+        writer.writerows((text, one.prediction or "", f"{one.confidence:.6f}") for text, one in answered)
+    elif output.data.is_terminal:
+        _tables(answered, output)
+    else:
+        for text, one in answered:
+            sys.stdout.write(f"{one.prediction or ''}\t{one.confidence:.4f}\t{' '.join(text.split())}\n")
+
+
+def _object(text: str, one: Classification) -> dict[str, Any]:
+    fields: dict[str, Any] = plain(one)
+    labels = {name: label["confidence"] for name, label in fields.pop("labels").items()}
+    return {"text": text, **fields, "labels": labels}
+
+
+def _tables(answered: Answered, output: Output) -> None:
+    rows: list[tuple[str, str, str]] = []
+    for text, one in answered:
+        shown = "(not sure enough)" if one.abstained else clipped(one.prediction or "", 40)
+        rows.append((shown, f"{one.confidence:.1%}", clipped(text)))
+        if len(rows) == _TABLE_ROWS:
+            output.data.print(table(["prediction", "confidence", "text"], rows, right=(1,)))
+            rows = []
+    if rows:
+        output.data.print(table(["prediction", "confidence", "text"], rows, right=(1,)))

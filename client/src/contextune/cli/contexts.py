@@ -1,0 +1,127 @@
+"""``contextune contexts``, ``alias``, ``export`` and ``import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contextune.cli.output import Json, Output, clipped, table
+from contextune.cli.pages import contexts_table, ref_of
+from contextune.cli.progress import follow
+from contextune.cli.report_page import print_context
+from contextune.cli.session import connect
+
+contexts = typer.Typer(help="Look at contexts, and delete them.", no_args_is_help=True)
+alias = typer.Typer(help="Words that point at versions of contexts, such as prod.", no_args_is_help=True)
+
+Ref = Annotated[str, typer.Argument(help="The context: its name, name@version, name@alias or id.")]
+Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+
+
+@contexts.command(name="list")
+def list_contexts(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Option(help="Those of this name.")] = None,
+    status: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
+    model: Annotated[str | None, typer.Option(help="Those of this base model.")] = None,
+    limit: Limit = 20,
+    as_json: Json = False,
+) -> None:
+    """List contexts, newest first."""
+    with connect(context) as client:
+        found = list(client.contexts.list(name=name, status=status, model=model, limit=limit))
+    Output(as_json).result(found, lambda console: console.print(contexts_table(found)))
+
+
+@contexts.command()
+def show(context: typer.Context, ref: Ref, as_json: Json = False) -> None:
+    """Show a context and its report."""
+    with connect(context) as client:
+        found = client.contexts.get(ref)
+    Output(as_json).result(found, lambda console: print_context(console, found))
+
+
+@contexts.command()
+def examples(context: typer.Context, ref: Ref, as_json: Json = False) -> None:
+    """Print the examples of a context."""
+    with connect(context) as client:
+        found = list(client.contexts.examples(ref))
+    rows = [(clipped(one.label, 40), clipped(one.text, 100)) for one in found]
+    Output(as_json).result(found, lambda console: console.print(table(["label", "text"], rows)))
+
+
+@contexts.command()
+def delete(
+    context: typer.Context,
+    context_id: Annotated[str, typer.Argument(help="The id; names are not taken.")],
+    as_json: Json = False,
+) -> None:
+    """Delete a context for good."""
+    with connect(context) as client:
+        client.contexts.delete(context_id)
+    Output(as_json).result({"id": context_id, "deleted": True}, lambda _: None)
+
+
+@alias.command(name="set")
+def set_alias(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The contexts' name.")],
+    word: Annotated[str, typer.Argument(help="The alias, such as prod.")],
+    version: Annotated[int, typer.Argument(min=1, help="The version that it shall point at.")],
+    if_version: Annotated[int | None, typer.Option(help="Only if it points at this version now.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Point an alias at a version."""
+    with connect(context) as client:
+        found = client.aliases.set(name, word, version, if_version=if_version)
+    Output(as_json).result(found, lambda console: console.print(f"{name}@{word} → {name}@{found.version}"))
+
+
+@alias.command(name="show")
+def show_alias(context: typer.Context, name: str, word: str, as_json: Json = False) -> None:
+    """Show the version that an alias points at."""
+    with connect(context) as client:
+        found = client.aliases.get(name, word)
+    Output(as_json).result(found, lambda console: console.print(f"{name}@{word} → {name}@{found.version}"))
+
+
+@alias.command(name="delete")
+def delete_alias(context: typer.Context, name: str, word: str, as_json: Json = False) -> None:
+    """Delete an alias."""
+    with connect(context) as client:
+        client.aliases.delete(name, word)
+    Output(as_json).result({"name": name, "alias": word, "deleted": True}, lambda _: None)
+
+
+def export(
+    context: typer.Context,
+    ref: Ref,
+    path: Annotated[Path | None, typer.Argument(help="Where to write it; NAME.zip here unless given.")] = None,
+    embeddings: Annotated[bool, typer.Option(help="Prompt embeddings alone, as safetensors.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a context's adapter to a file, for another installation or for PEFT."""
+    target = path or Path(ref.replace("/", "-") + (".safetensors" if embeddings else ".zip"))
+    with connect(context) as client:
+        size = client.contexts.export(ref, target, embeddings=embeddings)
+    data = {"path": str(target), "bytes": size}
+    Output(as_json).result(data, lambda console: console.print(f"{target} ({size:,} bytes)"))
+
+
+def import_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A zip that `export` wrote, or one with PEFT's two files.")],
+    name: Annotated[str | None, typer.Option(help="The context's name.")] = None,
+    model: Annotated[str | None, typer.Option(help="The base model, where the zip does not say.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="A label, in their order; may be given again.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a context of an adapter."""
+    output = Output(as_json)
+    with connect(context) as client:
+        imported = client.contexts.import_(file, name=name, model=model, labels=label)
+        if imported.job is not None:
+            follow(client, imported.job, output)
+    output.result(imported.context, lambda console: console.print(ref_of(imported.context)))

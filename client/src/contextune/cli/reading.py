@@ -1,0 +1,77 @@
+"""Files named on the command line: their options, what was found in them, and which line a pointer means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+import typer
+
+from contextune.cli.output import Output, clipped, table
+from contextune.errors import InvalidRequestError, SourceError
+from contextune.sources import Columns
+from contextune.sources.examples import SourcedExample, examples_in
+from contextune.sources.tables import Table, read_table
+
+TextColumn: TypeAlias = Annotated[str | None, typer.Option("--text-column", help="The column that holds the text.")]
+LabelColumn: TypeAlias = Annotated[str | None, typer.Option("--label-column", help="The column that holds the label.")]
+Format: TypeAlias = Annotated[
+    str | None, typer.Option("--format", help="csv, tsv, jsonl, json or xlsx, where the file's ending does not say.")
+]
+Encoding: TypeAlias = Annotated[str | None, typer.Option(help="The file's encoding, where it is not UTF-8.")]
+
+_PREVIEW_ROWS: Final = 4
+_POINTER: Final = re.compile(r"/examples/(\d+)(?:/.*)?")
+
+
+class Examples:
+    """The labelled examples of a file."""
+
+    def __init__(self, path: Path, examples: Sequence[SourcedExample], columns: Columns) -> None:
+        self.path = path
+        self.examples = examples
+        self.columns = columns
+        self.labels = list(dict.fromkeys(example.label for example in examples))
+
+    @classmethod
+    def read(cls, path: Path, columns: Columns, file_format: str | None, encoding: str | None) -> Examples:
+        """Read them. Raises ``SourceError`` that names the options to mend it with."""
+        return cls(path, *examples_in(open_table(path, columns, file_format, encoding), columns))
+
+    def preview(self, output: Output) -> None:
+        """Say what was found, and in which columns."""
+        if output.as_json:
+            return
+        found = f"{len(self.examples)} examples with {len(self.labels)} labels in {self.path}"
+        output.note(f"{found} (text: {self.columns.text!r}, label: {self.columns.label!r})")
+        if self.columns.guessed:
+            shown = [(clipped(one.label, 24), clipped(one.text, 80)) for one in self.examples[:_PREVIEW_ROWS]]
+            output.notes.print(table(["label", "text"], shown))
+
+    def located(self, pointer: str) -> str:
+        """The example that a JSON pointer means, as a person finds it in the file."""
+        match = _POINTER.fullmatch(pointer)
+        if not match or int(match[1]) >= len(self.examples):
+            return pointer
+        example = self.examples[int(match[1])]
+        return f"{example.where}: {clipped(example.text, 50)!r} ({example.label})"
+
+    def blamed(self, error: InvalidRequestError) -> SourceError | InvalidRequestError:
+        """A refusal of the service, with the line that it is about where it is about one."""
+        match = _POINTER.fullmatch(error.param or "")
+        if not match or int(match[1]) >= len(self.examples):
+            return error
+        detail = error.detail.removeprefix(f"{error.param}: ")
+        return SourceError(f"{self.path}, {self.examples[int(match[1])].where}: {detail}")
+
+
+def open_table(path: Path, columns: Columns, file_format: str | None, encoding: str | None) -> Table:
+    """The table in a file, with the columns that are named in it. Raises ``SourceError``."""
+    table_there = read_table(path, file_format, encoding)
+    for name, option in ((columns.text, "--text-column"), (columns.label, "--label-column")):
+        if name is not None and name not in table_there.columns:
+            listed = ", ".join(table_there.columns[:20])
+            raise SourceError(f"{path}: there is no column {name!r} for {option}; the columns are: {listed}")
+    return table_there

@@ -1,0 +1,118 @@
+"""``contextune tune``: from a file of labelled examples to a context that answers, and its report."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from contextune.cli.output import Json, Output, clipped
+from contextune.cli.progress import follow
+from contextune.cli.reading import Encoding, Examples, Format, LabelColumn, TextColumn
+from contextune.cli.report_page import print_context
+from contextune.cli.session import connect
+from contextune.client import Contextune
+from contextune.errors import InvalidRequestError
+from contextune.models.contexts import DryRun
+from contextune.sources import Columns
+
+
+def tune(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL, JSON or Excel, with a text and a label in each row.")],
+    name: Annotated[str | None, typer.Option(help="The context's name; the file's unless given.")] = None,
+    model: Annotated[str | None, typer.Option(help="The base model; the service's first unless given.")] = None,
+    method: Annotated[str | None, typer.Option(help="auto, cpt or icl.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(min=1, help="The time that auto may take.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="A file of examples that are only measured.")] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    file_format: Format = None,
+    encoding: Encoding = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A hyperparameter, such as steps=12; may be given again.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file and say what it would take.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end of the job.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tune a context on labelled examples, and report how good it is.
+
+    Ctrl-C asks whether to cancel the job; it goes on unless the answer is yes.
+    """
+    output = Output(as_json)
+    columns = Columns(text_column, label_column)
+    examples = Examples.read(file, columns, file_format, encoding)
+    measured = Examples.read(validation, columns, file_format, encoding) if validation else None
+    examples.preview(output)
+    body: dict[str, Any] = {
+        "examples": examples.examples,
+        "validation_examples": measured.examples if measured else None,
+        "model": model,
+        "hyperparameters": _hyperparameters(setting or [], method=method, max_seconds=max_seconds),
+    }
+    with connect(context) as client:
+        try:
+            planned = client.contexts.dry_run(**body)
+            _warn(output, planned, examples)
+            if dry_run:
+                output.result(planned, lambda console: console.print(_needs(planned)))
+                return
+            tuning = client.contexts.create(**body, name=name or name_of(file))
+        except InvalidRequestError as error:
+            raise examples.blamed(error) from None
+        if detach or tuning.job is None:
+            output.result(
+                {"context": tuning.context, "job": tuning.job},
+                lambda console: console.print(f"{tuning.context.id} {tuning.job.id if tuning.job else ''}".strip()),
+            )
+            return
+        follow(client, tuning.job, output)
+        _finish(client, tuning.context.id, examples, output)
+
+
+def _finish(client: Contextune, context_id: str, examples: Examples, output: Output) -> None:
+    tuned = client.contexts.get(context_id)
+    output.result(tuned, lambda console: print_context(console, tuned, examples.located))
+    ref = tuned.name or tuned.id
+    output.note(f'\nTry it: contextune classify {ref} "{clipped(examples.examples[0].text, 60)}"')
+
+
+def _hyperparameters(settings: list[str], **given: Any) -> dict[str, Any] | None:
+    found = {name: value for name, value in given.items() if value is not None}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{setting!r} is no NAME=VALUE", param_hint="--set")
+        found[name] = _value(value)
+    return found or None
+
+
+def _value(text: str) -> Any:
+    """A number or true or false where it is written so, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _warn(output: Output, planned: DryRun, examples: Examples) -> None:
+    for warning in planned.warnings:
+        where = examples.located(warning.param) if warning.param else ""
+        output.note(f"Warning: {warning.message}" + (f" ({where})" if where != "/examples" and where else ""))
+
+
+def _needs(planned: DryRun) -> str:
+    return (
+        f"{planned.context_tokens} tokens of {planned.context_limit}, {planned.total_steps} steps, "
+        f"about {planned.estimated_seconds:.0f} s on {planned.model}"
+    )
+
+
+def name_of(file: Path) -> str:
+    """A name that the service takes, out of the file's."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-._")[:100]
+    return name if name and not name.startswith("ctx_") else "context"
