@@ -30,19 +30,27 @@ class Seen:
 
 @dataclass
 class StandIn:
-    """Answers in the order in which they are given; ``url`` is where."""
+    """Answers in the order in which they are given, but for paths that ``always`` get the same; ``url`` is where."""
 
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
     answers: list[Response | Callable[[], Response]] = field(default_factory=list)
+    always: dict[str, Callable[[], Response]] = field(default_factory=dict)
 
     async def answer(self, request: Request) -> Response:
+        if request.url.path in self.always:
+            return self.always[request.url.path]()
         body = await request.body()
         self.seen.append(
             Seen(request.method, request.url.path, dict(request.query_params), dict(request.headers), body)
         )
         answer = self.answers.pop(0)
         return answer if isinstance(answer, Response) else answer()
+
+    def clear(self) -> None:
+        """Forget all."""
+        for found in (self.seen, self.answers, self.always):
+            found.clear()
 
     def then(self, *answers: Response | Callable[[], Response]) -> None:
         """Say what is answered next."""

@@ -30,8 +30,7 @@ def listening() -> Iterator[StandIn]:
 
 @pytest.fixture
 def service(listening: StandIn) -> StandIn:
-    listening.seen.clear()
-    listening.answers.clear()
+    listening.clear()
     return listening
 
 

@@ -15,7 +15,7 @@ from contextune.cli import failures
 from contextune.cli.output import Output
 from contextune.cli.pages import seconds_until
 from contextune.client import Contextune
-from contextune.errors import ContextuneError, ProblemError
+from contextune.errors import ContextuneError, ServiceUnreachableError
 from contextune.handles import BatchHandle, JobHandle
 from contextune.models.jobs import Job
 
@@ -40,7 +40,7 @@ def follow(client: Contextune, job: AnyHandle, output: Output) -> AnyHandle:
 
 
 class _Losses:
-    """The loss that a job's newest metrics event tells; a service without events is asked once."""
+    """The loss that a job's newest metrics event tells; a key that may not read events is tried once."""
 
     def __init__(self, client: Contextune, job_id: str) -> None:
         self._client = client
@@ -53,9 +53,11 @@ class _Losses:
         if self._known and job.status == "running" and job.kind == "tuning":
             try:
                 events = list(self._client.jobs.list_events(self._job_id, limit=_EVENTS_A_LOOK))
-            except ProblemError:
+            except ServiceUnreachableError:  # the waiting itself has patience for this
+                return self._loss
+            except ContextuneError:
                 self._known = False
-                return None
+                return self._loss
             metrics = [event for event in events if event.type == "metrics" and "loss" in event.data]
             if metrics:
                 newest = max(metrics, key=lambda event: event.created_at)

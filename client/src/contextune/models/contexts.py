@@ -48,7 +48,7 @@ class Context(Answered):
     status: str
     error: JobError | None = None
     job_id: str | None = None
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] | None = None
     tokens: int = 0
     report: Report | None = Field(default=None, validation_alias=AliasChoices("report", "metrics"))
     metadata: dict[str, str] = Field(default_factory=dict)
@@ -80,7 +80,7 @@ class DryRun(Answered):
     longest_example_tokens: int = 0
     context_limit: int
     training_examples: int = 0
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] | None = None
     trials: int = 0
     total_steps: int = 0
     plain_seconds: float = 0.0

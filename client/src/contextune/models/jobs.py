@@ -43,7 +43,7 @@ class Job(Answered):
     estimated_finish_at: AwareDatetime | None = None
     progress: Progress
     attempt: int = 0
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] | None = None
     trained_tokens: int = 0
     error: JobError | None = None
     cancel_requested: bool = False

@@ -1,0 +1,182 @@
+"""``contextune tune``, from a file to the report."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client.answers import AT, context, ended, job
+from tests.client.cli.conftest import Command
+from tests.client.command import SOURCES
+from tests.client.standin import StandIn, says
+
+INTERVALS = {f"{name}_ci95": [0.5, 1.0] for name in ("accuracy", "macro_f1", "nll", "ece", "brier")}
+SCORE = {"accuracy": 0.75, "macro_f1": 0.7, "nll": 0.4, "ece": 0.1, "brier": 0.2, "n": 4, **INTERVALS}
+REPORT = {
+    "icl": SCORE,
+    "tuned": {**SCORE, "accuracy": 1.0},
+    "difference": {"accuracy": 0.25, "accuracy_ci95": [-0.1, 0.5], "nll": -0.1, "nll_ci95": [-0.2, 0.1]},
+    "served": "tuned",
+    "measured_on": "folds",
+    "notes": ["Only 4 examples were measured."],
+    "confusion_matrix": [[1, 1], [0, 2]],
+    "per_label": {name: {"precision": 1.0, "recall": 0.5, "f1": 0.66, "n": 2} for name in ("yes", "no")},
+    "loss_curve": [2.0, 1.0, 0.5],
+    "suspect_examples": [
+        {"param": "/examples/1", "probability": 0.1, "prediction": "yes", "prediction_probability": 0.9}
+    ],
+    "harmful_examples": [{"param": "/examples/2", "gain": 0.05}],
+    "thresholds": [
+        {"target_precision": 0.9, "min_confidence": 0.6, "coverage": 0.75, "answered": 3, "precision": 1.0,
+         "precision_ci95": [0.4, 1.0]}
+    ],
+}  # fmt: skip
+DRY_RUN = {
+    "object": "dry_run", "model": "tiny", "context_tokens": 40, "context_limit": 512, "total_steps": 6,
+    "estimated_seconds": 12.3,
+    "warnings": [{"code": "one_example_label", "message": "the label has one example", "param": "/examples/2/label"}],
+}  # fmt: skip
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "Support Intents.csv"
+    path.write_text("utterance,intent\nis it?,yes\nno way,no\nnot at all,no\ncertainly,yes\n")
+    return path
+
+
+def answers(service: StandIn, **job_fields: Any) -> None:
+    service.then(
+        says(DRY_RUN), says({"context": context(status="queued"), "job": job()}, 202), says(ended(**job_fields)),
+        says(context(report=REPORT)),
+    )  # fmt: skip
+
+
+def test_file_becomes_a_context_and_a_readable_report(service: StandIn, command: Command, file: Path) -> None:
+    answers(service)
+    said = command("tune", str(file), "--method", "auto", "--set", "steps=3", "--set", "head=false")
+    assert said.status == 0
+    planned, created, *_ = service.seen
+    assert planned.query == {"dry_run": "true"}
+    assert json.loads(created.body) == {
+        "examples": [
+            {"text": "is it?", "label": "yes"}, {"text": "no way", "label": "no"},
+            {"text": "not at all", "label": "no"}, {"text": "certainly", "label": "yes"},
+        ],
+        "name": "Support-Intents",
+        "hyperparameters": {"method": "auto", "steps": 3, "head": False},
+    }  # fmt: skip
+    for expected in (
+        "intents@1 · succeeded · 2 labels · tiny",
+        "What answers: the tuned context",
+        "accuracy                 75.0% (50.0% to 100.0%)  100.0% (50.0% to 100.0%)",
+        "Tuned minus plain, on the same examples: +25.0% accuracy (95%: -10.0% to +50.0%)",
+        "1 yes                       1  1",
+        "line 3: 'no way' (no) → 'yes' (90%)",
+        "line 4: 'not at all' (no) (0.050 nats)",
+        "             90%            0.60       75%  100.0% (40.0% to 100.0%)",
+        "Loss 2.000 █▃▁ 0.500",
+        "• Only 4 examples were measured.",
+    ):
+        assert expected in said.out
+    for expected in (
+        f"4 examples with 2 labels in {file} (text: 'utterance', label: 'intent')",
+        "Warning: the label has one example (line 4: 'not at all' (no))",
+        'Try it: contextune classify intents "is it?"',
+    ):
+        assert expected in said.err
+
+
+def test_json_is_one_envelope_and_nothing_else(service: StandIn, command: Command, file: Path) -> None:
+    answers(service)
+    said = command("tune", str(file), "--json")
+    assert (said.data["id"], said.data["report"]["tuned"]["accuracy"], said.err) == ("ctx_1", 1.0, "")
+
+
+def test_dry_run_stores_nothing(service: StandIn, command: Command, file: Path) -> None:
+    service.then(says(DRY_RUN))
+    said = command("tune", str(file), "--dry-run")
+    assert said.out == "40 tokens of 512, 6 steps, about 12 s on tiny\n"
+    assert len(service.seen) == 1
+
+
+def test_job_is_not_waited_for_where_that_is_asked(service: StandIn, command: Command, file: Path) -> None:
+    service.then(says(DRY_RUN), says({"context": context(status="queued"), "job": job()}, 202))
+    assert command("tune", str(file), "--detach", "--name", "mine").out == "ctx_1 job_1\n"
+    assert json.loads(service.seen[1].body)["name"] == "mine"
+
+
+def test_fault_that_the_service_finds_is_told_by_its_line(service: StandIn, command: Command, file: Path) -> None:
+    detail = "/examples/2: the same text has another label elsewhere"
+    problem = {"status": 422, "code": "contradicting_examples", "detail": detail, "param": "/examples/2"}
+    service.then(says(problem, 422))
+    said = command("tune", str(file))
+    assert said.status == 3
+    assert said.err.splitlines()[-1] == f"Error: {file}, line 4: the same text has another label elsewhere"
+
+
+def test_column_that_is_not_there_is_told_by_its_option(command: Command, file: Path) -> None:
+    said = command("tune", str(file), "--label-column", "label")
+    expected = f"Error: {file}: there is no column 'label' for --label-column; the columns are: utterance, intent\n"
+    assert (said.status, said.out, said.err) == (3, "", expected)
+
+
+def test_fault_of_the_file_is_in_the_envelope(command: Command, tmp_path: Path) -> None:
+    said = command("tune", str(tmp_path / "absent.csv"), "--json")
+    assert (said.status, said.data["code"], said.err) == (3, "bad_source", "")
+    assert said.data["message"].endswith("absent.csv: cannot be read: No such file or directory")
+
+
+def test_job_that_fails_is_told(service: StandIn, command: Command, file: Path) -> None:
+    answers(service, status="failed", error={"code": "out_of_memory", "message": "the model does not fit"})
+    said = command("tune", str(file))
+    assert said.status == 7
+    assert said.err.splitlines()[-1] == "Error: the job job_1 has failed: the model does not fit [out_of_memory]"
+
+
+def test_setting_without_a_value_is_a_wrong_argument(command: Command, file: Path) -> None:
+    assert command("tune", str(file), "--set", "steps").status == 2
+
+
+@pytest.mark.parametrize(("reply", "cancelled"), [("y\n", True), ("\n", False)])
+def test_interrupt_on_a_terminal_asks_whether_to_cancel(
+    service: StandIn, file: Path, reply: str, cancelled: bool
+) -> None:
+    service.then(says(DRY_RUN), says({"context": context(status="queued"), "job": job()}, 202))
+    service.then(*[lambda: says(job())] * 50)
+    event = {"id": "1", "type": "metrics", "created_at": AT, "data": {"step": 1, "loss": 0.7}}
+    service.always["/jobs/job_1/events"] = lambda: says({"object": "list", "data": [event], "has_more": False})
+    terminal, other = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "contextune.cli", "tune", str(file)],
+        env={**os.environ, "PYTHONPATH": str(SOURCES), "TERM": "xterm"},
+        stdin=other, stdout=other, stderr=other, start_new_session=True,
+    )  # fmt: skip
+    os.close(other)
+    read_until(terminal, "step 1/4 · loss 0.700".encode())
+    process.send_signal(signal.SIGINT)
+    read_until(terminal, b"Cancel the job?")
+    service.answers.insert(0, says(job(status="cancelled")))
+    os.write(terminal, reply.encode())
+    said = read_until(terminal, b"is being cancelled" if cancelled else b"The job goes on")
+    assert process.wait(30) == 130, said
+    os.close(terminal)
+    assert [one.path for one in service.seen if one.method == "POST"] == (
+        ["/contexts", "/contexts", "/jobs/job_1/cancel"] if cancelled else ["/contexts", "/contexts"]
+    )
+
+
+def read_until(terminal: int, wanted: bytes) -> bytes:
+    said = b""
+    while wanted not in said:
+        try:
+            said += os.read(terminal, 4096)
+        except OSError:  # the end of a terminal
+            raise AssertionError(said.decode()) from None
+    return said
