@@ -3,13 +3,15 @@
 VENV ?= .venv
 ENGINE ?= docker
 COMPOSE ?= $(ENGINE) compose
+TAG ?= latest
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 OLDEST ?= .venv-oldest
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test test-oldest test-wheels test-compose bench bench-accuracy lint format docs weights wheels constraints clean
+.PHONY: help up install test test-oldest test-wheels test-compose bench bench-accuracy lint format docs weights wheels \
+	constraints images sbom clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,6 +63,20 @@ weights: | $(BIN)/pip ## make the wheels of the default models' weights, into di
 wheels: weights ## make all wheels, into dist/
 	rm -rf build client/build dist/contextune-* dist/contextune_server-*
 	$(PIP) wheel --no-deps --wheel-dir dist ./client .
+
+images: ## build the images contextune (all in one), contextune-gateway and contextune-worker
+	$(ENGINE) build $(BUILD_ARGS) -f docker/gateway.Dockerfile -t contextune-gateway:$(TAG) .
+	$(ENGINE) build $(BUILD_ARGS) -f docker/worker.Dockerfile --target worker -t contextune-worker:$(TAG) .
+	$(ENGINE) build $(BUILD_ARGS) -f docker/worker.Dockerfile --target all-in-one -t contextune:$(TAG) .
+
+sbom: ## list what the images carry and its licences, into dist/sbom
+	mkdir -p dist/sbom
+	for image in gateway worker; do \
+		$(ENGINE) build $(BUILD_ARGS) -f docker/$$image.Dockerfile --target sbom -t contextune-sbom:$$image . && \
+		$(ENGINE) run --rm contextune-sbom:$$image >dist/sbom/$$image.cdx.json && \
+		$(ENGINE) run --rm contextune-sbom:$$image dpkg-query -W >dist/sbom/$$image.debian.txt || exit 1; \
+	done
+	$(PYTHON) -m release.licences dist/sbom/*.cdx.json >dist/sbom/licences.txt
 
 # OPTIONS=--upgrade takes the newest releases; without it pins stay as they are while they fit.
 constraints: $(VENV)/.installed-dev ## pin what is installed anew, after a change in pyproject.toml

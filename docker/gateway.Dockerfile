@@ -20,6 +20,14 @@ COPY app app
 RUN python -m pip wheel --no-deps --wheel-dir /wheels ./client . \
     && python -m pip --python /opt/contextune/bin/python install --no-deps /wheels/*.whl
 
+# What the image carries, as a CycloneDX document: make sbom
+FROM build AS sbom
+COPY constraints/cpu.txt constraints/
+RUN python -m venv /tools && /tools/bin/pip install --constraint constraints/cpu.txt cyclonedx-bom \
+    && /tools/bin/cyclonedx-py environment --gather-license-texts --output-reproducible --output-file /sbom.json \
+        /opt/contextune/bin/python
+CMD ["cat", "/sbom.json"]
+
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 contextune \
     && useradd --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin contextune \

@@ -3,7 +3,7 @@
 #   docker build -f docker/worker.Dockerfile --target all-in-one -t contextune .         gateway, worker and servers
 #
 # TORCH is what pip installs as torch, TORCH_INDEX_URL the package index it comes from, pip's own if empty. The default is
-# the build for CPUs alone, from PyTorch's own index. With CUDA: --build-arg TORCH=torch==2.13.0 --build-arg TORCH_INDEX_URL=
+# the build for CPUs alone, from PyTorch's own index. With CUDA: TORCH=torch==2.13.0 and an empty TORCH_INDEX_URL.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -33,6 +33,14 @@ COPY app app
 COPY worker worker
 RUN python -m pip wheel --no-deps --wheel-dir /wheels ./client . \
     && python -m pip --python /opt/contextune/bin/python install --no-deps /wheels/*.whl
+
+# What the image carries, as a CycloneDX document: make sbom
+FROM build AS sbom
+COPY constraints/cpu.txt constraints/
+RUN python -m venv /tools && /tools/bin/pip install --constraint constraints/cpu.txt cyclonedx-bom \
+    && /tools/bin/cyclonedx-py environment --gather-license-texts --output-reproducible --output-file /sbom.json \
+        /opt/contextune/bin/python
+CMD ["cat", "/sbom.json"]
 
 FROM ${PYTHON_IMAGE} AS base
 RUN groupadd --gid 10001 contextune \

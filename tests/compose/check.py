@@ -159,6 +159,26 @@ def worker_and_gateway_stop_in_order(stack: Stack) -> str:
     return ", ".join(seconds)
 
 
+def all_in_one_image_serves_and_stops(stack: Stack) -> str:
+    """One container that holds the whole service, after the stack has left its port."""
+    stack.down()
+    stack.build_all_in_one()
+    container = stack.run_all_in_one()
+    started = time.monotonic()
+    try:
+        _eventually(lambda: stack.request("GET", "/health/ready")[0] == 200, 300, "/health/ready answers 200")
+        ready = time.monotonic() - started
+        _eventually(lambda: _model_is_ready(stack), 300, "the model is ready")
+        job = _ended_job(stack, _post_examples(stack, steps=4)["job"]["id"])
+        assert job["status"] == "succeeded", f"the job ended as {job['status']}: {job['error']}"
+        stack.run("stop", "--time=60", container, seconds=90)
+        status = json.loads(stack.run("inspect", container))[0]["State"]["ExitCode"]
+        assert status == 0, f"it ended with {status}"
+    finally:
+        stack.run("rm", "--force", "--volumes", container)
+    return f"ready in {ready:.1f} s"
+
+
 def nothing_is_left_behind(stack: Stack) -> str:
     """After `down`, volumes included."""
     stack.down()
@@ -179,6 +199,7 @@ CHECKS: Final[tuple[Callable[[Stack], str], ...]] = (
     store_killed_forgets_nothing,
     deleted_context_leaves_no_artifact,
     worker_and_gateway_stop_in_order,
+    all_in_one_image_serves_and_stops,
     nothing_is_left_behind,
 )
 
@@ -246,6 +267,11 @@ def _post_examples(stack: Stack, steps: int) -> dict[str, Any]:
     status, created = stack.request("POST", "/contexts", body)
     assert status == 202, f"POST /contexts answered {status}: {created}"
     return dict(created)
+
+
+def _model_is_ready(stack: Stack) -> bool:
+    status, readiness = stack.request("GET", "/health/ready")
+    return status == 200 and all(model["status"] == "ready" for model in readiness["checks"]["models"].values())
 
 
 def _job(stack: Stack, job_id: str, wait: int = 0) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 PROJECT: Final = "contextune-test"
 TAG: Final = "test"
+_LABEL: Final = f"com.docker.compose.project={PROJECT}"
 SERVICES: Final = ("gateway", "worker", "store", "bus")
 _PLAIN: Final = ("-f", "docker-compose.yml")
 _FIXED_ADDRESSES: Final = (*_PLAIN, "-f", "docker/fixed-addresses.yml")
@@ -46,6 +47,16 @@ class Stack:
         else:
             self._run_compose(["build", *shlex.split(self._build_args)], seconds=1800)
 
+    def build_all_in_one(self) -> None:
+        """Build the image that holds the whole service."""
+        options = [*shlex.split(self._build_args), "-f", "docker/worker.Dockerfile", "--target", "all-in-one"]
+        _run([self.engine, "build", *options, "-t", f"contextune:{TAG}", "."], self._environment, 1800, show=True)
+
+    def run_all_in_one(self) -> str:
+        """Start that image as a user would; the container's id."""
+        options = ["-d", f"--label={_LABEL}", "-p", f"127.0.0.1:{self.port}:8000"]
+        return self.run("run", *options, f"contextune:{TAG}", seconds=120).strip()
+
     def up(self) -> str:
         """Start everything; says how the containers find each other."""
         self._run_compose(["up", "-d"], seconds=300)
@@ -62,7 +73,7 @@ class Stack:
 
     def left_over(self) -> list[str]:
         """Containers, volumes and networks of the project that still exist."""
-        label = f"label=com.docker.compose.project={PROJECT}"
+        label = f"label={_LABEL}"
         kinds = (["ps", "-aq"], ["volume", "ls", "-q"], ["network", "ls", "-q"])
         return [line for kind in kinds for line in self.run(*kind, "--filter", label).split()]
 

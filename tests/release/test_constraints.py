@@ -1,5 +1,6 @@
 """The pins in ``constraints/`` belong to the ranges in ``pyproject.toml``; `make constraints` mends what fails here."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,15 @@ def test_what_images_install_has_hashes(name: str) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_no_address_stands_in_the_pins(file: Path) -> None:
     assert "://" not in file.read_text()
+
+
+def test_images_take_the_torch_of_the_pins() -> None:
+    (version,) = pins("cpu.txt")["torch"]
+    named = {
+        file: set(re.findall(r"torch==([\d.]+\d)", (TOP / file).read_text()))
+        for file in ("docker/worker.Dockerfile", "docker-compose.yml")
+    }
+    assert named == {file: {version} for file in named}
 
 
 def test_what_cuda_needs_is_left_out_whole() -> None:

@@ -57,7 +57,7 @@ def _serve(programs: Path, folder: Path) -> None:
     with subprocess.Popen([str(programs / "contextune"), "up"], cwd=folder, env=environment) as service:
         try:
             url = f"http://127.0.0.1:{port}"
-            while _request(f"{url}/health/ready")[0] != 200:
+            while not _ready(url):
                 assert service.poll() is None, "contextune up has ended"
                 assert time.monotonic() < began + _READY_SECONDS, "contextune up is not ready in time"
                 time.sleep(0.2)
@@ -67,6 +67,11 @@ def _serve(programs: Path, folder: Path) -> None:
             service.send_signal(signal.SIGINT)
             status = service.wait(_STOP_SECONDS)
     assert status == 0, f"contextune up ended with {status}"
+
+
+def _ready(url: str) -> bool:
+    status, readiness = _request(f"{url}/health/ready")
+    return status == 200 and all(model["status"] == "ready" for model in readiness["checks"]["models"].values())
 
 
 def _quick_start(url: str) -> None:
