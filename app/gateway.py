@@ -11,12 +11,12 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
+from app.admin.sweeping import sweep_forever
 from app.classification.admission import Load
 from app.classification.batcher import Batcher
 from app.classification.bus import Bus
 from app.config import Settings
 from app.contract.names import DEFAULT_TENANT
-from app.jobs.jobs import sweep_forever
 from app.records.connection import connect
 from app.records.limits import DAY_SECONDS, QueueLimits, Retention
 from app.records.store import Records, TenantRecords

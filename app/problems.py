@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
+from app.artifacts import ArtifactsUnavailable
 from app.classification.admission import Overloaded
 from app.classification.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, Refused, WorkerLost
 from app.contract.names import ErrorCode
@@ -40,6 +41,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.REQUEST_TIMEOUT: 408,
     ErrorCode.CONTEXT_NOT_READY: 409,
     ErrorCode.CONTEXT_FAILED: 409,
+    ErrorCode.CONTEXT_IN_USE: 409,
     ErrorCode.JOB_NOT_CANCELLABLE: 409,
     ErrorCode.FORMAT_UNSUPPORTED: 409,
     ErrorCode.BODY_TOO_LARGE: 413,
@@ -52,6 +54,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.SHUTTING_DOWN: 503,
     ErrorCode.NO_WORKER: 503,
     ErrorCode.STORE_UNAVAILABLE: 503,
+    ErrorCode.ARTIFACTS_UNAVAILABLE: 503,
     ErrorCode.BUS_UNAVAILABLE: 503,
     ErrorCode.WORKER_LOST: 503,
     ErrorCode.OUT_OF_MEMORY: 503,
@@ -66,6 +69,11 @@ RETRY_AFTER_SECONDS: Final[Mapping[int, float]] = {429: 1, 503: 5}
 _KNOWN: Final[Mapping[type[Exception], tuple[ErrorCode, str, str | None]]] = {
     StoreUnavailable: (ErrorCode.STORE_UNAVAILABLE, "the store does not answer", None),
     UnknownCursor: (ErrorCode.INVALID_REQUEST, "`after` is not a cursor of a list", "/after"),
+    ArtifactsUnavailable: (
+        ErrorCode.ARTIFACTS_UNAVAILABLE,
+        "the file system of the artifacts did not do what it was asked",
+        None,
+    ),
     BusUnavailable: (ErrorCode.BUS_UNAVAILABLE, "the bus does not answer", None),
     NoWorker: (ErrorCode.NO_WORKER, "no live worker serves this model", None),
     WorkerLost: (ErrorCode.WORKER_LOST, "the workers died over this request", None),

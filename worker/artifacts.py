@@ -21,6 +21,11 @@ class ArtifactCorrupt(Exception):
     """The bytes of an artifact do not have the hash that names it."""
 
 
+def address_of(content: bytes) -> str:
+    """The address of an artifact with these bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
 class Artifacts:
     """The artifacts below the fsspec URL ``root``."""
 
@@ -29,14 +34,14 @@ class Artifacts:
 
     def put(self, content: bytes) -> str:
         """Store ``content`` and return its address. Storing it again changes nothing."""
-        address = hashlib.sha256(content).hexdigest()
+        address = address_of(content)
         self._write(artifact_url(self._root, address), content)
         return address
 
     def get(self, address: str) -> bytes:
         """The bytes at ``address``. Raises FileNotFoundError, or `ArtifactCorrupt` if they have changed."""
         content = self._read(artifact_url(self._root, address))
-        if hashlib.sha256(content).hexdigest() != address:
+        if address_of(content) != address:
             raise ArtifactCorrupt(address)
         return content
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from app.artifacts import remove_artifact, remove_checkpoint
+import time
+from typing import Final
+
+import structlog
+
+from app.artifacts import remove_artifact, remove_checkpoint, remove_parts
 from app.contract.names import ErrorCode, JobStatus
 from app.errors import DomainError
+from app.records.contexts import ContextInUse
 from app.records.rows import StoredContext
-from app.records.store import TenantRecords
+from app.records.store import Records, TenantRecords
+
+#: How often is asked whether a worker has let go of what is being deleted.
+_POLL_SECONDS: Final = 0.1
 
 
 def find(records: TenantRecords, ref: str) -> StoredContext:
@@ -36,10 +45,34 @@ def _found(stored: StoredContext | None) -> StoredContext:
 
 
 def delete(records: TenantRecords, artifacts_url: str, context_id: str) -> None:
-    """Forget a context, cancel its job and remove its artifact. Raises `DomainError` (``context_not_found``)."""
-    deleted = records.contexts.delete(context_id)
-    if deleted is None:
-        raise DomainError(ErrorCode.CONTEXT_NOT_FOUND, "there is no such context")
-    if deleted.artifact:
-        remove_artifact(artifacts_url, deleted.artifact)
-    remove_checkpoint(artifacts_url, deleted.job_id)
+    """Forget a context, cancel its job and remove its files; return once they are gone. Deleting again does no harm.
+
+    Raises `DomainError` (``context_in_use``), and `ArtifactsUnavailable` when the files could not be removed: the
+    context is gone then, and deleting it again, or a sweep, removes them.
+    """
+    try:
+        deletion = records.contexts.delete(context_id)
+        while deletion is not None and deletion.wait_seconds > 0:  # its worker may be writing
+            time.sleep(min(_POLL_SECONDS, deletion.wait_seconds))
+            deletion = records.contexts.delete(context_id)
+    except ContextInUse:
+        raise DomainError(ErrorCode.CONTEXT_IN_USE, "an alias points at it: move or delete the alias first") from None
+    if deletion is None:
+        return
+    for address in deletion.addresses:
+        remove_artifact(artifacts_url, address)
+    remove_checkpoint(artifacts_url, deletion.job_id)
+    records.contexts.deleted(context_id)
+
+
+def collect(records: Records, artifacts_url: str) -> None:
+    """End the deletions that a crash left unfinished, and remove files that nothing refers to."""
+    for context in records.deletions():
+        delete(records.of(context.tenant), artifacts_url, context.id)
+    for address, whole in records.garbage().items():
+        if not whole:
+            remove_parts(artifacts_url, address)
+            continue
+        remove_artifact(artifacts_url, address)
+        records.collected(address)
+        structlog.get_logger().info("artifact_collected", address=address)

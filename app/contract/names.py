@@ -95,6 +95,7 @@ class ErrorCode(StrEnum):
     JOB_NOT_FOUND = "job_not_found"
     CONTEXT_NOT_READY = "context_not_ready"
     CONTEXT_FAILED = "context_failed"
+    CONTEXT_IN_USE = "context_in_use"
     JOB_NOT_CANCELLABLE = "job_not_cancellable"
     FORMAT_UNSUPPORTED = "format_unsupported"
     OVERLOADED = "overloaded"
@@ -107,6 +108,7 @@ class ErrorCode(StrEnum):
     DEADLINE_EXCEEDED = "deadline_exceeded"
     OUT_OF_MEMORY = "out_of_memory"
     ARTIFACT_CORRUPT = "artifact_corrupt"
+    ARTIFACTS_UNAVAILABLE = "artifacts_unavailable"
     INTERNAL = "internal"
 
 

@@ -11,21 +11,20 @@ from typing import Final
 
 import structlog
 
-from app.artifacts import remove_checkpoint
+from app.artifacts import ArtifactsUnavailable, remove_checkpoint
 from app.classification.bus import Bus, BusUnavailable
 from app.contract.messages import PlanReply, PlanRequest
 from app.contract.names import TUNE_TASK, ErrorCode, JobStatus, tune_queue
 from app.contract.objects import Job
 from app.contract.tuning import Plan, TuningSpec
 from app.errors import DomainError
-from app.records.connection import StoreUnavailable, new_id
+from app.records.connection import new_id
 from app.records.contexts import Submission
 from app.records.rows import StoredContext
 from app.records.store import Records, TenantRecords
 
 _PLAN_TIMEOUT: Final = 30.0
 _LOOK_EVERY: Final = 0.2
-_SWEEP_EVERY: Final = 1.0
 
 
 async def plan(bus: Bus, model: str, spec: TuningSpec) -> Plan:
@@ -75,7 +74,7 @@ def cancel(records: TenantRecords, artifacts_url: str, job_id: str) -> JobStatus
     before = records.jobs.cancel(job_id)
     now = records.jobs.get(job_id)
     if before is not None and not before.terminal and now is not None and now.terminal:
-        remove_checkpoint(artifacts_url, job_id)  # a worker that was stopped may have left one
+        _forget_checkpoint(artifacts_url, job_id)  # a worker that was stopped may have left one
     return before
 
 
@@ -84,7 +83,15 @@ def sweep(records: Records, artifacts_url: str) -> None:
     for job, status in records.sweep().items():
         structlog.get_logger().warning("worker_lost", job_id=job.id, status=status)
         if status.terminal:
-            remove_checkpoint(artifacts_url, job.id)
+            _forget_checkpoint(artifacts_url, job.id)
+
+
+def _forget_checkpoint(artifacts_url: str, job_id: str) -> None:
+    """Remove a checkpoint. One that cannot be removed now goes with the job's context."""
+    try:
+        remove_checkpoint(artifacts_url, job_id)
+    except ArtifactsUnavailable as error:
+        structlog.get_logger().warning("checkpoint_not_removed", job_id=job_id, reason=str(error))
 
 
 def retire(records: Records) -> None:
@@ -94,18 +101,3 @@ def retire(records: Records) -> None:
         removed += batch
     if removed:
         structlog.get_logger().info("jobs_removed", count=removed)
-
-
-async def sweep_forever(records: Records, artifacts_url: str) -> None:
-    """Sweep once a second. Any number of gateways may do so."""
-    log = structlog.get_logger()
-    while True:
-        try:
-            await asyncio.to_thread(sweep, records, artifacts_url)
-            await asyncio.to_thread(retire, records)
-        except StoreUnavailable as error:
-            log.warning("store_unavailable", reason=str(error))
-        except Exception as error:
-            # Without sweeps the jobs of lost workers would wait for ever.
-            log.error("sweep_failed", exc_info=error)
-        await asyncio.sleep(_SWEEP_EVERY)

@@ -60,11 +60,15 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Deleted:
-    """What a deleted context leaves to be removed: its job's checkpoint, and its artifact if it had one."""
+class Deletion:
+    """What a deleted context leaves to be removed: its job's checkpoint, and the files with these addresses.
+
+    Its worker may write for so many seconds more, unless it lets go before.
+    """
 
     job_id: str
-    artifact: str | None
+    wait_seconds: float
+    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -162,12 +166,20 @@ class Contexts:
             raise TooMuchMetadata
         return bool(outcome)
 
-    def delete(self, context_id: str) -> Deleted | None:
-        """Forget a context and cancel its job; None if there is no such context. Raises `ContextInUse`."""
+    def delete(self, context_id: str) -> Deletion | None:
+        """Forget a context and cancel its job; None if there is no such context. Raises `ContextInUse`.
+
+        It is deleted once the files that the answer names are gone and `deleted` was called; asked again before that,
+        the answer is the same.
+        """
         outcome = self._store.run("delete_context", self._tenant, context_id, int(self._retention.names * 1000))
         if outcome == "in_use":
             raise ContextInUse
-        return Deleted(outcome[0], outcome[1] or None) if outcome else None
+        return Deletion(outcome[0], outcome[1] / 1000, tuple(outcome[2])) if outcome else None
+
+    def deleted(self, context_id: str) -> None:
+        """Note that the files of a deleted context are gone."""
+        self._store.run("context_deleted", self._tenant, context_id)
 
     def set_alias(self, name: str, alias: str, version: int, expected: int | None = None) -> AliasMoved | AliasRefused:
         """Let an alias point at a version that succeeded, if it points at the ``expected`` one now where given."""

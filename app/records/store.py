@@ -35,12 +35,23 @@ _WAITED_MS: Final = 2_000
 #: Jobs that a sweep requeues, or removes, at a time.
 _BATCH: Final = 100
 
+#: A request that deletes has so long before a sweep goes on with it (milliseconds).
+_DELETION_MS: Final = 60_000
+
 Fields = dict[str, str | int | float]
 
 
 @dataclass(frozen=True)
 class JobRef:
     """A job among those of all tenants."""
+
+    tenant: str
+    id: str
+
+
+@dataclass(frozen=True)
+class ContextRef:
+    """A context among those of all tenants."""
 
     tenant: str
     id: str
@@ -203,6 +214,40 @@ class Records:
         """
         times = _HELD_MS, _WAITED_MS, int(remaining_seconds * 1000)
         return str(self._store.run("park", claim.tenant, claim.job_id, claim.fence, *times))
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def begin_write(self, claim: Claim, address: str) -> str:
+        """Note that a job writes a file, before it does; whoever refers to it does so in `finish_succeeded`.
+
+        Returns ``go``, ``wait`` while a file with this address is being removed, or ``lost``.
+        """
+        return str(self._store.run("begin_write", claim.tenant, claim.job_id, claim.fence, address))
+
+    def end_write(self, claim: Claim, address: str) -> bool:
+        """Give up a file that no row came to refer to; whether the caller must remove it, and say so in `collected`."""
+        return bool(self._store.run("end_write", claim.tenant, claim.job_id, claim.fence, address))
+
+    def collected(self, address: str) -> None:
+        """Note that a file that was to be removed is gone."""
+        self._store.run("collected", address)
+
+    def let_go(self, claim: Claim) -> bool:
+        """Note that a worker that lost a job writes nothing for it any more; whether its context was deleted."""
+        return bool(self._store.run("let_go", claim.tenant, claim.context_id, claim.fence))
+
+    def garbage(self) -> dict[str, bool]:
+        """Addresses of files that a crash left, and whether the file must be removed or only a part of it.
+
+        Those to be removed are found again after a minute, until `collected` was called.
+        """
+        found = cast("list[Any]", self._store.run("garbage", int(self._retention.unreferenced * 1000), _BATCH))
+        return dict(zip(found[::2], map(bool, found[1::2]), strict=True))
+
+    def deletions(self) -> list[ContextRef]:
+        """Contexts whose deletion was begun a minute ago or more and not ended."""
+        found = cast("list[str]", self._store.run("deletions", _DELETION_MS, _BATCH))
+        return [ContextRef(*one.split(":", 1)) for one in found]
 
     # -- what sweeps do ----------------------------------------------------------------------------------------------
 

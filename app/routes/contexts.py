@@ -154,10 +154,12 @@ def get_context(ref: str, records: RecordsDep) -> Context:
 @router.delete(
     "/contexts/{ref}",
     status_code=status.HTTP_204_NO_CONTENT,
-    responses=problems(ErrorCode.CONTEXT_NOT_FOUND, *CHANGES),
+    responses=problems(ErrorCode.CONTEXT_IN_USE, ErrorCode.ARTIFACTS_UNAVAILABLE, *CHANGES),
 )
 async def delete_context(
     ref: Annotated[str, Path(description="an id; names are not taken")], gateway: GatewayDep, records: RecordsDep
 ) -> None:
-    """Delete a context for good, cancelling its job if that still runs."""
+    """Delete a context for good, cancelling its job if that still runs. One that is not there is no fault."""
+    if not ref.startswith("ctx_"):
+        raise DomainError(ErrorCode.INVALID_REQUEST, "a context is deleted by its id, not by its name", "/ref")
     await asyncio.to_thread(contexts.delete, records, gateway.settings.artifacts_url, ref)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Final
 
@@ -17,7 +18,7 @@ from app.contract.names import ErrorCode
 from app.contract.objects import JobError
 from app.records.connection import StoreUnavailable
 from app.records.store import Claim, Records
-from worker.artifacts import Artifacts
+from worker.artifacts import Artifacts, address_of
 from worker.device import Device, DeviceStopped, out_of_memory
 from worker.jobs.lease import Cancelled, Lease, LeaseLost, Parked, Stopping
 from worker.jobs.run import JobRun, Result
@@ -96,6 +97,7 @@ class TuningThread:
             log.info("job_ended", status=ended)
         except LeaseLost:
             log.warning("lease_lost")
+            self._let_go(claim)
         except StoreUnavailable as error:
             log.error("job_abandoned", reason=str(error))
 
@@ -104,7 +106,7 @@ class TuningThread:
             try:
                 run = JobRun(claim, self._bases[claim.model], self._artifacts, self._device, lease)
                 result = run.to_end(self._checkpoint_seconds)
-                address = self._artifacts.put(result.content)
+                address = self._write(claim, lease, result.content)
             except Cancelled:
                 self._forget_checkpoint(claim)
                 return self._insist(lambda: self._records.finish_cancelled(claim))
@@ -121,19 +123,37 @@ class TuningThread:
     def _finish(self, claim: Claim, result: Result, address: str) -> str:
         ended = self._insist(lambda: self._records.finish_succeeded(claim, address, result.report, result.fields))
         if ended != "succeeded":
-            self._remove_unnamed(claim, address)
-        if ended != "lost":
-            self._forget_checkpoint(claim)
+            self._remove_unwanted(claim, address)
+        if ended == "lost":
+            raise LeaseLost
+        self._forget_checkpoint(claim)
         return ended
 
-    def _remove_unnamed(self, claim: Claim, address: str) -> None:
-        """Remove an artifact that no record will name.
+    def _write(self, claim: Claim, lease: Lease, content: bytes) -> str:
+        """Store an artifact, noting that before, and return its address. Raises what `Lease.check` raises."""
+        address = address_of(content)
+        while (answer := self._insist(lambda: self._records.begin_write(claim, address))) != "go":
+            if answer == "lost":
+                raise LeaseLost
+            lease.check()
+            self._stopping.wait(_POLL_SECONDS)  # a file with the same content is being removed
+        try:
+            return self._artifacts.put(content)
+        except BaseException:
+            self._remove_unwanted(claim, address)
+            raise
 
-        A job that was lost may be run by another worker meanwhile, which ends with the very same artifact.
-        """
-        stored = self._records.of(claim.tenant).contexts.get(claim.context_id)
-        if stored is None or (stored.context.status.terminal and stored.artifact != address):
-            self._artifacts.remove(address)
+    def _remove_unwanted(self, claim: Claim, address: str) -> None:
+        """Remove an artifact unless a record refers to it or another worker, which has the job now, writes it too."""
+        with suppress(StoreUnavailable):  # a sweep removes it then
+            if self._records.end_write(claim, address):
+                self._artifacts.remove(address)
+                self._records.collected(address)
+
+    def _let_go(self, claim: Claim) -> None:
+        """Leave a lost job to the worker that has it now, or nothing of it if its context was deleted."""
+        if self._records.let_go(claim):
+            self._forget_checkpoint(claim)
 
     def _fail(self, claim: Claim, error: Exception) -> str:
         """Try again, elsewhere perhaps, after whatever was not expected; fail when the attempts are used up."""

@@ -18,6 +18,7 @@ store in cluster mode serves them too. What a tenant owns is ``{ct}:t:<tenant>:<
 ``events:<job>``                   list    ``[id, type, level, created_at, message, data]``, JSON
 ``sequence``                       string  order of creation
 ``idempotency:<sha256>``           hash    what the request with a key made, or who is at it
+``deleting:<context>``             hash    a deleted context whose files may still be there
 =================================  ======  =========================================================================
 
 All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said otherwise:
@@ -33,6 +34,11 @@ All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said other
 ``running:<model>``                zset    running jobs by their estimated end
 ``workers``                        hash    the job that each worker runs
 ``ended``                          zset    jobs that ended, by when
+``refs:<address>``                 set     what refers to a file: ``<tenant>:<kind>:<id>``
+``writers:<address>``              hash    who writes it, ``<tenant>:<job>:<fence>``, and since when
+``pending``                        zset    files that somebody writes, by when that began
+``collecting``                     zset    files that are being removed, by the end of the remover's lease
+``deleting``                       zset    deleted contexts, by when somebody last began to remove their files
 ``swept``                          string  when overdue leases were last looked for
 ``format``                         hash    ``format`` of the store, ``min_reader``: the oldest that may read it
 ``events``                         -       channel on which the member of a changed job is published

@@ -1,23 +1,45 @@
 #!lua flags=allow-oom
--- Remove a context and cancel its job where that has not ended.
+-- Remove a context from all lists, end its job, and leave a row that names the files to be removed.
 -- ARGV: tenant, context id, how long the counter of a name without versions is kept, in ms.
--- Returns its job's id and its artifact ('' if none); false when there is no such context; 'in_use' when an alias points
--- at it.
+-- Returns its job's id, milliseconds until no worker writes for it any more, and the addresses of the files; false when
+-- there is no such context and none is being deleted; 'in_use' when an alias points at it.
 local tenant, context = ARGV[1], ARGV[2]
-local key = owned(tenant, 'context', context)
+local key, deleting = owned(tenant, 'context', context), owned(tenant, 'deleting', context)
+
+local function answer()
+  local job, fence, addresses, lease = fields(deleting, 'job_id', 'fence', 'addresses', 'lease_until')
+  return {job, math.max(0, lease - now), cjson.decode(addresses)}
+end
+
 local name, job, artifact, model, status, version, metadata, aliases =
   fields(key, 'name', 'job_id', 'artifact', 'model', 'status', 'version', 'metadata', 'aliases')
-if not job then return false end
+if not job then return redis.call('EXISTS', deleting) == 1 and answer() end
 if (aliases or '[]') ~= '[]' then return 'in_use' end
+
 local row = owned(tenant, 'job', job)
-local running = redis.call('HGET', row, 'status')
-if running == 'queued' or running == 'running' or running == 'parked' then
+local state, fence, writing = fields(row, 'status', 'fence', 'writing')
+local lease = redis.call('ZSCORE', shared('leases'), member(tenant, job)) or 0
+if state == 'queued' or state == 'running' or state == 'parked' then
   redis.call('HSET', row, 'cancel_requested', 1)
-end
-if running == 'queued' or running == 'parked' then
+  redis.call('HINCRBY', row, 'fence', 1)
   terminate(tenant, job, 'cancelled', '')
   status = 'cancelled'
 end
+
+local addresses = {}
+if artifact then
+  redis.call('SREM', shared('refs', artifact), table.concat({tenant, 'context', context}, ':'))
+  if collect(artifact) then table.insert(addresses, artifact) end
+end
+if writing and writing ~= artifact then
+  end_writing(writing, table.concat({tenant, job, fence}, ':'))
+  if collect(writing) then table.insert(addresses, writing) end
+end
+redis.call('DEL', deleting)
+redis.call('HSET', deleting, 'format', 1, 'job_id', job, 'fence', fence or 0, 'lease_until', lease,
+  'addresses', #addresses == 0 and '[]' or cjson.encode(addresses))
+redis.call('ZADD', shared('deleting'), now, member(tenant, context))
+
 redis.call('ZREM', owned(tenant, 'contexts'), context)
 redis.call('ZREM', owned(tenant, 'contexts', 'model', model), context)
 redis.call('ZREM', owned(tenant, 'contexts', 'status', status), context)
@@ -31,4 +53,4 @@ if name ~= '' then
   if redis.call('HLEN', versions) == 1 then redis.call('PEXPIRE', versions, ARGV[3]) end
 end
 redis.call('DEL', key, owned(tenant, 'spec', context), owned(tenant, 'report', context))
-return {job, artifact or ''}
+return answer()

@@ -14,7 +14,10 @@ local name, version, sequence = fields(key, 'name', 'version', 'sequence')
 if cancel == '1' or not name then status = 'cancelled' end
 save(row, cjson.decode(ARGV[6]))
 if status == 'succeeded' then
-  save(key, cjson.decode(ARGV[7]))
+  local result = cjson.decode(ARGV[7])
+  save(key, result)
+  refer(result.artifact, table.concat({tenant, 'context', context}, ':'))
+  end_writing(result.artifact, table.concat({tenant, job, fence}, ':'))
   redis.call('SET', owned(tenant, 'report', context), ARGV[8])
   if name ~= '' then
     redis.call('ZADD', owned(tenant, 'succeeded', name), version, context)

@@ -180,6 +180,26 @@ local function remove_job(tenant, job)
   redis.call('DEL', key, owned(tenant, 'events', job))
 end
 
+-- Files -------------------------------------------------------------------------------------------------------------
+
+-- A file is wanted while a row refers to it or somebody writes it. One that is not is collected: under a lease, so that a
+-- writer of the same content waits until the file is gone, and another remover takes over from one that died.
+local COLLECTING_MS = 60000
+
+local function refer(address, referrer) redis.call('SADD', shared('refs', address), referrer) end
+
+local function end_writing(address, writer)
+  redis.call('HDEL', shared('writers', address), writer)
+  if redis.call('EXISTS', shared('writers', address)) == 0 then redis.call('ZREM', shared('pending'), address) end
+end
+
+-- Whether a file is to be removed, by whoever asked.
+local function collect(address)
+  if redis.call('EXISTS', shared('refs', address), shared('writers', address)) > 0 then return false end
+  redis.call('ZADD', shared('collecting'), now + COLLECTING_MS, address)
+  return true
+end
+
 -- Aliases -----------------------------------------------------------------------------------------------------------
 
 local function aliases_of(tenant, context)

@@ -1,33 +1,23 @@
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import redis
 
-from app.artifacts import remove_artifact, remove_checkpoint
 from app.classification.bus import Bus
 from app.contexts import contexts
-from app.contract.names import MAX_ATTEMPTS, ErrorCode, artifact_url, checkpoint_url
+from app.contract.names import MAX_ATTEMPTS, ErrorCode, checkpoint_url
 from app.contract.objects import JobError, Report
 from app.errors import DomainError
 from app.jobs import jobs
 from app.records.store import Claim, Records
+from tests.app.artifact_files import written
 from tests.submissions import MODEL, overdue, submission
-from tests.waiting import eventually
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> str:
     return f"file://{tmp_path}/artifacts"
-
-
-def written(url: str) -> Path:
-    """A file at the URL."""
-    path = Path(url.removeprefix("file://"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"content")
-    return path
 
 
 def running(records: Records) -> Claim:
@@ -86,25 +76,6 @@ def test_waiting_ends_when_the_gateway_stops(records: Records) -> None:
 # -- sweep and clear up -----------------------------------------------------------------------------------------------
 
 
-def test_sweeping_goes_on_after_a_failure(records: Records, client: redis.Redis, root: str) -> None:
-    async def scenario() -> None:
-        claim = running(records)
-        client.rename("{ct}:leases", "elsewhere")
-        client.set("{ct}:leases", "not what a sweep expects")
-        sweeper = asyncio.create_task(jobs.sweep_forever(records, root))
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(sweeper), 0.5)
-        assert not sweeper.done()
-        client.rename("elsewhere", "{ct}:leases")
-        overdue(client, claim.job_id)
-        await asyncio.to_thread(
-            eventually, lambda: (job := records.of("default").jobs.get(claim.job_id)) and job.status == "queued"
-        )
-        sweeper.cancel()
-
-    asyncio.run(scenario())
-
-
 def test_checkpoint_stays_while_the_job_may_go_on(records: Records, client: redis.Redis, root: str) -> None:
     claim = running(records)
     checkpoint = written(checkpoint_url(root, claim.job_id))
@@ -132,29 +103,6 @@ def test_checkpoint_goes_with_a_queued_job_that_is_cancelled(records: Records, r
     assert jobs.cancel(records.of("default"), root, claim.job_id) == "queued"
     assert not checkpoint.exists()
     assert jobs.cancel(records.of("default"), root, "job_unknown") is None
-
-
-def test_artifact_and_checkpoint_go_with_their_context(records: Records, root: str) -> None:
-    claim = running(records)
-    files = [written(artifact_url(root, "address")), written(checkpoint_url(root, claim.job_id))]
-    records.finish_succeeded(claim, "address", Report(served="tuned"), {})
-    contexts.delete(records.of("default"), root, claim.context_id)
-    assert not any(file.exists() for file in files)
-    with pytest.raises(DomainError) as caught:
-        contexts.delete(records.of("default"), root, claim.context_id)
-    assert caught.value.code == "context_not_found"
-
-
-def test_removing_what_is_not_there_is_no_fault(root: str) -> None:
-    remove_artifact(root, "address")
-    remove_checkpoint(root, "job_1")
-
-
-def test_file_system_that_cannot_be_reached_does_not_undo_a_removal(records: Records) -> None:
-    claim = running(records)
-    records.finish_succeeded(claim, "address", Report(served="tuned"), {})
-    contexts.delete(records.of("default"), "unheard-of://bucket", claim.context_id)
-    assert records.of("default").contexts.get(claim.context_id) is None
 
 
 # -- contexts that can answer -----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import redis
 
 from app.contract.names import JobStatus
 from app.contract.objects import Scores
-from app.records.contexts import AliasMoved, AliasRefused, ContextInUse, TooMuchMetadata
+from app.records.contexts import AliasMoved, AliasRefused, ContextInUse, Deletion, TooMuchMetadata
 from app.records.lists import ContextFilter
 from app.records.rows import NewerFormat
 from app.records.store import Records
@@ -176,9 +176,10 @@ def test_deleted_context_leaves_only_its_job(records: Records, client: redis.Red
     contexts = records.of("default").contexts
     context_id = succeed(records, "intents", metadata={"team": "cards"})
     job_id = context_of(records, context_id).context.job_id
-    deleted = contexts.delete(context_id)
-    assert deleted
-    assert (deleted.job_id, deleted.artifact) == (job_id, "address")
+    deletion = Deletion(job_id, 0, ("address",))
+    assert [contexts.delete(context_id) for _ in range(2)] == [deletion, deletion]
+    contexts.deleted(context_id)
+    assert contexts.delete(context_id) is None
     assert (contexts.get(context_id), contexts.page(10).data, contexts.names(10)) == (None, (), [])
     assert resolved_id(records, "intents") is None
     assert job_of(records, job_id).status == "succeeded"
@@ -197,11 +198,16 @@ def test_deleting_a_context_cancels_its_queued_job(records: Records) -> None:
 def test_deleting_a_context_cancels_its_running_job(records: Records) -> None:
     context_id, job_id = submit(records)
     claimed = claim(records)
-    assert records.of("default").contexts.delete(context_id)
-    assert records.beat(claimed) == "cancel"
-    assert records.finish_succeeded(claimed, "address", REPORT, {}) == "cancelled"
+    deletion = records.of("default").contexts.delete(context_id)
+    assert deletion
+    assert 0 < deletion.wait_seconds <= 6
     assert records.of("default").contexts.get(context_id) is None
     assert job_of(records, job_id).status == "cancelled"
+    assert records.beat(claimed) == records.finish_succeeded(claimed, "address", REPORT, {}) == "lost"
+    assert records.let_go(claimed)
+    deletion = records.of("default").contexts.delete(context_id)
+    assert deletion
+    assert deletion.wait_seconds == 0
 
 
 def test_unknown_context_cannot_be_deleted(records: Records, client: redis.Redis) -> None:

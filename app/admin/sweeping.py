@@ -1,0 +1,46 @@
+"""What every gateway does once a second: take jobs from lost workers, and remove what is not kept any longer.
+
+Any number of gateways may do so at once. Each duty stands for itself: a failure of one does not stop the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import structlog
+
+from app.artifacts import ArtifactsUnavailable
+from app.contexts import contexts
+from app.jobs import jobs
+from app.records.connection import StoreUnavailable
+from app.records.store import Records
+
+_SWEEP_SECONDS: Final = 1.0
+
+
+async def sweep_forever(records: Records, artifacts_url: str) -> None:
+    """Do every duty once a second."""
+    duties = (
+        partial(jobs.sweep, records, artifacts_url),
+        partial(jobs.retire, records),
+        partial(contexts.collect, records, artifacts_url),
+    )
+    while True:
+        for duty in duties:
+            await asyncio.to_thread(_attempt, duty)
+        await asyncio.sleep(_SWEEP_SECONDS)
+
+
+def _attempt(duty: Callable[[], None]) -> None:
+    log = structlog.get_logger()
+    try:
+        duty()
+    except StoreUnavailable as error:
+        log.warning("store_unavailable", reason=str(error))
+    except ArtifactsUnavailable as error:
+        log.warning("artifacts_unavailable", reason=str(error))
+    except Exception as error:
+        log.error("sweep_failed", exc_info=error)

@@ -1,0 +1,111 @@
+"""A deletion is true when it is answered."""
+
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import redis
+
+from app.artifacts import ArtifactsUnavailable, remove_artifact, remove_checkpoint
+from app.contexts import contexts
+from app.contract.names import artifact_url, checkpoint_url
+from app.errors import DomainError
+from app.records.store import ContextRef, Records
+from tests.app.artifact_files import partly_written, written
+from tests.app.records.steps import REPORT, claim, submit
+from tests.waiting import eventually
+
+ADDRESS = "ab" * 32
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return f"file://{tmp_path}/artifacts"
+
+
+def tuned(records: Records, root: str, name: str | None = None, tenant: str = "default") -> tuple[str, list[Path]]:
+    """Id of a context that can answer, and its files."""
+    context_id, job_id = submit(records, name, tenant)
+    claimed = claim(records)
+    assert records.begin_write(claimed, ADDRESS) == "go"
+    urls = artifact_url(root, ADDRESS), checkpoint_url(root, job_id)
+    files = [*map(written, urls), *map(partly_written, urls)]
+    assert records.finish_succeeded(claimed, ADDRESS, REPORT, {}) == "succeeded"
+    return context_id, files
+
+
+def test_files_go_with_their_context_and_deleting_again_is_no_fault(records: Records, root: str) -> None:
+    context_id, files = tuned(records, root)
+    for _ in range(2):
+        contexts.delete(records.of("default"), root, context_id)
+        assert not any(file.exists() for file in files)
+    contexts.delete(records.of("default"), root, "ctx_unknown")
+
+
+def test_file_that_another_context_refers_to_stays(records: Records, root: str) -> None:
+    first, _ = tuned(records, root)
+    second, files = tuned(records, root, tenant="other")
+    contexts.delete(records.of("default"), root, first)
+    assert files[0].exists()
+    contexts.delete(records.of("other"), root, second)
+    assert not files[0].exists()
+
+
+def test_files_that_cannot_be_removed_are_an_error_until_they_can(records: Records, root: str) -> None:
+    context_id, files = tuned(records, root)
+    for _ in range(2):
+        with pytest.raises(ArtifactsUnavailable):
+            contexts.delete(records.of("default"), "unheard-of://bucket", context_id)
+    assert records.of("default").contexts.get(context_id) is None
+    assert files[0].exists()
+    contexts.delete(records.of("default"), root, context_id)
+    assert not any(file.exists() for file in files)
+
+
+def test_deletion_that_a_crash_broke_off_is_ended_by_a_sweep(records: Records, client: redis.Redis, root: str) -> None:
+    context_id, files = tuned(records, root)
+    records.of("default").contexts.delete(context_id)
+    contexts.collect(records, root)
+    assert files[0].exists()  # whoever deletes it may still be at it
+    client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
+    assert records.deletions() == [ContextRef("default", context_id)]
+    client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
+    contexts.collect(records, root)
+    assert not any(file.exists() for file in files)
+    assert client.zcard("{ct}:deleting") == client.zcard("{ct}:collecting") == 0
+
+
+def test_deletion_waits_until_the_worker_has_let_go(records: Records, root: str) -> None:
+    context_id, _ = submit(records)
+    claimed = claim(records)
+    assert records.begin_write(claimed, ADDRESS) == "go"
+    deleting = Thread(target=contexts.delete, args=(records.of("default"), root, context_id))
+    deleting.start()
+    eventually(lambda: records.beat(claimed) == "lost")
+    file = written(artifact_url(root, ADDRESS))  # the write that was under way
+    assert deleting.is_alive()
+    assert records.let_go(claimed)
+    deleting.join(30)
+    assert not file.exists()
+
+
+def test_deletion_waits_for_a_dead_worker_no_longer_than_its_lease(records: Records, root: str) -> None:
+    context_id, job_id = submit(records)
+    claim(records)
+    checkpoint = written(checkpoint_url(root, job_id))
+    contexts.delete(records.of("default"), root, context_id)
+    assert not checkpoint.exists()
+
+
+def test_context_with_an_alias_is_not_deleted(records: Records, root: str) -> None:
+    context_id, files = tuned(records, root, "intents")
+    records.of("default").contexts.set_alias("intents", "prod", 1)
+    with pytest.raises(DomainError) as caught:
+        contexts.delete(records.of("default"), root, context_id)
+    assert caught.value.code == "context_in_use"
+    assert all(file.exists() for file in files)
+
+
+def test_removing_what_is_not_there_is_no_fault(root: str) -> None:
+    remove_artifact(root, "address")
+    remove_checkpoint(root, "job_1")

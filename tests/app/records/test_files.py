@@ -1,0 +1,82 @@
+"""Which files are wanted: those that a row refers to or that somebody writes."""
+
+import redis
+
+from app.records.limits import Retention
+from app.records.store import Records
+from tests.app.records.steps import REPORT, claim, submit
+from tests.submissions import overdue
+
+ADDRESS = "ab" * 32
+
+
+def test_file_that_was_written_in_vain_is_removed_by_its_writer(records: Records, client: redis.Redis) -> None:
+    submit(records)
+    claimed = claim(records)
+    assert records.begin_write(claimed, ADDRESS) == "go"
+    assert records.end_write(claimed, ADDRESS)
+    assert client.exists(f"{{ct}}:writers:{ADDRESS}", "{ct}:pending") == 0
+    records.collected(ADDRESS)
+    assert client.exists("{ct}:collecting") == 0
+
+
+def test_file_is_kept_while_another_writes_it_or_refers_to_it(records: Records, client: redis.Redis) -> None:
+    _, job_id = submit(records)
+    lost = claim(records)
+    assert records.begin_write(lost, ADDRESS) == "go"
+    overdue(client, job_id)
+    records.sweep()
+    again = claim(records)
+    assert records.begin_write(again, ADDRESS) == "go"
+    assert not records.end_write(lost, ADDRESS)
+    records.finish_succeeded(again, ADDRESS, REPORT, {})
+    assert not records.end_write(lost, ADDRESS)
+    assert not records.let_go(lost)
+    assert records.garbage() == {}
+
+
+def test_writer_waits_while_the_same_file_is_being_removed(records: Records, client: redis.Redis) -> None:
+    submit(records)
+    submit(records)
+    first, second = claim(records), claim(records)
+    records.begin_write(first, ADDRESS)
+    assert records.end_write(first, ADDRESS)
+    assert records.begin_write(second, ADDRESS) == "wait"
+    records.collected(ADDRESS)
+    assert records.begin_write(second, ADDRESS) == "go"
+    assert records.end_write(second, ADDRESS)
+    client.zadd("{ct}:collecting", {ADDRESS: 1})  # the remover died, and its lease is over
+    assert records.begin_write(second, ADDRESS) == "go"
+    assert records.garbage() == {}
+
+
+def test_who_lost_the_job_does_not_begin_to_write(records: Records, client: redis.Redis) -> None:
+    _, job_id = submit(records)
+    lost = claim(records)
+    overdue(client, job_id)
+    records.sweep()
+    assert records.begin_write(lost, ADDRESS) == "lost"
+
+
+def test_what_a_crash_left_is_found_after_the_grace(records: Records, client: redis.Redis) -> None:
+    impatient = Records(client, retention=Retention(unreferenced=-1))
+    submit(records)
+    records.begin_write(claim(records), ADDRESS)
+    assert records.garbage() == {}
+    assert impatient.garbage() == {ADDRESS: True}
+    assert impatient.garbage() == {}  # until the remover's lease is over
+    client.zadd("{ct}:collecting", {ADDRESS: 1})
+    assert records.garbage() == {ADDRESS: True}
+    records.collected(ADDRESS)
+    assert records.garbage() == {}
+
+
+def test_what_a_dead_writer_left_of_a_file_in_use_is_found(records: Records, client: redis.Redis) -> None:
+    _, job_id = submit(records)
+    records.begin_write(claim(records), ADDRESS)
+    overdue(client, job_id)
+    records.sweep()
+    again = claim(records)
+    records.begin_write(again, ADDRESS)
+    records.finish_succeeded(again, ADDRESS, REPORT, {})
+    assert Records(client, retention=Retention(unreferenced=-1)).garbage() == {ADDRESS: False}
