@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import openpyxl
 import pytest
 from contextune.errors import SourceError
 from contextune.sources import Columns, examples_from
@@ -40,6 +39,8 @@ def whole_json(path: Path, rows: Rows) -> None:
 
 
 def excel(path: Path, rows: Rows) -> None:
+    import openpyxl  # noqa: PLC0415 - an extra of the client
+
     workbook = openpyxl.Workbook()
     sheet: Any = workbook.active
     for cells in (list(rows[0]), *(list(row.values()) for row in rows)):
