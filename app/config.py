@@ -5,9 +5,10 @@ The worker reads the same variables in ``worker.config``; ``docs/configuration.m
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -17,6 +18,7 @@ from app.contract.names import DEFAULT_MODELS, parse_model_ids
 Network = IPv4Network | IPv6Network
 #: Written with commas between them.
 Names = Annotated[tuple[str, ...], NoDecode]
+_DEVICE: Final = re.compile(r"cpu|cuda:[0-9]+")
 
 
 class Settings(BaseSettings):
@@ -42,6 +44,7 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    devices: Annotated[tuple[str, ...], NoDecode] = ("auto",)
     max_pending_inputs: int = Field(default=4096, ge=1)
     max_pending_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     max_wait: float = Field(default=10.0, gt=0, description="seconds that a small request may wait for its turn")
@@ -62,6 +65,15 @@ class Settings(BaseSettings):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _device_names(cls, value: Any) -> Any:
+        names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
+        alone = names in {("auto",), ("cpu",)}
+        if not alone and (not all(map(_DEVICE.fullmatch, names)) or len(set(names)) != len(names)):
+            raise ValueError("must be auto, cpu, or different devices such as cuda:0,cuda:1")
+        return names
 
     @field_validator("data_dir")
     @classmethod

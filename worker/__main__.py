@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import logging
+import os
+import signal
 import sys
+from threading import Timer
 
 import structlog
 from celery.signals import worker_shutting_down
 from transformers.utils.logging import disable_progress_bar
 
+from app.contract.log_lines import log_json_lines
 from app.records.requirements import refusal
 from worker.celery_app import create_celery_app, serve
 from worker.config import WorkerSettings
+from worker.devices import NoSuchDevice
 from worker.host import Host
+
+#: How long a process that cannot go on may take to end in order: what is stuck in it may never end.
+_LAST_SECONDS = 15.0
 
 
 def main() -> None:
-    """Load the models, then work until SIGTERM or SIGINT."""
+    """Load the models, then work until SIGTERM or SIGINT. Exits with a status that is not 0 where it cannot go on."""
     settings = WorkerSettings()  # type: ignore[call-arg]  # the environment gives the URLs
-    _configure_logging(settings.log_level)
+    log_json_lines(settings.log_level, own=["app", "worker"])
     disable_progress_bar()
     if reason := refusal(settings.store_url):
         structlog.get_logger().error("store_refused", reason=reason)
         sys.exit(1)
-    host = Host(settings)
+    host = Host(settings, on_failure=_end)
 
     def give_job_back(**_: object) -> None:
         host.stop_tuning()
@@ -32,26 +39,21 @@ def main() -> None:
     try:
         host.load()
         host.start()
-        serve(create_celery_app(settings.bus_url, host), list(settings.models))
+        serve(create_celery_app(settings.bus_url, host), host.models)
+    except NoSuchDevice as error:
+        sys.exit(f"CONTEXTUNE_DEVICE: {error}")
     finally:
         host.stop()
+        if host.failure is not None:
+            os._exit(os.EX_SOFTWARE)
 
 
-def _configure_logging(level: str) -> None:
-    """Our events as one JSON object a line on standard error, libraries' warnings as text. No users' texts."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format='{"logger": "%(name)s", "event": "%(message)s"}'
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+def _end() -> None:
+    """End this process: in order if it can, else in any case."""
+    last = Timer(_LAST_SECONDS, os._exit, [os.EX_SOFTWARE])
+    last.daemon = True
+    last.start()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,8 @@ class Announcer:
         """Withdraw the announcements and end."""
         self._stopped = True
         self._now.set()
-        self._thread.join(5)
+        if self._thread.ident is not None:
+            self._thread.join(5)
 
     def _announce_until_stopped(self) -> None:
         while not self._stopped:

@@ -15,8 +15,8 @@ class ModelSource(BaseModel):
     """Where a base model comes from and how it is loaded.
 
     ``path`` is a local folder, a GGUF file, an id on the model hub, or ``embedded:smollm2-135m-instruct``, the one that
-    the ``contextune-smollm2`` package carries. ``device`` "auto" is the first CUDA device if there is one, else the
-    CPU; ``dtype`` "auto" is bfloat16 on CUDA and float32 on the CPU.
+    the ``contextune-smollm2`` package carries. ``device`` "auto" is that of the worker;
+    ``dtype`` "auto" is bfloat16 on CUDA and float32 on the CPU.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,7 +40,9 @@ class WorkerSettings(BaseSettings):
         default_factory=lambda: {name: ModelSource(**source) for name, source in DEFAULT_MODELS.items()}, min_length=1
     )
     log_level: str = "INFO"
-    resident_bytes: int = Field(default=2 * 1024**3, gt=0, description="memory for prefix KVs of resident contexts")
+    device: str = Field(default="auto", description="where it computes; auto is the first CUDA device, else the CPU")
+    devices: Annotated[tuple[str, ...], NoDecode] = Field(default=(), description="of all workers beside this one")
+    resident_bytes: int | None = Field(default=None, gt=0, description="of resident contexts; none: a share")
     pinned_contexts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="refs, comma-separated, of contexts that are always resident"
     )
@@ -49,10 +51,23 @@ class WorkerSettings(BaseSettings):
     )
     checkpoint_seconds: float = Field(default=5.0, ge=0, description="between two checkpoints of a job")
 
-    @field_validator("pinned_contexts", mode="before")
+    @field_validator("pinned_contexts", "devices", mode="before")
     @classmethod
     def _separated(cls, value: Any) -> Any:
         return tuple(ref.strip() for ref in value.split(",") if ref.strip()) if isinstance(value, str) else value
+
+    @property
+    def own_models(self) -> dict[str, ModelSource]:
+        """The models that this worker of several loads: each loads those without a device of their own.
+
+        One with a device that no worker has is left to the first worker.
+        """
+        leads = not self.devices or self.device in {"auto", self.devices[0]}
+        return {
+            name: source
+            for name, source in self.models.items()
+            if source.device in {"auto", self.device} or (leads and source.device not in self.devices)
+        }
 
     @field_validator("data_dir")
     @classmethod

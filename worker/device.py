@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import torch
 
@@ -28,6 +28,28 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+#: What CUDA says when it will take no more work of this process, whatever that is.
+_UNUSABLE: Final = (
+    "device-side assert",
+    "illegal memory access",
+    "illegal instruction",
+    "misaligned address",
+    "invalid program counter",
+    "invalid address space",
+    "hardware stack error",
+    "unspecified launch failure",
+    "launch timed out",
+    "uncorrectable ECC error",
+    "unknown error",
+)
+
+
+def unusable_after(error: BaseException) -> bool:
+    """Whether CUDA takes no more work of this process after an error. Torch says which it was in words alone."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and "CUDA error" in text and any(words in text for words in _UNUSABLE)
 
 
 @dataclass(eq=False)
@@ -61,8 +83,19 @@ class Device:
         self._small_ended_at = self._small_took = 0.0
         self._condition = Condition()
         self._stopped = False
+        self._unusable: str | None = None
         self._thread = Thread(target=self._compute_until_stopped, name="device", daemon=True)
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def unusable(self) -> str | None:
+        """The error after which the device takes no more work of this process, if there was one."""
+        return self._unusable
 
     def run(self, compute: Callable[[], T]) -> T:
         """Compute something long, such as a step of tuning; returns or raises what ``compute`` does.
@@ -117,6 +150,10 @@ class Device:
             self._condition.notify_all()
         try:
             return work.result.result()
+        except BaseException as error:
+            if unusable_after(error):
+                self._unusable = self._unusable or str(error).partition("\n")[0]
+            raise
         finally:
             del work  # as in `_Work.run`
 

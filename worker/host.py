@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from functools import partial
-from threading import Event
+from threading import Event, Thread
 
 import structlog
 import torch
@@ -26,6 +27,7 @@ from worker.cpt.encoding.template import Template
 from worker.cpt.formats.bundle import load
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.device import Device
+from worker.devices import resident_bytes, resolve, state
 from worker.jobs.plan_threads import PlanThreads
 from worker.jobs.planning import Unplannable, plan
 from worker.jobs.thread import TuningThread
@@ -33,46 +35,71 @@ from worker.models import LanguageModel, load_language_model
 
 #: How long a worker that ends waits for its running job to be given back.
 _GIVE_BACK_SECONDS = 20.0
+_WATCH_SECONDS = 0.5
 
 
 class Host:
-    """One worker process on one device. `load`, then `start`; `stop` ends it in order."""
+    """One worker process on one device. `load`, then `start`; `stop` ends it in order.
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    ``on_failure`` is called, from a thread of its own, once the process cannot go on: it must end then.
+    """
+
+    def __init__(self, settings: WorkerSettings, on_failure: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
+        self._on_failure = on_failure
         self._id = f"worker-{secrets.token_hex(6)}"
         self._bus = WorkerBus(settings.bus_url, settings.place or self._id)
         self._answering = Answering(self._bus, self._id)
         self._artifacts = Artifacts(settings.artifacts_url)
         self._device = Device()
+        self._models = settings.own_models
         self._bases: dict[str, LanguageModel] = {}
         self._unsupported: dict[str, str] = {}
-        self._stages: dict[str, str] = dict.fromkeys(settings.models, "starting")
+        self._stages: dict[str, str] = dict.fromkeys(self._models, "starting")
         self._residents: dict[str, ResidentContexts] = {}
         self._announcer = Announcer(self._bus, self._announcements)
         self._records = Records(connect(settings.store_url))
-        self._plans = PlanThreads(settings.bus_url, list(settings.models), self.answer_plan)
+        self._plans = PlanThreads(settings.bus_url, list(self._models), self.answer_plan)
         self._tuning: TuningThread | None = None
         self._pinning: PinningThread | None = None
         self._stopping = Event()
+        self._ended = Event()
+        self._failure: str | None = None
+
+    @property
+    def models(self) -> list[str]:
+        """Ids of the models that this worker is for."""
+        return list(self._models)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the process cannot go on, if that is so: a thread that is gone, or a device that takes no more work."""
+        return self._failure
 
     def load(self) -> None:
-        """Load every model, announcing each stage, or that it is not supported. Raises OSError if one is not there."""
+        """Load every model, announcing each stage, or that it is not supported.
+
+        Raises OSError if a model is not there, and `NoSuchDevice` if the worker's device is not.
+        """
+        own_device = resolve(self._settings.device)
         self._announcer.start()
-        for model_id, source in self._settings.models.items():
+        for model_id, source in self._models.items():
             try:
-                self._load(model_id, source)
+                device = own_device if source.device == "auto" else resolve(source.device)
+                self._load(model_id, source.model_copy(update={"device": device}))
             except ValueError as error:
                 self._unsupported[model_id] = str(error)
                 structlog.get_logger().error("model_unsupported", model=model_id, reason=str(error))
+        for model_id, base in self._bases.items():
+            capacity = self._settings.resident_bytes or resident_bytes(base.device)
+            prepare_here = partial(self._prepare, base)
+            self._residents[model_id] = ResidentContexts(self._artifacts, prepare_here, capacity // len(self._bases))
         self._announcer.announce_now()
 
     def _load(self, model_id: str, source: ModelSource) -> None:
         started = time.monotonic()
         folder, enter = self._settings.data_dir / "models", partial(self._enter, model_id)
         base = self._device.run(partial(load_language_model, model_id, source, folder, enter))
-        capacity = self._settings.resident_bytes // len(self._settings.models)
-        self._residents[model_id] = ResidentContexts(self._artifacts, partial(self._prepare, base), capacity)
         self._bases[model_id] = base
         structlog.get_logger().info(
             "model_loaded", model=model_id, device=base.device, seconds=round(time.monotonic() - started, 1)
@@ -93,6 +120,7 @@ class Host:
             self._settings.checkpoint_seconds,
         )
         self._tuning.start()
+        Thread(target=self._watch, name="watch", daemon=True).start()
 
     def stop_tuning(self) -> None:
         """Ask the running job to be checkpointed and given back."""
@@ -103,6 +131,7 @@ class Host:
 
     def stop(self) -> None:
         """End every thread, in order, within a bounded time."""
+        self._ended.set()
         self.stop_tuning()
         if self._tuning is not None:
             self._tuning.join(_GIVE_BACK_SECONDS)
@@ -111,6 +140,22 @@ class Host:
         self._plans.stop()
         self._device.stop()
         self._announcer.stop()
+
+    def _watch(self) -> None:
+        """Look whether all threads live. A process that has lost one must end, so that a whole one takes its place."""
+        while not self._stopping.is_set() and not self._ended.wait(_WATCH_SECONDS):
+            self._failure = self._broken()
+            if self._failure is not None:
+                structlog.get_logger().critical("worker_broken", reason=self._failure)
+                self._on_failure()
+                return
+
+    def _broken(self) -> str | None:
+        if self._device.unusable is not None:
+            return self._device.unusable
+        threads = {"tuning": self._tuning, "plans": self._plans, "device": self._device}
+        gone = [name for name, thread in threads.items() if thread is None or not thread.alive]
+        return f"a thread is gone: {', '.join(gone)}" if gone else None
 
     def wake(self) -> None:
         """A job was queued."""
@@ -154,7 +199,7 @@ class Host:
         self._announcer.announce_now()
 
     def _announcements(self) -> list[Announcement]:
-        return [self._announcement(model_id) for model_id in self._settings.models]
+        return [self._announcement(model_id) for model_id in self._models]
 
     def _announcement(self, model_id: str) -> Announcement:
         base = self._bases.get(model_id)
@@ -171,10 +216,12 @@ class Host:
             worker_id=self._id,
             host=socket.gethostname(),
             model=model_id,
-            ready=self._tuning is not None and not self._stopping.is_set(),
+            ready=self._tuning is not None and not self._stopping.is_set() and self._broken() is None,
+            stage=self._broken() if self._tuning is not None else None,
             parameters=base.parameters,
             context_length=base.context_length,
-            resident_contexts=len(self._residents[model_id]),
+            resident_contexts=len(self._residents.get(model_id, ())),
+            device=state(base.device),
         )
 
 

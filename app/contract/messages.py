@@ -155,6 +155,15 @@ class Refusal(Message):
     refusal: Failure
 
 
+class DeviceState(Part):
+    """A device of a worker, such as ``cuda:0``, what it is called, and its memory."""
+
+    id: str
+    name: str
+    total_bytes: int
+    free_bytes: int
+
+
 class Announcement(Message):
     """What a worker says of itself and of one model it serves or loads.
 
@@ -170,3 +179,4 @@ class Announcement(Message):
     parameters: int | None = None
     context_length: int | None = None
     resident_contexts: int = 0
+    device: DeviceState | None = None

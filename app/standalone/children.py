@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,12 +92,26 @@ class ChildProcess:
 
 
 def open_log(path: Path) -> int:
-    """Opens a log for appending and returns its descriptor; a log over ``MAX_LOG_BYTES`` first becomes ``<name>.1``."""
+    """Opens a log for appending, rotated first if it must be, and returns its descriptor."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        if path.stat().st_size > MAX_LOG_BYTES:
-            path.replace(path.with_name(f"{path.name}.1"))
+    rotate_log(path)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def rotate_log(path: Path, most: int = MAX_LOG_BYTES) -> None:
+    """Copies a log over ``most`` bytes to ``<name>.1`` and empties it, while its process goes on writing.
+
+    Where the disk has no room for the copy, it is emptied all the same.
+    """
+    with suppress(OSError):
+        if path.stat().st_size <= most:
+            return
+        older = path.with_name(f"{path.name}.1")
+        with suppress(OSError):
+            older.unlink(missing_ok=True)
+            shutil.copyfile(path, older)
+            older.chmod(0o600)
+        os.truncate(path, 0)
 
 
 def end_process(pid: int, running: Callable[[], bool], deadline: float) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Protocol
 
-from app.standalone.children import Child, ChildError
+from app.standalone.children import Child, ChildError, rotate_log
 
 START_SECONDS = 300.0
 MAX_CRASHES_AT_START = 5
@@ -121,6 +121,7 @@ class Supervisor:
     def _tick(self) -> None:
         """Starts again what is due, then sleeps a moment. Raises ``_StopRequested`` after a signal."""
         for watch in self._watches:
+            rotate_log(watch.child.log)
             if watch.restart_at is None and not watch.child.running():
                 self._crashed(watch, f"the {watch.child.name} has ended")
             elif watch.restart_at is not None and time.monotonic() >= watch.restart_at:

@@ -1,10 +1,8 @@
-"""Logging of the gateway: one JSON object a line on standard error. Users' texts are never logged."""
+"""Logging of the gateway."""
 
 from __future__ import annotations
 
-import logging
-
-import structlog
+from app.contract.log_lines import log_json_lines
 
 
 def configure_logging(level: str) -> None:
@@ -12,20 +10,4 @@ def configure_logging(level: str) -> None:
 
     Raises ValueError for an unknown level.
     """
-    shared: list[structlog.types.Processor] = [
-        structlog.contextvars.merge_contextvars,  # the id of the request that a line is about
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    formatter = structlog.stdlib.ProcessorFormatter(
-        processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared
-    )
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
+    log_json_lines(level)

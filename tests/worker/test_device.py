@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.waiting import eventually
-from worker.device import Device, DeviceStopped, out_of_memory
+from worker.device import Device, DeviceStopped, out_of_memory, unusable_after
 
 
 @pytest.fixture
@@ -255,3 +255,39 @@ def test_stopped_device_finishes_what_it_computes_and_refuses_the_rest(device: D
     assert [type(results[0]), results[1]] == [DeviceStopped, "finished"]
     with pytest.raises(DeviceStopped):
         device.run(lambda: 2)
+
+
+ASSERTED = (
+    "CUDA error: device-side assert triggered\n"
+    "CUDA kernel errors might be asynchronously reported at some other API call"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "unusable"),
+    [
+        (RuntimeError(ASSERTED), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), False),
+        (RuntimeError("CUDA error: invalid configuration argument"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("CUDA error: device-side assert triggered"), False),
+    ],
+)
+def test_errors_after_which_cuda_takes_no_more_work_of_the_process(error: Exception, unusable: bool) -> None:
+    assert unusable_after(error) is unusable
+
+
+@pytest.mark.parametrize("query", [False, True])
+def test_device_says_that_it_takes_no_more_work_and_why(query: bool) -> None:
+    device = Device()
+
+    def fail() -> None:
+        raise RuntimeError(ASSERTED)
+
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        device.run_query(fail, small=True) if query else device.run(fail)
+    assert device.unusable == "CUDA error: device-side assert triggered"
+    assert device.alive
+    device.stop()

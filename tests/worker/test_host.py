@@ -1,8 +1,10 @@
 """A whole worker but for Celery: a tiny base model from a folder, on a real store and a real bus."""
 
+import ctypes
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, cast
 
 import pytest
@@ -20,6 +22,7 @@ from worker.artifacts import Artifacts
 from worker.classification.classify import probabilities
 from worker.config import ModelSource, WorkerSettings
 from worker.cpt.turn import ALONE
+from worker.devices import NoSuchDevice
 from worker.host import Host, prepare
 
 CHANNEL = "replies"
@@ -112,6 +115,71 @@ def test_context_with_a_head_answers_where_embeddings_are_narrower_than_hidden_s
     resident = prepare(base, artifacts.get(stored_context(base, artifacts, spec, classifier=head)))
     found = probabilities(base, resident, [[5, 6]], ["a film"], ALONE)
     assert found.sum().item() == pytest.approx(1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("reason", ["thread", "device"])
+def test_worker_that_cannot_go_on_is_not_ready_and_asks_for_its_end(
+    settings: WorkerSettings, bus_client: redis.Redis, reason: str
+) -> None:
+    failed = Event()
+    host = Host(settings, on_failure=failed.set)
+    host.load()
+    host.start()
+
+    def break_device() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    try:
+        eventually(lambda: [each for each in announced(bus_client) if each.ready])
+        if reason == "thread":
+            assert host._tuning
+            end_thread(host._tuning._thread)
+        else:
+            with pytest.raises(RuntimeError):
+                host._device.run(break_device)
+        assert failed.wait(20)
+        (one,) = eventually(lambda: [each for each in announced(bus_client) if not each.ready])
+    finally:
+        host.stop()
+    assert (
+        one.stage
+        == host.failure
+        == {
+            "thread": "a thread is gone: tuning",
+            "device": "CUDA error: an illegal memory access was encountered",
+        }[reason]
+    )
+
+
+def end_thread(thread: Thread) -> None:
+    """Raise SystemExit in a thread, which ends it without a word."""
+    assert thread.ident
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+
+
+def test_models_device_that_is_not_there_is_the_models_fault_alone(
+    settings: WorkerSettings, bus_client: redis.Redis
+) -> None:
+    models = {**settings.models, "elsewhere": ModelSource(path="no such folder", device="cuda:7")}
+    host = Host(settings.model_copy(update={"models": models}))
+    try:
+        host.load()
+        host.start()
+        (ready,) = eventually(lambda: [each for each in announced(bus_client) if each.ready])
+        (refused,) = [each for each in announced(bus_client) if not each.ready]
+    finally:
+        host.stop()
+    assert refused.unsupported == "there is no device 'cuda:7': this machine has cpu"
+    assert ready.device
+    assert (ready.device.id, ready.device.total_bytes > ready.device.free_bytes > 0) == ("cpu", True)
+
+
+def test_worker_whose_device_is_not_there_does_not_start(settings: WorkerSettings) -> None:
+    host = Host(settings.model_copy(update={"device": "cuda:7"}))
+    with pytest.raises(NoSuchDevice, match="there is no device 'cuda:7'"):
+        host.load()
+    host.stop()
 
 
 def test_worker_that_stops_is_not_ready_any_more_and_then_gone(host: Host, bus_client: redis.Redis) -> None:

@@ -20,7 +20,7 @@ from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.features import features
 from worker.cpt.scoring.scorer import score
 from worker.cpt.turn import Turn
-from worker.device import Device, DeviceStopped, out_of_memory
+from worker.device import Device, DeviceStopped, out_of_memory, unusable_after
 from worker.models import LanguageModel
 
 #: Probabilities of a query's labels.
@@ -158,6 +158,9 @@ def _reply(encoded: list[_Query] | Failure, confidences: Iterator[_Confidences])
 
 
 def _failure(error: Exception, request_ids: Sequence[str]) -> Failure:
+    """What those who wait are told; raises ``error`` again where this process can answer nobody any more."""
+    if unusable_after(error):
+        raise error
     match error:
         case FileNotFoundError():
             return Failure(code=ErrorCode.CONTEXT_NOT_FOUND, message="the context has been deleted")

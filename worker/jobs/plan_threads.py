@@ -40,7 +40,8 @@ class PlanThreads:
         """End, once what is being answered is answered."""
         self._stopped.set()
         for thread in self._threads:
-            thread.join(5)
+            if thread.ident is not None:
+                thread.join(5)
 
     @property
     def alive(self) -> bool:

@@ -60,6 +60,11 @@ class TuningThread:
         """Look for a job now."""
         self._wake.set()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Ask for the end: a running job is checkpointed and given back."""
         self._stopping.set()

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from app.config import Settings
-from app.standalone.up import children
+from app.standalone.processes import children
 
 
 def up(**environment: str) -> subprocess.CompletedProcess[str]:

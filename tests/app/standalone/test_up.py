@@ -15,12 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
 from app.config import Settings
-from app.contract.announcements import ANNOUNCE, KEYS
+from app.standalone.processes import children
 from app.standalone.supervisor import StartFailedError
-from app.standalone.up import CannotStartError, base_url, check_port, children, claimed, missing, place
+from app.standalone.up import CannotStartError, base_url, check_port, claimed, missing
 
 MAKEFILE = "up:\n\t@exec {python} {script}\n"
 IN_FOREGROUND = """
@@ -49,14 +48,6 @@ print(f"{len(signals)} signal", flush=True)
 )
 def test_base_url_can_be_opened_on_this_machine(host: str, url: str) -> None:
     assert base_url(host, 8000) == url
-
-
-def test_roles_without_a_url_get_a_server(tmp_path: Path) -> None:
-    assert [child.name for child in children(Settings(data_dir=tmp_path))] == ["store", "bus", "worker", "gateway"]
-    with_store = Settings(data_dir=tmp_path, store_url="redis://127.0.0.1:1")
-    assert [child.name for child in children(with_store)] == ["bus", "worker", "gateway"]
-    with_both = Settings(data_dir=tmp_path, store_url="redis://127.0.0.1:1", bus_url="redis://127.0.0.1:2")
-    assert [child.name for child in children(with_both)] == ["worker", "gateway"]
 
 
 def test_data_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
@@ -130,8 +121,8 @@ def found(store: str, bus: str, **models: Mapping[str, str | None]) -> dict[str,
     ("status", "body", "text"),
     [
         (200, found("ok", "ok", m=READY), None),
-        (503, found("unavailable", "ok", m=READY), "the store is unavailable"),
         (200, found("ok", "ok", m=NO_WORKER), "starting the worker of m"),
+        (503, found("unavailable", "ok", m=READY), "the store is unavailable"),
         (200, found("ok", "ok", m={**LOADING, "stage": "dequantising m"}), "dequantising m"),
         (200, found("ok", "ok", m=LOADING), "loading m"),
         (503, found("ok", "unavailable", a=LOADING, b=READY), "the bus is unavailable, loading a"),
@@ -216,7 +207,7 @@ def test_the_service_starts_and_stops_with_nothing_left(tmp_path: Path) -> None:
             said = [next(process.stdout)]
             while "is ready on" not in said[-1]:
                 said.append(next(process.stdout))
-            second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
         finally:
             process.send_signal(signal.SIGINT)
         rest = process.stdout.read().splitlines()
@@ -227,14 +218,3 @@ def test_the_service_starts_and_stops_with_nothing_left(tmp_path: Path) -> None:
     assert second.returncode == 1
     assert second.stderr.startswith(f"already running here (pid {process.pid}), at {url}")
     assert not any(child.running() for child in children(Settings(data_dir=tmp_path)))
-
-
-def test_what_a_dead_worker_announced_is_withdrawn_before_the_next_one_starts(bus_url: str, tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, store_url="redis://127.0.0.1:1", bus_url=bus_url)
-    with redis.Redis.from_url(bus_url) as client:
-        for where in (place(tmp_path, "worker"), "elsewhere"):
-            client.eval(ANNOUNCE, len(KEYS), *KEYS, 60_000, where, "tiny", "{}")
-        worker, _ = children(settings)
-        worker.start()
-        worker.stop()
-        assert client.hkeys(KEYS[0]) == [b"elsewhere tiny"]
