@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     keep_jobs_days: float = Field(default=30.0, ge=0, description="after their end, with their events")
     keep_idempotency_hours: float = Field(default=24.0, gt=0)
     keep_names_days: float = Field(default=30.0, gt=0, description="the counter of a name without versions")
+    webhooks: Literal["off", "public", "any"] = Field(
+        default="off", description="addresses that webhooks may reach; `any` includes private ones"
+    )
+    keep_deliveries_hours: float = Field(default=24.0, gt=0, description="an event that a webhook does not take")
     classify_timeout: float = Field(default=60.0, gt=0, description="seconds for each 64 inputs")
 
     @field_validator("models", mode="before")

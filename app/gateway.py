@@ -20,6 +20,7 @@ from app.contract.names import DEFAULT_TENANT
 from app.records.connection import connect
 from app.records.limits import DAY_SECONDS, QueueLimits, Retention
 from app.records.store import Records, TenantRecords
+from app.webhooks.dispatch import dispatch_forever
 
 #: Threads for calls that block, most of which wait for the store: asyncio's own default is a few for each core.
 _THREADS: Final = 64
@@ -52,12 +53,15 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
     most = Load(settings.max_pending_inputs, settings.max_pending_bytes)
     batcher = Batcher(bus, settings.max_batch_inputs, most, settings.max_wait, settings.classify_timeout)
     await bus.start()
-    sweeper = asyncio.create_task(sweep_forever(records, settings.artifacts_url))
+    tasks = [asyncio.create_task(sweep_forever(records, settings.artifacts_url))]
+    if settings.webhooks != "off":
+        tasks.append(asyncio.create_task(dispatch_forever(records, any_address=settings.webhooks == "any")))
     try:
         yield Gateway(settings, records, bus, batcher, stopping)
     finally:
-        sweeper.cancel()
-        await asyncio.gather(sweeper, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await bus.stop()
         client.close()
         threads.shutdown(wait=False, cancel_futures=True)
@@ -70,6 +74,7 @@ def bounds(settings: Settings) -> tuple[QueueLimits, Retention]:
         jobs=settings.keep_jobs_days * DAY_SECONDS,
         idempotency=settings.keep_idempotency_hours * 3600,
         names=settings.keep_names_days * DAY_SECONDS,
+        deliveries=settings.keep_deliveries_hours * 3600,
     )
     return limits, retention
 

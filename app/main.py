@@ -23,7 +23,7 @@ from app.middleware.request_ids import RequestIdMiddleware
 from app.middleware.stopping import StoppingMiddleware
 from app.problems import install_error_handlers
 from app.records.requirements import refusal
-from app.routes import classify, contexts, docs, health, jobs, models
+from app.routes import classify, contexts, docs, health, jobs, models, webhooks
 from app.routes.openapi import add_schemas
 from app.routes.query import only_known_parameters
 from app.server import serve
@@ -45,7 +45,8 @@ class _Application(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            add_schemas(super().openapi()["components"]["schemas"], (contexts.NewContext, classify.ClassifyRequest))
+            bodies = contexts.NewContext, classify.ClassifyRequest, webhooks.NewWebhook
+            add_schemas(super().openapi()["components"]["schemas"], bodies)
         return super().openapi()
 
 
@@ -71,7 +72,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
         redirect_slashes=False,  # a redirect names the host that the client sent
         dependencies=[Depends(only_known_parameters)],
     )
-    for objects in (contexts, jobs, classify, models):
+    for objects in (contexts, jobs, classify, models, webhooks):
         app.include_router(objects.router)
         app.include_router(objects.router, prefix="/v1", include_in_schema=False)
     for pages in (health, docs):

@@ -34,6 +34,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.INVALID_JSON: 400,
     ErrorCode.MALFORMED_REQUEST: 400,
     ErrorCode.ORIGIN_NOT_ALLOWED: 403,
+    ErrorCode.WEBHOOKS_DISABLED: 403,
     ErrorCode.ROUTE_NOT_FOUND: 404,
     ErrorCode.CONTEXT_NOT_FOUND: 404,
     ErrorCode.JOB_NOT_FOUND: 404,

@@ -100,6 +100,7 @@ class ErrorCode(StrEnum):
     FORMAT_UNSUPPORTED = "format_unsupported"
     OVERLOADED = "overloaded"
     QUOTA = "quota"
+    WEBHOOKS_DISABLED = "webhooks_disabled"
     SHUTTING_DOWN = "shutting_down"
     NO_WORKER = "no_worker"
     STORE_UNAVAILABLE = "store_unavailable"

@@ -21,10 +21,12 @@ class Retention:
     """How long is kept what ends by itself (seconds).
 
     Jobs with their events after their end; what a request with an idempotency key made; the counter of a name after its
-    last version, so that no version is given twice; files that somebody began to write and nothing refers to.
+    last version, so that no version is given twice; files that somebody began to write and nothing refers to;
+    what a webhook was not told yet.
     """
 
     jobs: float = 30 * DAY_SECONDS
     idempotency: float = DAY_SECONDS
     names: float = 30 * DAY_SECONDS
     unreferenced: float = 3600
+    deliveries: float = DAY_SECONDS

@@ -27,6 +27,7 @@ from app.records.jobs import Jobs
 from app.records.limits import QueueLimits, Retention
 from app.records.requirements import take_up
 from app.records.rows import FORMAT, row_of, tolerant
+from app.records.webhooks import Outbox, Webhooks
 
 _LEASE_MS: Final = int(LEASE * 1000)
 #: A long job is set aside once its lease was held for so long, if a short one has waited for so long (milliseconds).
@@ -79,6 +80,7 @@ class TenantRecords:
     contexts: Contexts
     jobs: Jobs
     idempotency: IdempotencyKeys
+    webhooks: Webhooks
 
 
 class Records:
@@ -90,6 +92,7 @@ class Records:
         self._store = Store(client, take_up)
         self._limits = limits or QueueLimits()
         self._retention = retention or Retention()
+        self.outbox = Outbox(self._store, self._retention.deliveries)
 
     def of(self, tenant: str) -> TenantRecords:
         """The records of a tenant, the only ones that its users may see."""
@@ -99,6 +102,7 @@ class Records:
             Contexts(store, tenant, self._limits, keep),
             Jobs(store, tenant),
             IdempotencyKeys(store, tenant, keep.idempotency),
+            Webhooks(store, tenant),
         )
 
     def take_up(self) -> None:

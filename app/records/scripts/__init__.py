@@ -19,6 +19,8 @@ store in cluster mode serves them too. What a tenant owns is ``{ct}:t:<tenant>:<
 ``sequence``                       string  order of creation
 ``idempotency:<sha256>``           hash    what the request with a key made, or who is at it
 ``deleting:<context>``             hash    a deleted context whose files may still be there
+``webhook:<id>``                   hash    an address that is told of events; ``webhooks`` (zset) holds their ids
+``delivery:<id>``                  hash    an event on its way to a webhook
 =================================  ======  =========================================================================
 
 All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said otherwise:
@@ -39,6 +41,7 @@ All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said other
 ``pending``                        zset    files that somebody writes, by when that began
 ``collecting``                     zset    files that are being removed, by the end of the remover's lease
 ``deleting``                       zset    deleted contexts, by when somebody last began to remove their files
+``outbox``                         zset    ``<tenant>:<delivery>`` by when it is to be sent
 ``swept``                          string  when overdue leases were last looked for
 ``format``                         hash    ``format`` of the store, ``min_reader``: the oldest that may read it
 ``events``                         -       channel on which the member of a changed job is published

@@ -130,6 +130,19 @@ local function requeue(tenant, job)
   enqueue(tenant, job)
 end
 
+-- Put a delivery of an event into the outbox for each webhook of the tenant that wants such events.
+local function tell_webhooks(tenant, kind, object)
+  for _, webhook in ipairs(redis.call('ZRANGE', owned(tenant, 'webhooks'), 0, -1)) do
+    local wanted = redis.call('HGET', owned(tenant, 'webhook', webhook), 'events') or ''
+    if string.find(',' .. wanted .. ',', ',' .. kind .. ',', 1, true) then
+      local id = 'evt_' .. string.sub(redis.sha1hex(webhook .. kind .. object), 1, 24)
+      redis.call('HSET', owned(tenant, 'delivery', id), 'webhook', webhook, 'type', kind, 'object', object,
+        'created_at', now)
+      redis.call('ZADD', shared('outbox'), now, member(tenant, id))
+    end
+  end
+end
+
 local function terminate(tenant, job, status, error)
   end_lease(tenant, job)
   dequeue(tenant, job)
@@ -142,6 +155,7 @@ local function terminate(tenant, job, status, error)
       'hyperparameters', hyperparameters)
   end
   set_status(tenant, job, status, error)
+  tell_webhooks(tenant, 'job.' .. status, job)
 end
 
 local function holds(tenant, job, fence)

@@ -1,0 +1,117 @@
+"""Webhooks of a tenant, and the outbox of deliveries that wait to be sent.
+
+The script that ends a job puts a delivery for each webhook into the outbox; the outbox is of all tenants.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, cast
+
+from app.contract.webhooks import EventType, Webhook
+from app.records.connection import Store, new_id
+from app.records.rows import FORMAT, row_of
+
+#: Webhooks of a tenant, at most: each of them is another write of the script that ends a job.
+MAX_WEBHOOKS: Final = 16
+#: Seconds that a gateway has to say what came of a delivery that it took.
+_LEASE_SECONDS: Final = 60
+_TAKEN_AT_ONCE: Final = 20
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """An event on its way to a webhook."""
+
+    tenant: str
+    id: str
+    webhook_id: str
+    url: str
+    secret: str
+    type: str
+    object_id: str
+    created_at: datetime
+    attempts: int
+
+
+class Webhooks:
+    """The webhooks of a tenant. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, store: Store, tenant: str) -> None:
+        self._store = store
+        self._tenant = tenant
+
+    def create(self, url: str, events: Sequence[EventType]) -> tuple[Webhook, str] | None:
+        """A new webhook and its secret, which nothing shows again; None when the tenant has `MAX_WEBHOOKS`."""
+        webhook_id, secret = new_id("whk"), f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+        row = {"format": FORMAT, "url": url, "events": ",".join(events), "secret": secret}
+        created = self._store.run("create_webhook", self._tenant, webhook_id, json.dumps(row), MAX_WEBHOOKS)
+        return (_webhook(webhook_id, row_of(created)), secret) if created else None
+
+    def all(self) -> list[Webhook]:
+        """All webhooks, newest first."""
+        rows = cast("list[tuple[str, list[str]]]", self._store.run("list_webhooks", self._tenant))
+        return [_webhook(webhook_id, row_of(flat)) for webhook_id, flat in rows]
+
+    def delete(self, webhook_id: str) -> None:
+        """Forget a webhook; what waits for it is not sent."""
+        self._store.run("delete_webhook", self._tenant, webhook_id)
+
+
+class Outbox:
+    """The deliveries of all tenants. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, store: Store, keep_seconds: float) -> None:
+        self._store = store
+        self._keep_seconds = keep_seconds
+
+    def take(self) -> list[Delivery]:
+        """Deliveries that are due, oldest first; they are due again in a minute unless something is said of them."""
+        taken = self._store.run("take_deliveries", _LEASE_SECONDS * 1000, _TAKEN_AT_ONCE)
+        return [
+            _delivery(member, url, secret, row_of(flat)) for member, url, secret, flat in cast("list[list[str]]", taken)
+        ]
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Forget a delivery that has arrived."""
+        self._store.run("settle_delivery", delivery.tenant, delivery.id, "", "")
+
+    def failed(self, delivery: Delivery, seconds: float) -> bool:
+        """Try again after ``seconds``; False when the delivery is too old for that, and forgotten."""
+        answer = self._store.run(
+            "settle_delivery", delivery.tenant, delivery.id, int(seconds * 1000), int(self._keep_seconds * 1000)
+        )
+        return bool(answer)
+
+
+def _webhook(webhook_id: str, row: dict[str, str]) -> Webhook:
+    return Webhook(
+        id=webhook_id,
+        url=row["url"],
+        events=tuple(EventType(name) for name in row["events"].split(",") if name in set(EventType)),
+        created_at=_time(row["created_at"]),
+    )
+
+
+def _delivery(member: str, url: str, secret: str, row: dict[str, str]) -> Delivery:
+    tenant, _, delivery_id = member.partition(":")
+    return Delivery(
+        tenant=tenant,
+        id=delivery_id,
+        webhook_id=row["webhook"],
+        url=url,
+        secret=secret,
+        type=row["type"],
+        object_id=row["object"],
+        created_at=_time(row["created_at"]),
+        attempts=int(row.get("attempts", 0)),
+    )
+
+
+def _time(milliseconds: str) -> datetime:
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)

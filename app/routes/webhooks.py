@@ -1,0 +1,82 @@
+"""``/webhooks``: addresses that are told of the ends of jobs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Response, status
+from pydantic import AfterValidator, Field, HttpUrl, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from app.contract.names import ErrorCode
+from app.contract.payload import Payload
+from app.contract.texts import Characters
+from app.contract.webhooks import EventType, Webhook
+from app.errors import DomainError
+from app.gateway import GatewayDep, RecordsDep
+from app.records.lists import Page
+from app.records.webhooks import MAX_WEBHOOKS
+from app.routes.bodies import json_body
+from app.routes.lists import Listing
+from app.routes.openapi import BODY, CHANGES, STORE, problems, request_body
+
+router = APIRouter(tags=["webhooks"])
+
+_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
+
+EXAMPLE_BODY: dict[str, Any] = {"url": "https://example.com/contextune", "events": ["job.succeeded", "job.failed"]}
+
+
+def _web_address(value: str) -> str:
+    try:
+        url = _URL.validate_python(value)
+    except ValidationError:
+        raise PydanticCustomError(ErrorCode.INVALID_REQUEST, "must be an http or https URL") from None
+    if url.username or url.password or url.fragment:
+        raise PydanticCustomError(ErrorCode.INVALID_REQUEST, "must have neither a user, a password nor a fragment")
+    return str(url)
+
+
+class NewWebhook(Payload):
+    """An address to be told of events; without ``events``, of all of them."""
+
+    url: Annotated[Characters, Field(min_length=1, max_length=2_000), AfterValidator(_web_address)]
+    events: Annotated[tuple[EventType, ...], Field(min_length=1)] = tuple(EventType)
+
+
+class CreatedWebhook(Webhook):
+    """A new webhook. ``secret`` verifies its signatures and is not shown again."""
+
+    secret: str
+
+
+@router.post(
+    "/webhooks",
+    status_code=status.HTTP_201_CREATED,
+    responses=problems(ErrorCode.WEBHOOKS_DISABLED, ErrorCode.QUOTA, *CHANGES, *BODY),
+    openapi_extra=request_body(NewWebhook, EXAMPLE_BODY),
+)
+def create_webhook(
+    body: Annotated[NewWebhook, json_body(NewWebhook)], gateway: GatewayDep, records: RecordsDep, response: Response
+) -> CreatedWebhook:
+    """Tell an address of events, as Standard Webhooks says: signed, at least once, retried for a day."""
+    if gateway.settings.webhooks == "off":
+        raise DomainError(ErrorCode.WEBHOOKS_DISABLED, "this service sends none; its CONTEXTUNE_WEBHOOKS is off")
+    created = records.webhooks.create(body.url, tuple(dict.fromkeys(body.events)))
+    if created is None:
+        raise DomainError(ErrorCode.QUOTA, f"there are {MAX_WEBHOOKS} webhooks already; delete one first")
+    webhook, secret = created
+    response.headers["Cache-Control"] = "no-store"
+    return CreatedWebhook(**dict(webhook), secret=secret)
+
+
+@router.get("/webhooks", responses=problems(*STORE))
+def list_webhooks(records: RecordsDep) -> Listing[Webhook]:
+    """List the webhooks, newest first; there are few, so there is one page."""
+    return Listing[Webhook].of(Page(tuple(records.webhooks.all()), None))
+
+
+@router.delete("/webhooks/{webhook_id}", status_code=status.HTTP_204_NO_CONTENT, responses=problems(*CHANGES))
+def delete_webhook(webhook_id: Annotated[str, Path(max_length=100)], records: RecordsDep) -> None:
+    """Forget a webhook; what waits for it is not sent. Deleting again changes nothing."""
+    records.webhooks.delete(webhook_id)

@@ -1,0 +1,62 @@
+"""Which addresses a webhook may reach. A name is resolved when the connection is made, and what it resolved to is used.
+
+A check before the connection would not do: the name may resolve to another address by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import Final
+
+from httpcore2 import SOCKET_OPTION, AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream, ConnectError
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+#: Addresses that a translator turns into the IPv4 address in their last 32 bits (RFC 6052).
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def is_public(text: str) -> bool:
+    """Whether an IP address is one of the public Internet, also where IPv6 wraps an IPv4 address."""
+    address: _Address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        wrapped = address.ipv4_mapped or address.sixtofour
+        if wrapped is None and address in _NAT64:
+            wrapped = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        address = wrapped or address
+    return address.is_global and not address.is_multicast
+
+
+class PublicBackend(AsyncNetworkBackend):
+    """Connects to public addresses alone."""
+
+    def __init__(self) -> None:
+        self._backend = AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface's own parameter
+        local_address: str | None = None,
+        socket_options: Iterable[SOCKET_OPTION] | None = None,
+    ) -> AsyncNetworkStream:
+        """Connect to the first address of ``host``. Raises `ConnectError` unless all its addresses are public."""
+        addresses = await _resolve(host, port)
+        if not addresses or not all(map(is_public, addresses)):
+            raise ConnectError("the address of the webhook is not public")
+        return await self._backend.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        await self._backend.sleep(seconds)
+
+
+async def _resolve(host: str, port: int) -> list[str]:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ConnectError("the name of the webhook does not resolve") from error
+    return [str(entry[4][0]) for entry in found]
