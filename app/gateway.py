@@ -17,6 +17,8 @@ from app.classification.batcher import Batcher
 from app.classification.bus import Bus
 from app.config import Settings
 from app.contract.names import DEFAULT_TENANT
+from app.events.feed import Feed
+from app.jobs.waiting import JobWaits
 from app.records.connection import connect
 from app.records.limits import DAY_SECONDS, QueueLimits, Retention
 from app.records.store import Records, TenantRecords
@@ -28,20 +30,21 @@ _THREADS: Final = 64
 
 @dataclass(frozen=True)
 class Gateway:
-    """The collaborators of the routes. ``stopping`` is set as soon as the process is asked to end."""
+    """The collaborators of the routes."""
 
     settings: Settings
     records: Records
     bus: Bus
     batcher: Batcher
-    stopping: asyncio.Event
+    waits: JobWaits
 
 
 @asynccontextmanager
 async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Gateway]:
     """Connections and threads for the life of a gateway. Neither store nor bus need be up yet.
 
-    Raises ValueError when ``store_url`` or ``bus_url`` is not set.
+    Requests that wait for a job end early once ``stopping`` is set. Raises ValueError when ``store_url`` or ``bus_url``
+    is not set.
     """
     if settings.store_url is None or settings.bus_url is None:
         raise ValueError("set CONTEXTUNE_STORE_URL and CONTEXTUNE_BUS_URL, or start everything with `contextune up`")
@@ -52,16 +55,19 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
     bus = Bus(settings.bus_url)
     most = Load(settings.max_pending_inputs, settings.max_pending_bytes)
     batcher = Batcher(bus, settings.max_batch_inputs, most, settings.max_wait, settings.classify_timeout)
+    feed = Feed(settings.store_url)
+    feed.start()
     await bus.start()
     tasks = [asyncio.create_task(sweep_forever(records, settings.artifacts_url))]
     if settings.webhooks != "off":
         tasks.append(asyncio.create_task(dispatch_forever(records, any_address=settings.webhooks == "any")))
     try:
-        yield Gateway(settings, records, bus, batcher, stopping)
+        yield Gateway(settings, records, bus, batcher, JobWaits(feed, stopping))
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await feed.stop()
         await bus.stop()
         client.close()
         threads.shutdown(wait=False, cancel_futures=True)

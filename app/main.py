@@ -23,7 +23,7 @@ from app.middleware.request_ids import RequestIdMiddleware
 from app.middleware.stopping import StoppingMiddleware
 from app.problems import install_error_handlers
 from app.records.requirements import refusal
-from app.routes import classify, contexts, docs, health, jobs, models, webhooks
+from app.routes import classify, context_creation, contexts, docs, health, jobs, models, webhooks
 from app.routes.openapi import add_schemas
 from app.routes.query import only_known_parameters
 from app.server import serve
@@ -40,13 +40,21 @@ _BODY_MEMORY_BYTES: Final = 48 * 1024 * 1024
 _EXPOSED_HEADERS: Final = ("Location", "Retry-After", "retry-after-ms", "X-Request-Id")
 
 
+#: What routes take as their bodies.
+_BODIES: Final = (
+    context_creation.NewContext,
+    contexts.ContextChanges,
+    classify.ClassifyRequest,
+    webhooks.NewWebhook,
+)
+
+
 class _Application(FastAPI):
     """Describes what FastAPI does not see: the problem document, and bodies that the routes read themselves."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            bodies = contexts.NewContext, classify.ClassifyRequest, webhooks.NewWebhook
-            add_schemas(super().openapi()["components"]["schemas"], bodies)
+            add_schemas(super().openapi()["components"]["schemas"], _BODIES)
         return super().openapi()
 
 
@@ -72,7 +80,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
         redirect_slashes=False,  # a redirect names the host that the client sent
         dependencies=[Depends(only_known_parameters)],
     )
-    for objects in (contexts, jobs, classify, models, webhooks):
+    for objects in (context_creation, contexts, jobs, classify, models, webhooks):
         app.include_router(objects.router)
         app.include_router(objects.router, prefix="/v1", include_in_schema=False)
     for pages in (health, docs):

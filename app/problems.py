@@ -25,7 +25,8 @@ from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.errors import DomainError
 from app.records.connection import StoreUnavailable
-from app.records.contexts import QueueFull
+from app.records.contexts import MAX_METADATA, QueueFull, TooMuchMetadata
+from app.records.idempotency import ClaimLost
 from app.records.lists import UnknownCursor
 from app.records.rows import NewerFormat
 
@@ -44,6 +45,9 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.CONTEXT_FAILED: 409,
     ErrorCode.CONTEXT_IN_USE: 409,
     ErrorCode.JOB_NOT_CANCELLABLE: 409,
+    ErrorCode.JOB_NOT_TERMINAL: 409,
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
+    ErrorCode.DELETED: 410,
     ErrorCode.FORMAT_UNSUPPORTED: 409,
     ErrorCode.BODY_TOO_LARGE: 413,
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
@@ -69,6 +73,8 @@ RETRY_AFTER_SECONDS: Final[Mapping[int, float]] = {429: 1, 503: 5}
 #: Exceptions of store, bus and batcher.
 _KNOWN: Final[Mapping[type[Exception], tuple[ErrorCode, str, str | None]]] = {
     StoreUnavailable: (ErrorCode.STORE_UNAVAILABLE, "the store does not answer", None),
+    TooMuchMetadata: (ErrorCode.INVALID_REQUEST, f"a context has {MAX_METADATA} keys of metadata at most", "/metadata"),
+    ClaimLost: (ErrorCode.IDEMPOTENCY_IN_PROGRESS, "another request with this idempotency key is at work", None),
     UnknownCursor: (ErrorCode.INVALID_REQUEST, "`after` is not a cursor of a list", "/after"),
     ArtifactsUnavailable: (
         ErrorCode.ARTIFACTS_UNAVAILABLE,
@@ -90,6 +96,8 @@ _FROM_HTTP_STATUS: Final[Mapping[int, ErrorCode]] = {
 }
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _LONGEST_PARAM: Final = 200
+#: What may stand in a path as it is (RFC 3986, 3.3).
+_PATH_CHARACTERS: Final = "/:@!$&'()*+,;=~"
 _MEDIA_TYPE: Final = "application/problem+json"
 
 
@@ -113,7 +121,7 @@ def problem_document(error: DomainError, path: str, request_id: str, status: int
         title=error.code.replace("_", " ").capitalize(),
         status=status or STATUS.get(error.code, UNPROCESSABLE),
         detail=error.detail,
-        instance=quote(path),
+        instance=quote(path, _PATH_CHARACTERS),
         code=error.code,
         param=error.param,
         request_id=request_id,

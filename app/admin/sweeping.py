@@ -13,8 +13,8 @@ from typing import Final
 import structlog
 
 from app.artifacts import ArtifactsUnavailable
-from app.contexts import contexts
-from app.jobs import jobs
+from app.contexts.deletion import collect
+from app.jobs.ending import retire, sweep
 from app.records.connection import StoreUnavailable
 from app.records.store import Records
 
@@ -24,9 +24,9 @@ _SWEEP_SECONDS: Final = 1.0
 async def sweep_forever(records: Records, artifacts_url: str) -> None:
     """Do every duty once a second."""
     duties = (
-        partial(jobs.sweep, records, artifacts_url),
-        partial(jobs.retire, records),
-        partial(contexts.collect, records, artifacts_url),
+        partial(sweep, records, artifacts_url),
+        partial(retire, records),
+        partial(collect, records, artifacts_url),
     )
     while True:
         for duty in duties:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import Annotated, Any, Final, Literal, LiteralString
+from typing import Annotated, Any, Final, Literal, LiteralString, Self
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -148,7 +148,12 @@ class TuningSpec(Payload):
     hyperparameters: Hyperparameters = Hyperparameters()
 
     @model_validator(mode="after")
-    def _consistent(self) -> TuningSpec:
+    def _consistent(self) -> Self:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Check what only the whole shows. Raises PydanticCustomError."""
         everything = dict(self.pointed())
         _check_count(len(everything), MAX_EXAMPLES, ErrorCode.TOO_MANY_EXAMPLES, "examples", "/examples")
         texts = len(self.calibration_texts)
@@ -157,7 +162,6 @@ class TuningSpec(Payload):
             raise _fault(ErrorCode.TOO_FEW_LABELS, "/examples", "must not be empty")
         _check_labels(self.label_names, "/examples" if self.labels is None else "/labels")
         _check_examples(everything, set(self.label_names))
-        return self
 
     def pointed(self) -> Iterator[tuple[str, Example]]:
         """Every example with the JSON pointer to it: of the context, outside it, for validation."""

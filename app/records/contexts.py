@@ -147,6 +147,11 @@ class Contexts:
         one, flat, stored, pending = cast("tuple[str, list[str], str | None, str | None]", found)
         return context_from_row(one, row_of(flat), tolerant(Report, stored) if stored else None, pending)
 
+    def spec(self, context_id: str) -> TuningSpec | None:
+        """What decides the context with this id: its examples, its template, and what was asked for."""
+        stored = self._store.spec(self._tenant, context_id)
+        return tolerant(TuningSpec, stored) if stored else None
+
     def page(self, limit: int, after: str | None = None, wanted: ContextFilter | None = None) -> Page[StoredContext]:
         """A page of contexts, newest first, without their reports but for the scores. Raises `UnknownCursor`."""
         indexes = (wanted or ContextFilter()).indexes

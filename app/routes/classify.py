@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from app.classification import answers
 from app.classification.batch_calibration import FEWEST, batch_calibrated
 from app.classification.bus import DeadlineExceeded, Refused
-from app.contexts import contexts
+from app.contexts.lookup import find_ready
 from app.contract.messages import Scored, Truncate
 from app.contract.names import ErrorCode
 from app.contract.objects import Context
@@ -23,14 +23,12 @@ from app.contract.texts import MAX_INPUTS, Text
 from app.errors import DomainError
 from app.gateway import GatewayDep, RecordsDep
 from app.routes.bodies import json_body
-from app.routes.disconnect import ClientGone, cancel_on_disconnect
+from app.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, cancel_on_disconnect
 from app.routes.openapi import BODY, STORE, problems, request_body
 
 router = APIRouter(tags=["classify"])
 
 
-#: The status in the log of a request whose client hung up; nginx's.
-_CLIENT_CLOSED_REQUEST: Final = 499
 #: Confidences of an answer that is written in a moment; longer ones are written in a thread.
 _FEW_CONFIDENCES: Final = 1024
 
@@ -83,6 +81,7 @@ EXAMPLE_BODY = {"context": "support-intents", "inputs": ["my card never came"]}
     responses=problems(
         ErrorCode.CONTEXT_NOT_FOUND,
         ErrorCode.CONTEXT_NOT_READY,
+        ErrorCode.CONTEXT_FAILED,
         ErrorCode.INPUT_TOO_LONG,
         ErrorCode.TOO_MANY_INPUTS,
         *STORE,
@@ -103,17 +102,17 @@ async def classify(
     """Classify texts. With ``batch_calibration`` answers depend on all inputs of the request, else on nothing else."""
     try:
         async with asyncio.timeout(gateway.batcher.seconds_for(len(body.inputs))):
-            stored, artifact = await asyncio.to_thread(contexts.find_ready, records, body.context)
+            stored, artifact = await asyncio.to_thread(find_ready, records, body.context)
             context = stored.context
             work = gateway.batcher.classify(context.model, artifact, body.truncate, body.inputs)
             scored = await cancel_on_disconnect(request, work)
     except ClientGone:
-        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     except TimeoutError:
         raise DeadlineExceeded from None
     except Refused as refused:
         if refused.failure.code == ErrorCode.CONTEXT_NOT_FOUND:  # its artifact is gone: deleted meanwhile, or lost?
-            await asyncio.to_thread(contexts.find_ready, records, context.id)
+            await asyncio.to_thread(find_ready, records, context.id)
             raise DomainError(ErrorCode.ARTIFACT_CORRUPT, "the context's artifact is missing", "/context") from refused
         raise
     write = partial(_answer, context, scored, body)

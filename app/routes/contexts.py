@@ -1,127 +1,31 @@
-"""``/contexts``: create, look at, list and delete contexts."""
+"""``/contexts``: look at, list, change and delete contexts."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response, status
-from fastapi.responses import JSONResponse
-from pydantic import Field, StringConstraints, field_validator
-from pydantic_core import PydanticCustomError
+from fastapi import APIRouter, Path, Query, Request, status
+from pydantic import Field
 
-from app.contexts import contexts
-from app.contexts.example_warnings import ExampleWarning, warnings_about
+from app.contexts.deletion import delete
+from app.contexts.lookup import find, find_spec
 from app.contract.names import ErrorCode, JobStatus
-from app.contract.objects import Context, Job
+from app.contract.objects import Context
 from app.contract.payload import Payload
-from app.contract.texts import Characters
-from app.contract.tuning import Plan, TuningSpec
+from app.contract.tuning import Example
 from app.errors import DomainError
 from app.gateway import GatewayDep, RecordsDep
-from app.jobs import jobs
-from app.records.contexts import Submission
 from app.records.lists import ContextFilter
 from app.routes.bodies import json_body
+from app.routes.context_creation import MetadataKey, MetadataValue
 from app.routes.lists import After, Limit, Listing
 from app.routes.openapi import BODY, CHANGES, STORE, problems, request_body
 from app.routes.query import deep_object, deep_values
 
 router = APIRouter(tags=["contexts"])
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-MetadataKey = Annotated[Characters, StringConstraints(min_length=1, max_length=64)]
-MetadataValue = Annotated[Characters, StringConstraints(max_length=512)]
-
-EXAMPLE_BODY = {
-    "name": "support-intents",
-    "examples": [
-        {"text": "where is my card?", "label": "card arrival"},
-        {"text": "my new card still has not come", "label": "card arrival"},
-        {"text": "how do I add my card to the app?", "label": "card linking"},
-        {"text": "link an existing card to my account", "label": "card linking"},
-    ],
-    "hyperparameters": {"method": "cpt", "steps": 20},
-    "metadata": {"team": "cards"},
-}
-
-
-class NewContext(TuningSpec):
-    """A context to be tuned. Only ``examples`` is required."""
-
-    name: Name | None = None
-    model: str | None = Field(default=None, max_length=200, description="null is the first of `GET /models`")
-    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
-
-    @field_validator("name")
-    @classmethod
-    def _not_like_an_id(cls, value: str | None) -> str | None:
-        if value is not None and value.startswith("ctx_"):
-            raise PydanticCustomError(ErrorCode.INVALID_REQUEST, "a name must not begin with ctx_, as ids do")
-        return value
-
-    @property
-    def spec(self) -> TuningSpec:
-        """What decides the tuned context."""
-        return TuningSpec.model_construct(**{name: getattr(self, name) for name in TuningSpec.model_fields})
-
-
-class Created(Payload):
-    """A context that was accepted, and the job that tunes it."""
-
-    context: Context
-    job: Job
-
-
-class DryRun(Plan):
-    """What a context would need. Nothing was stored or queued."""
-
-    object: Literal["dry_run"] = "dry_run"
-    model: str
-    warnings: tuple[ExampleWarning, ...]
-
-
-@router.post(
-    "/contexts",
-    status_code=status.HTTP_202_ACCEPTED,
-    response_model=Created,
-    responses=problems(
-        ErrorCode.CONTEXT_TOO_LONG,
-        ErrorCode.TOO_FEW_LABELS,
-        ErrorCode.CONTRADICTING_EXAMPLES,
-        ErrorCode.MODEL_UNKNOWN,
-        ErrorCode.MODEL_UNSUPPORTED,
-        ErrorCode.QUOTA,
-        *CHANGES,
-        *BODY,
-        ErrorCode.NO_WORKER,
-        ErrorCode.BUS_UNAVAILABLE,
-        ErrorCode.DEADLINE_EXCEEDED,
-    )
-    | {200: {"model": DryRun, "description": "What the context would need, with `dry_run`"}},
-    openapi_extra=request_body(NewContext, EXAMPLE_BODY),
-)
-async def create_context(
-    body: Annotated[NewContext, json_body(NewContext)],
-    gateway: GatewayDep,
-    records: RecordsDep,
-    request: Request,
-    response: Response,
-    dry_run: Annotated[bool, Query(description="only check the examples and say what they need")] = False,
-) -> Created | JSONResponse:
-    """Check the examples with a worker, store them, and queue the job that tunes them."""
-    model = body.model or gateway.settings.default_model
-    if model not in gateway.settings.models:
-        raise DomainError(ErrorCode.MODEL_UNKNOWN, "there is no such model; GET /models lists them", "/model")
-    spec = body.spec
-    plan = await jobs.plan(gateway.bus, model, spec)
-    if dry_run:
-        needed = DryRun(**dict(plan), model=model, warnings=warnings_about(spec))
-        return JSONResponse(needed.model_dump(mode="json"))
-    submission = Submission(name=body.name, model=model, spec=spec, plan=plan, metadata=body.metadata)
-    stored, job = await jobs.submit(records, gateway.bus, submission)
-    response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
-    return Created(context=stored.context, job=job)
+ContextId = Annotated[str, Path(pattern=r"^ctx_[0-9a-z]{1,40}$", description="an id; names are not taken")]
 
 
 @router.get(
@@ -139,16 +43,61 @@ def list_contexts(
     model: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Listing[Context]:
     """List contexts, newest first."""
-    metadata = deep_values(request, "metadata")
-    page = records.contexts.page(limit, after, ContextFilter(name=name, status=status, model=model, metadata=metadata))
-    contexts_ = tuple(stored.context for stored in page.data)
-    return Listing[Context](data=contexts_, has_more=page.next is not None, next=page.next)
+    wanted = ContextFilter(name=name, status=status, model=model, metadata=deep_values(request, "metadata"))
+    page = records.contexts.page(limit, after, wanted)
+    found = tuple(stored.context for stored in page.data)
+    return Listing[Context](data=found, has_more=page.next is not None, next=page.next)
 
 
-@router.get("/contexts/{ref}", responses=problems(ErrorCode.CONTEXT_NOT_FOUND, *STORE))
+@router.get(
+    "/contexts/{ref}",
+    responses=problems(ErrorCode.CONTEXT_NOT_FOUND, ErrorCode.FORMAT_UNSUPPORTED, *STORE),
+)
 def get_context(ref: str, records: RecordsDep) -> Context:
-    """Get a context by its id, its name (the newest version that can answer) or ``name@version``."""
-    return contexts.find(records, ref).context
+    """Get a context by a ref: its id, ``name``, ``name@version`` or ``name@alias``."""
+    return find(records, ref).context
+
+
+@router.get(
+    "/contexts/{ref}/examples",
+    responses=problems(ErrorCode.CONTEXT_NOT_FOUND, ErrorCode.FORMAT_UNSUPPORTED, *STORE),
+)
+def list_examples(
+    ref: str,
+    records: RecordsDep,
+    limit: Annotated[int, Query(ge=1, le=1000, description="how many at most")] = 100,
+    after: Annotated[int | None, Query(ge=0, le=1_000_000, description="`next` of the page before")] = None,
+) -> Listing[Example]:
+    """List the examples that a context was made of, in their order."""
+    _, spec = find_spec(records, ref)
+    start = 0 if after is None else after
+    page = spec.examples[start : start + limit]
+    more = start + limit < len(spec.examples)
+    return Listing[Example](data=page, has_more=more, next=str(start + limit) if more else None)
+
+
+class ContextChanges(Payload):
+    """What of a context changes: keys of ``metadata`` are set, or removed with null; others stay (RFC 7396)."""
+
+    metadata: dict[MetadataKey, MetadataValue | None] = Field(max_length=32)
+
+
+@router.patch(
+    "/contexts/{ref}",
+    responses=problems(ErrorCode.CONTEXT_NOT_FOUND, ErrorCode.FORMAT_UNSUPPORTED, *CHANGES, *BODY),
+    openapi_extra=request_body(ContextChanges, {"metadata": {"team": "cards", "reviewed": None}}),
+)
+async def change_context(
+    ref: ContextId, body: Annotated[ContextChanges, json_body(ContextChanges)], records: RecordsDep
+) -> Context:
+    """Change a context's metadata."""
+
+    def change() -> Context:
+        if not records.contexts.patch_metadata(ref, body.metadata):
+            raise DomainError(ErrorCode.CONTEXT_NOT_FOUND, "there is no such context")
+        return find(records, ref).context
+
+    return await asyncio.to_thread(change)
 
 
 @router.delete(
@@ -156,10 +105,6 @@ def get_context(ref: str, records: RecordsDep) -> Context:
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(ErrorCode.CONTEXT_IN_USE, ErrorCode.ARTIFACTS_UNAVAILABLE, *CHANGES),
 )
-async def delete_context(
-    ref: Annotated[str, Path(description="an id; names are not taken")], gateway: GatewayDep, records: RecordsDep
-) -> None:
-    """Delete a context for good, cancelling its job if that still runs. One that is not there is no fault."""
-    if not ref.startswith("ctx_"):
-        raise DomainError(ErrorCode.INVALID_REQUEST, "a context is deleted by its id, not by its name", "/ref")
-    await asyncio.to_thread(contexts.delete, records, gateway.settings.artifacts_url, ref)
+async def delete_context(ref: ContextId, gateway: GatewayDep, records: RecordsDep) -> None:
+    """Delete a context for good, cancelling its job if that still runs. There need not be one."""
+    await asyncio.to_thread(delete, records, gateway.settings.artifacts_url, ref)

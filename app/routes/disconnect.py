@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 
 T = TypeVar("T")
+
+#: The status in the log of a request whose client hung up; nginx's.
+CLIENT_CLOSED_REQUEST: Final = 499
 
 
 class ClientGone(Exception):

@@ -1,21 +1,24 @@
-"""``/jobs``: look at, wait for, list and cancel jobs."""
+"""``/jobs``: look at, wait for, list, cancel and delete jobs."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query, Request, Response, status
 
 from app.contract.names import ErrorCode, JobKind, JobStatus
 from app.contract.objects import Job
 from app.errors import DomainError
 from app.gateway import GatewayDep, RecordsDep
-from app.jobs import jobs
+from app.jobs.ending import cancel
 from app.records.lists import JobFilter
+from app.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, cancel_on_disconnect
 from app.routes.lists import After, Limit, Listing
 from app.routes.openapi import CHANGES, STORE, problems
 
 router = APIRouter(tags=["jobs"])
+
+_LONGEST_WAIT_SECONDS: Final = 60
 
 
 def _not_found() -> DomainError:
@@ -37,15 +40,26 @@ def list_jobs(
     return Listing[Job].of(records.jobs.page(limit, after, wanted))
 
 
-@router.get("/jobs/{job_id}", responses=problems(ErrorCode.JOB_NOT_FOUND, *STORE))
+@router.get(
+    "/jobs/{job_id}",
+    response_model=Job,
+    responses=problems(ErrorCode.JOB_NOT_FOUND, ErrorCode.FORMAT_UNSUPPORTED, *STORE),
+)
 async def get_job(
     job_id: str,
+    request: Request,
     gateway: GatewayDep,
     records: RecordsDep,
-    wait: Annotated[float, Query(ge=0, le=60, allow_inf_nan=False, description="seconds to wait for the end")] = 0,
-) -> Job:
+    wait: Annotated[
+        float, Query(ge=0, le=_LONGEST_WAIT_SECONDS, allow_inf_nan=False, description="seconds to wait for the end")
+    ] = 0,
+) -> Job | Response:
     """Get a job; with ``wait``, as soon as it is terminal or that many seconds have passed (or the service stops)."""
-    job = await jobs.wait_until_terminal(records, job_id, wait, gateway.stopping)
+    waiting = gateway.waits.until_terminal(records, job_id, wait)
+    try:
+        job = await (cancel_on_disconnect(request, waiting) if wait else waiting)
+    except ClientGone:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     if job is None:
         raise _not_found()
     return job
@@ -53,14 +67,26 @@ async def get_job(
 
 @router.post(
     "/jobs/{job_id}/cancel",
-    responses=problems(ErrorCode.JOB_NOT_FOUND, ErrorCode.JOB_NOT_CANCELLABLE, *CHANGES),
+    responses=problems(ErrorCode.JOB_NOT_FOUND, ErrorCode.JOB_NOT_CANCELLABLE, ErrorCode.FORMAT_UNSUPPORTED, *CHANGES),
 )
 def cancel_job(job_id: str, gateway: GatewayDep, records: RecordsDep) -> Job:
     """Cancel a job: at once while it is queued, within one step while it runs. Cancelling again changes nothing."""
-    before = jobs.cancel(records, gateway.settings.artifacts_url, job_id)
+    before = cancel(records, gateway.settings.artifacts_url, job_id)
     job = records.jobs.get(job_id)
     if before is None or job is None:
         raise _not_found()
     if before in (JobStatus.SUCCEEDED, JobStatus.FAILED):
         raise DomainError(ErrorCode.JOB_NOT_CANCELLABLE, f"the job has {before} already")
     return job
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(ErrorCode.JOB_NOT_TERMINAL, *CHANGES),
+)
+def delete_job(job_id: Annotated[str, Path(pattern=r"^job_[0-9a-z]{1,40}$")], records: RecordsDep) -> None:
+    """Delete a job that has ended, with its events; its context stays. There need not be one."""
+    before = records.jobs.delete(job_id)
+    if before is not None:
+        raise DomainError(ErrorCode.JOB_NOT_TERMINAL, f"the job is {before}; cancel it first")

@@ -17,13 +17,14 @@ from app.contract.messages import PlanReply
 from app.contract.names import ErrorCode, plan_queue
 from app.contract.objects import Report
 from app.main import create_app
+from app.records.idempotency import KeyClaim
 from app.records.store import Records
 from app.routes.classify import EXAMPLE_BODY as CLASSIFY_EXAMPLE
 from app.routes.classify import ClassifyRequest
-from app.routes.contexts import EXAMPLE_BODY as CONTEXT_EXAMPLE
-from app.routes.contexts import NewContext
+from app.routes.context_creation import EXAMPLE_BODY as CONTEXT_EXAMPLE
+from app.routes.context_creation import NewContext
 from tests.app.standin import MODEL, StandIn
-from tests.submissions import plan, submission
+from tests.submissions import EXAMPLES, plan, submission
 from tests.waiting import eventually
 
 POST_BODIES: list[tuple[str, dict[str, Any]]] = [
@@ -235,7 +236,8 @@ def test_unknown_query_parameter_is_refused(tmp_path: Path, method: str, path: s
     [
         ("/contexts", {"GET", "POST"}),
         ("/v1/contexts", {"GET", "POST"}),
-        ("/contexts/ctx_1", {"GET", "DELETE"}),
+        ("/contexts/ctx_1", {"GET", "PATCH", "DELETE"}),
+        ("/jobs/job_1", {"GET", "DELETE"}),
         ("/jobs/job_1/cancel", {"POST"}),
         ("/health/live", {"GET"}),
         ("/openapi.json", {"GET", "HEAD"}),
@@ -319,14 +321,67 @@ def test_deadline_of_a_query_covers_a_store_that_is_silent(bus_url: str, tmp_pat
         ask(Settings(data_dir=tmp_path, store_url=f"unix://{path}", bus_url=bus_url, classify_timeout=0.5), scenario)
 
 
-def test_context_is_not_deleted_by_its_name(settings: Settings, records: Records) -> None:
+def test_context_is_deleted_by_its_id_alone_and_as_often_as_one_likes(settings: Settings, records: Records) -> None:
     async def scenario(http: httpx.AsyncClient) -> None:
-        context, _ = records.of("default").contexts.submit(submission("intents"))
-        for ref in ("intents", "intents@1"):
+        context, job = records.of("default").contexts.submit(submission("intents"))
+        for ref in ("intents", "intents@1", "ctx_", "ctx_%20"):
             response = await http.delete(f"/contexts/{ref}")
             assert (response.status_code, response.json()["param"]) == (422, "/ref")
         for _ in range(2):
             assert (await http.delete(f"/contexts/{context.context.id}")).status_code == 204
+        assert (await http.get(f"/contexts/{context.context.id}")).status_code == 404
+        assert (await http.get(f"/jobs/{job.id}")).json()["status"] == "cancelled"
+
+    ask(settings, scenario)
+
+
+def test_job_is_deleted_once_it_has_ended(settings: Settings, records: Records) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        _, job = records.of("default").contexts.submit(submission("intents"))
+        response = await http.delete(f"/jobs/{job.id}")
+        assert (response.status_code, response.json()["code"]) == (409, "job_not_terminal")
+        assert (await http.post(f"/jobs/{job.id}/cancel")).status_code == 200
+        for _ in range(2):
+            assert (await http.delete(f"/jobs/{job.id}")).status_code == 204
+        assert (await http.get(f"/jobs/{job.id}")).status_code == 404
+        assert (await http.get("/contexts/intents")).json()["status"] == "cancelled"
+        assert (await http.delete("/jobs/intents")).status_code == 422
+
+    ask(settings, scenario)
+
+
+def test_metadata_is_changed_key_by_key(settings: Settings, records: Records) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        stored, _ = records.of("default").contexts.submit(submission("intents", metadata={"team": "cards", "old": "1"}))
+        path = f"/contexts/{stored.context.id}"
+        response = await http.patch(path, json={"metadata": {"team": "loans", "old": None, "new": ""}})
+        assert (response.status_code, response.json()["metadata"]) == (200, {"team": "loans", "new": ""})
+        assert len((await http.get("/contexts", params={"metadata[team]": "loans"})).json()["data"]) == 1
+        assert (await http.get("/contexts", params={"metadata[team]": "cards"})).json()["data"] == []
+        for where, body, status, param in (
+            (path, {"metadata": {str(n): "" for n in range(17)}}, 422, "/metadata"),
+            (path, {"metadata": {"team": 7}}, 422, "/metadata/team"),
+            (path, {"name": "other"}, 422, "/metadata"),
+            ("/contexts/intents", {"metadata": {}}, 422, "/ref"),
+            ("/contexts/ctx_unknown", {"metadata": {}}, 404, None),
+        ):
+            response = await http.patch(where, json=body)
+            assert (response.status_code, response.json()["param"]) == (status, param)
+
+    ask(settings, scenario)
+
+
+def test_examples_are_read_back_page_by_page(settings: Settings, records: Records) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        records.of("default").contexts.submit(submission("intents"))
+        read: list[Any] = []
+        query: dict[str, Any] = {"limit": 3}
+        while query:
+            page = (await http.get("/contexts/intents/examples", params=query)).json()
+            read += page["data"]
+            query = {"limit": 3, "after": page["next"]} if page["has_more"] else {}
+        assert read == [example.model_dump() for example in EXAMPLES]
+        assert (await http.get("/contexts/unknown/examples")).status_code == 404
 
     ask(settings, scenario)
 
@@ -335,6 +390,86 @@ def answer_plans(worker: StandIn, count: int) -> None:
     for _ in range(count):
         request = worker.take(of=plan_queue)
         worker.say(request, PlanReply(id=request["id"], plan=plan()))
+
+
+async def posted(http: httpx.AsyncClient, worker: StandIn, body: dict[str, Any], **headers: str) -> httpx.Response:
+    """The answer to a new context, planned by the stand-in for a worker."""
+    worker.announce()
+    answers = asyncio.create_task(asyncio.to_thread(answer_plans, worker, 1))
+    while True:
+        response = await http.post("/contexts", json=body, headers=headers)
+        if response.status_code != 503:  # the bus is not connected yet, or the worker not seen
+            break
+    await answers
+    return response
+
+
+def test_request_that_is_sent_again_creates_once(settings: Settings, records: Records) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        key = {"idempotency-key": "my-key"}
+        with StandIn(settings.bus_url or "") as worker:
+            first = await posted(http, worker, CONTEXT_EXAMPLE, **key)
+        again = await http.post("/contexts", json=dict(reversed(CONTEXT_EXAMPLE.items())), headers=key)
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert again.headers["location"] == first.headers["location"] == f"/jobs/{first.json()['job']['id']}"
+        assert again.json()["context"]["id"] == first.json()["context"]["id"]
+        assert len((await http.get("/contexts")).json()["data"]) == 1
+
+        other = await http.post("/contexts", json={**CONTEXT_EXAMPLE, "name": "other"}, headers=key)
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+        job_id = first.json()["job"]["id"]
+        await http.post(f"/jobs/{job_id}/cancel")
+        await http.delete(f"/jobs/{job_id}")
+        assert (await http.post("/contexts", json=CONTEXT_EXAMPLE, headers=key)).json()["job"] is None
+        await http.delete(f"/contexts/{first.json()['context']['id']}")
+        gone = await http.post("/contexts", json=CONTEXT_EXAMPLE, headers=key)
+        assert (gone.status_code, gone.json()["code"]) == (410, "deleted")
+
+    ask(settings.model_copy(update={"models": (MODEL,)}), scenario)
+
+
+def test_key_of_a_request_at_work_is_not_taken_and_one_that_failed_leaves_it(
+    settings: Settings, records: Records
+) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        key = {"idempotency-key": "my-key"}
+        claim = records.of("default").idempotency.begin("my-key", "POST /contexts")
+        busy = await http.post("/contexts", json=CONTEXT_EXAMPLE, headers=key)
+        assert (busy.status_code, busy.json()["code"]) == (409, "idempotency_in_progress")
+        assert busy.headers["retry-after"] == "1"
+        assert isinstance(claim, KeyClaim)
+        records.of("default").idempotency.give_up(claim)
+        for _ in range(2):
+            failed = await http.post("/contexts", json={**CONTEXT_EXAMPLE, "model": "none"}, headers=key)
+            assert (failed.status_code, failed.json()["code"]) == (422, "model_unknown")
+        refused = await http.post("/contexts", json=CONTEXT_EXAMPLE, headers={"idempotency-key": "with space"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+
+    ask(settings, scenario)
+
+
+def test_context_is_retuned_from_an_earlier_one(settings: Settings, records: Records) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        records.of("default").contexts.submit(submission("intents", metadata={"team": "cards"}))
+        body = {"base_context": "intents", "examples": [{"text": "fine", "label": "good"}]}
+        with StandIn(settings.bus_url or "") as worker:
+            created = await posted(http, worker, body)
+        assert created.status_code == 202
+        context = created.json()["context"]
+        assert (context["name"], context["version"], context["metadata"]) == ("intents", 2, {"team": "cards"})
+        examples = (await http.get(f"/contexts/{context['id']}/examples")).json()["data"]
+        assert examples == [*(example.model_dump() for example in EXAMPLES), *body["examples"]]
+        unknown = await http.post("/contexts", json={**body, "base_context": "unknown"})
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "context_not_found")
+        for wrong, param in (
+            ({}, "/examples"),
+            ({**CONTEXT_EXAMPLE, "remove_examples": ["/examples/0"]}, "/remove_examples"),
+        ):
+            response = await http.post("/contexts", json=wrong)
+            assert (response.status_code, response.json()["param"]) == (422, param)
+
+    ask(settings.model_copy(update={"models": (MODEL,)}), scenario)
 
 
 def test_dry_run_says_what_a_context_needs_and_stores_nothing(settings: Settings) -> None:
@@ -437,9 +572,12 @@ def test_description_lists_every_route(description: Any) -> None:
         ("post", "/contexts"),
         ("get", "/contexts"),
         ("get", "/contexts/{ref}"),
+        ("patch", "/contexts/{ref}"),
         ("delete", "/contexts/{ref}"),
+        ("get", "/contexts/{ref}/examples"),
         ("get", "/jobs"),
         ("get", "/jobs/{job_id}"),
+        ("delete", "/jobs/{job_id}"),
         ("post", "/jobs/{job_id}/cancel"),
         ("post", "/classify"),
         ("get", "/models"),

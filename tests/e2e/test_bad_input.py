@@ -282,8 +282,10 @@ def test_bad_query_parameter_is_refused(service: Service, path: str, param: str)
 )
 def test_ref_of_nothing_is_not_found(service: Service, tuned: str, ref: str) -> None:
     assert service.context("shared")["id"] == tuned
-    response = service.http.get(f"/contexts/{ref}")
-    assert (response.status_code, response.json()["code"]) == (404, "context_not_found")
+    for path in (f"/contexts/{ref}", f"/contexts/{ref}/examples"):
+        response = service.http.get(path)
+        assert (response.status_code, response.json()["code"]) == (404, "context_not_found")
+    assert service.http.delete(f"/contexts/{ref}").status_code == (204 if ref.startswith("ctx_") else 422)
 
 
 def test_context_is_deleted_by_its_id_alone(service: Service, tuned: str) -> None:
@@ -295,7 +297,7 @@ def test_context_is_deleted_by_its_id_alone(service: Service, tuned: str) -> Non
     ("method", "path", "allowed"),
     [
         ("PUT", "/contexts", {"GET", "POST"}),
-        ("POST", "/contexts/shared", {"GET", "DELETE"}),
+        ("POST", "/contexts/shared", {"GET", "PATCH", "DELETE"}),
         ("DELETE", "/jobs", {"GET"}),
         ("GET", "/jobs/job_1/cancel", {"POST"}),
         ("GET", "/classify", {"POST"}),

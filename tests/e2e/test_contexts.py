@@ -92,7 +92,7 @@ def test_queued_job_is_cancelled_at_once(service: Service, busy: str) -> None:
         assert (cancelled.json()["status"], cancelled.json()["terminal"]) == ("cancelled", True)
     assert service.job(busy)["status"] == "running"
     assert service.context(context_id)["status"] == "cancelled"
-    assert_problem(service.post_classify(context_id, TEXTS), 409, "context_not_ready", "/context")
+    assert_problem(service.post_classify(context_id, TEXTS), 409, "context_failed", "/context")
 
 
 def test_running_job_is_cancelled_and_leaves_nothing(service: Service) -> None:

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from app.artifacts import ArtifactsUnavailable, remove_artifact, remove_checkpoint
-from app.contexts import contexts
+from app.contexts.deletion import collect, delete
 from app.contract.names import artifact_url, checkpoint_url
 from app.errors import DomainError
 from app.records.store import ContextRef, Records
@@ -37,17 +37,17 @@ def tuned(records: Records, root: str, name: str | None = None, tenant: str = "d
 def test_files_go_with_their_context_and_deleting_again_is_no_fault(records: Records, root: str) -> None:
     context_id, files = tuned(records, root)
     for _ in range(2):
-        contexts.delete(records.of("default"), root, context_id)
+        delete(records.of("default"), root, context_id)
         assert not any(file.exists() for file in files)
-    contexts.delete(records.of("default"), root, "ctx_unknown")
+    delete(records.of("default"), root, "ctx_unknown")
 
 
 def test_file_that_another_context_refers_to_stays(records: Records, root: str) -> None:
     first, _ = tuned(records, root)
     second, files = tuned(records, root, tenant="other")
-    contexts.delete(records.of("default"), root, first)
+    delete(records.of("default"), root, first)
     assert files[0].exists()
-    contexts.delete(records.of("other"), root, second)
+    delete(records.of("other"), root, second)
     assert not files[0].exists()
 
 
@@ -55,22 +55,22 @@ def test_files_that_cannot_be_removed_are_an_error_until_they_can(records: Recor
     context_id, files = tuned(records, root)
     for _ in range(2):
         with pytest.raises(ArtifactsUnavailable):
-            contexts.delete(records.of("default"), "unheard-of://bucket", context_id)
+            delete(records.of("default"), "unheard-of://bucket", context_id)
     assert records.of("default").contexts.get(context_id) is None
     assert files[0].exists()
-    contexts.delete(records.of("default"), root, context_id)
+    delete(records.of("default"), root, context_id)
     assert not any(file.exists() for file in files)
 
 
 def test_deletion_that_a_crash_broke_off_is_ended_by_a_sweep(records: Records, client: redis.Redis, root: str) -> None:
     context_id, files = tuned(records, root)
     records.of("default").contexts.delete(context_id)
-    contexts.collect(records, root)
+    collect(records, root)
     assert files[0].exists()  # whoever deletes it may still be at it
     client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
     assert records.deletions() == [ContextRef("default", context_id)]
     client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
-    contexts.collect(records, root)
+    collect(records, root)
     assert not any(file.exists() for file in files)
     assert client.zcard("{ct}:deleting") == client.zcard("{ct}:collecting") == 0
 
@@ -79,7 +79,7 @@ def test_deletion_waits_until_the_worker_has_let_go(records: Records, root: str)
     context_id, _ = submit(records)
     claimed = claim(records)
     assert records.begin_write(claimed, ADDRESS) == "go"
-    deleting = Thread(target=contexts.delete, args=(records.of("default"), root, context_id))
+    deleting = Thread(target=delete, args=(records.of("default"), root, context_id))
     deleting.start()
     eventually(lambda: records.beat(claimed) == "lost")
     file = written(artifact_url(root, ADDRESS))  # the write that was under way
@@ -93,7 +93,7 @@ def test_deletion_waits_for_a_dead_worker_no_longer_than_its_lease(records: Reco
     context_id, job_id = submit(records)
     claim(records)
     checkpoint = written(checkpoint_url(root, job_id))
-    contexts.delete(records.of("default"), root, context_id)
+    delete(records.of("default"), root, context_id)
     assert not checkpoint.exists()
 
 
@@ -101,7 +101,7 @@ def test_context_with_an_alias_is_not_deleted(records: Records, root: str) -> No
     context_id, files = tuned(records, root, "intents")
     records.of("default").contexts.set_alias("intents", "prod", 1)
     with pytest.raises(DomainError) as caught:
-        contexts.delete(records.of("default"), root, context_id)
+        delete(records.of("default"), root, context_id)
     assert caught.value.code == "context_in_use"
     assert all(file.exists() for file in files)
 

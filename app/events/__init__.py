@@ -1,0 +1,1 @@
+"""What happens to jobs, as it happens: a gateway's one subscription to the store's channel."""

@@ -1,0 +1,36 @@
+"""Plans: what a context would need, measured by a worker before anything is stored."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from app.classification.bus import Bus
+from app.contract.messages import PlanReply, PlanRequest
+from app.contract.names import ErrorCode
+from app.contract.tuning import Plan, TuningSpec
+from app.errors import DomainError
+from app.records.connection import new_id
+
+_PLAN_SECONDS: Final = 30.0
+
+
+async def plan(bus: Bus, model: str, spec: TuningSpec) -> Plan:
+    """What ``spec`` needs, measured by a worker.
+
+    Raises `DomainError` if it cannot be tuned, and what `Bus.call` raises.
+    """
+    request = PlanRequest(
+        id=new_id("plan"),
+        reply_to=bus.reply_channel,
+        model=model,
+        spec=spec,
+        request_id=structlog.contextvars.get_contextvars().get("request_id"),
+    )
+    reply = PlanReply.model_validate_json(await bus.call(request, _PLAN_SECONDS))
+    if reply.failure is not None:
+        raise DomainError.from_failure(reply.failure)
+    if reply.plan is None:
+        raise DomainError(ErrorCode.INTERNAL, "a worker answered without a plan")
+    return reply.plan

@@ -1,0 +1,132 @@
+"""Waiting for jobs on a real store: woken, not polled."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import redis
+
+from app.events import feed as feeds
+from app.events.feed import Feed
+from app.jobs.waiting import JobWaits
+from app.records.store import Records
+from tests.app.records.steps import FAILURE, claim, submit
+
+
+@asynccontextmanager
+async def waits_on(store_url: str) -> AsyncIterator[JobWaits]:
+    feed = Feed(store_url)
+    feed.start()
+    try:
+        yield JobWaits(feed, asyncio.Event())
+    finally:
+        await feed.stop()
+
+
+def scenario(store_url: str, test: Callable[[JobWaits], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        async with waits_on(store_url) as waits, asyncio.timeout(60):
+            await test(waits)
+
+    asyncio.run(whole())
+
+
+def calls(client: redis.Redis) -> int:
+    """How many commands the store has had."""
+    return int(client.info("stats")["total_commands_processed"])
+
+
+def test_wait_ends_with_the_job(store_url: str, records: Records) -> None:
+    async def test(waits: JobWaits) -> None:
+        submit(records)
+        claimed = claim(records)
+        waiting = asyncio.create_task(waits.until_terminal(records.of("default"), claimed.job_id, 50))
+        job = await waits.until_terminal(records.of("default"), claimed.job_id, 0.2)
+        assert job
+        assert job.status == "running"
+        assert not waiting.done()
+        records.finish_failed(claimed, FAILURE)
+        ended = await waiting
+        assert ended
+        assert ended.status == "failed"
+
+    scenario(store_url, test)
+
+
+def test_waits_are_woken_and_do_not_ask_again_and_again(store_url: str, records: Records, client: redis.Redis) -> None:
+    async def test(waits: JobWaits) -> None:
+        _, job_id = submit(records)
+        every = [asyncio.create_task(waits.until_terminal(records.of("default"), job_id, 50)) for _ in range(200)]
+        await asyncio.sleep(1)
+        before = calls(client)
+        await asyncio.sleep(1)
+        assert calls(client) - before < 20
+        records.of("default").jobs.cancel(job_id)
+        assert {job.status for job in await asyncio.gather(*every) if job} == {"cancelled"}
+
+    scenario(store_url, test)
+
+
+def test_wait_for_an_unknown_job_ends_at_once(store_url: str, records: Records) -> None:
+    async def test(waits: JobWaits) -> None:
+        assert await waits.until_terminal(records.of("default"), "job_unknown", 50) is None
+
+    scenario(store_url, test)
+
+
+def test_wait_for_a_job_that_is_deleted_ends(store_url: str, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "LOOK_SECONDS", 0.1)
+
+    async def test(waits: JobWaits) -> None:
+        _, job_id = submit(records)
+        waiting = asyncio.create_task(waits.until_terminal(records.of("default"), job_id, 50))
+        await asyncio.sleep(0.2)
+        records.of("default").jobs.cancel(job_id)
+        records.of("default").jobs.delete(job_id)
+        job = await waiting
+        assert job is None or job.status == "cancelled"
+
+    scenario(store_url, test)
+
+
+def test_waits_end_when_the_gateway_stops(store_url: str, records: Records) -> None:
+    async def test(waits: JobWaits) -> None:
+        _, job_id = submit(records)
+        waiting = asyncio.create_task(waits.until_terminal(records.of("default"), job_id, 3600))
+        await asyncio.sleep(0.1)
+        waits.stopping.set()
+        job = await waiting
+        assert job
+        assert job.status == "queued"
+
+    scenario(store_url, test)
+
+
+def test_nothing_is_watched_once_nobody_waits(store_url: str, records: Records) -> None:
+    async def test(waits: JobWaits) -> None:
+        _, job_id = submit(records)
+        waiting = [asyncio.create_task(waits.until_terminal(records.of("default"), job_id, 50)) for _ in range(3)]
+        await asyncio.sleep(0.2)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert waits.watched == 0
+
+    scenario(store_url, test)
+
+
+def test_what_happened_while_the_feed_was_cut_off_is_seen(
+    store_url: str, records: Records, client: redis.Redis
+) -> None:
+    async def test(waits: JobWaits) -> None:
+        _, job_id = submit(records)
+        waiting = asyncio.create_task(waits.until_terminal(records.of("default"), job_id, 50))
+        await asyncio.sleep(0.3)
+        client.client_kill_filter(_type="pubsub")
+        records.of("default").jobs.cancel(job_id)
+        job = await waiting
+        assert job
+        assert job.status == "cancelled"
+
+    scenario(store_url, test)
