@@ -12,31 +12,66 @@ from typing import Any, Final, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
+from redis.cluster import RedisCluster
 from redis.commands.core import Script
 from redis.retry import Retry
 
 from app.records.scripts import source
 
+_CONNECTIONS: Final = 64
+_SECONDS: Final = 5
+
 #: Everything in the store has this hash tag, so that a store in cluster mode keeps it on one node.
 HASH_TAG: Final = "{ct}"
+
+
+AnyClient = redis.Redis | RedisCluster
 
 
 class StoreUnavailable(Exception):
     """The store did not answer, or refused to write, within the deadline."""
 
 
+class StoreRefused(StoreUnavailable):
+    """The store answers and must not be used, for the reason in the text."""
+
+
+class _Client(redis.Redis):
+    """A client that knows its URL, for the case that the server turns out to be one of a cluster."""
+
+    def __init__(self, url: str) -> None:
+        pool = redis.BlockingConnectionPool.from_url(url, max_connections=_CONNECTIONS, timeout=_SECONDS, **_waits())
+        super().__init__(connection_pool=pool)
+        self.url = url
+
+
 def connect(url: str) -> redis.Redis:
     """A client of the store with bounded waits (5 s, tried twice) and a bounded pool that queues instead of raising."""
-    pool = redis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=64,
-        timeout=5,
-        decode_responses=True,
-        socket_timeout=5,
-        socket_connect_timeout=5,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
-    )
-    return redis.Redis(connection_pool=pool)
+    return _Client(url)
+
+
+def _waits() -> dict[str, Any]:
+    return {
+        "decode_responses": True,
+        "socket_timeout": _SECONDS,
+        "socket_connect_timeout": _SECONDS,
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
+    }
+
+
+def _of_cluster(client: redis.Redis) -> redis.Redis | RedisCluster:
+    """The client itself, or one that asks the node which has our keys where the server is one of a cluster."""
+    try:
+        in_cluster = client.info("cluster").get("cluster_enabled")
+    except redis.ResponseError as error:
+        if not str(error).startswith(("DB index", "SELECT is not allowed")):
+            raise
+        raise StoreRefused(
+            "the store does not have the database of its URL; in cluster mode there is database 0 alone"
+        ) from error
+    if not in_cluster or not isinstance(client, _Client):
+        return client
+    return RedisCluster.from_url(client.url, max_connections=_CONNECTIONS, **_waits())
 
 
 def new_id(kind: str) -> str:
@@ -54,6 +89,8 @@ def store_errors() -> Iterator[None]:
         redis.TimeoutError,
         redis.exceptions.OutOfMemoryError,
         redis.exceptions.ReadOnlyError,
+        redis.exceptions.ClusterError,
+        redis.exceptions.RedisClusterException,
     ) as error:
         raise StoreUnavailable(str(error)) from error
     except redis.ResponseError as error:
@@ -65,8 +102,8 @@ def store_errors() -> Iterator[None]:
 class Store:
     """The scripts, run on ``client`` (from `connect`), which ``take_up`` checks before it is first used."""
 
-    def __init__(self, client: redis.Redis, take_up: Callable[[redis.Redis], None]) -> None:
-        self._client = client
+    def __init__(self, client: redis.Redis, take_up: Callable[[AnyClient], object]) -> None:
+        self._client: AnyClient = client
         self._take_up = take_up
         self._taken_up = False
         self._scripts: dict[str, Script] = {}
@@ -75,7 +112,9 @@ class Store:
         """Check the store unless that was done. Raises `StoreUnavailable`."""
         if not self._taken_up:
             with store_errors():
-                self._take_up(self._client)
+                client = _of_cluster(cast("redis.Redis", self._client))
+                self._take_up(client)
+            self._client = client
             self._taken_up = True
 
     def run(self, script: str, *args: str | int | float) -> Any:

@@ -5,12 +5,12 @@ It reads what a managed server lets it read; what it cannot read is a warning.
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import redis
 import structlog
 
-from app.records.connection import HASH_TAG, StoreUnavailable, connect, store_errors
+from app.records.connection import HASH_TAG, AnyClient, Store, StoreRefused, StoreUnavailable, connect
 from app.records.scripts import source
 
 #: What this program writes, and the oldest that a program must read to use a store that holds it. A program stops only
@@ -22,13 +22,10 @@ _OLDEST_SERVER: Final = (7, 2)
 _KEYS_OF_0_1: Final = ("ct:contexts", "ct:jobs", "ct:sequence")
 
 
-class StoreRefused(StoreUnavailable):
-    """The store answers and must not be used, for the reason in the text."""
-
-
-def take_up(client: redis.Redis) -> None:
-    """Check the store and note its format; warn of what may lose records. Raises `StoreRefused`."""
-    config, info = _config(client), client.info()
+def take_up(client: AnyClient) -> list[str]:
+    """Check the store and note its format; returns what may lose records all the same. Raises `StoreRefused`."""
+    node = {} if isinstance(client, redis.Redis) else {"target_nodes": client.get_node_from_key(HASH_TAG)}  # type: ignore[no-untyped-call]
+    config, info = _config(client, node), client.info(**node)
     _check_server(str(info.get("redis_version", "")))
     _check_data(client, config)
     policy = config.get("maxmemory-policy") or info.get("maxmemory_policy")
@@ -38,36 +35,41 @@ def take_up(client: redis.Redis) -> None:
     if appends is False:
         raise StoreRefused("the store keeps records in memory alone (appendonly no): set appendonly to yes")
     most = config.get("maxmemory", info.get("maxmemory"))
-    _warn(
-        policy_unknown=policy is None,
-        append_only_file_unknown=appends is None,
-        memory_unbounded=most is not None and int(most) == 0,
-        memory_bound_unknown=most is None,
-        a_crash_may_lose_a_second_of_writes=config.get("appendfsync") in ("everysec", "no"),
-        fsync_policy_unknown="appendfsync" not in config,
-    )
     _check_format(client)
+    doubts = {
+        "maxmemory-policy cannot be read": policy is None,
+        "appendonly cannot be read": appends is None,
+        "maxmemory is 0: the store may take all memory of its machine": most is not None and int(most) == 0,
+        "maxmemory cannot be read": most is None,
+        "appendfsync is not always: a crash may lose the last writes": config.get("appendfsync") in ("everysec", "no"),
+        "appendfsync cannot be read": "appendfsync" not in config,
+    }
+    return [doubt for doubt, is_so in doubts.items() if is_so]
 
 
 def refusal(url: str) -> str | None:
-    """Why the store at this URL must not be used; None also for one that does not answer yet, as it may come up."""
-    client = connect(url)
+    """Why the store at this URL must not be used; None also for one that does not answer yet, as it may come up.
+
+    Logs a warning of what may lose records.
+    """
+    client, doubts = connect(url), list[str]()
     try:
-        with store_errors():
-            take_up(client)
+        Store(client, lambda given: doubts.extend(take_up(given))).take_up()
     except StoreRefused as error:
         return str(error)
     except StoreUnavailable:
         return None
     finally:
         client.close()
+    if doubts:
+        structlog.get_logger().warning("store_may_lose_records", doubts=doubts)
     return None
 
 
-def _config(client: redis.Redis) -> dict[str, str]:
+def _config(client: AnyClient, node: dict[str, Any]) -> dict[str, str]:
     """The settings that are of interest; none where a managed server denies the command."""
     try:
-        return cast("dict[str, str]", client.config_get("maxmemory*", "append*", "dir"))
+        return cast("dict[str, str]", client.config_get("maxmemory*", "append*", "dir", **node))
     except redis.ResponseError:
         return {}
 
@@ -78,19 +80,13 @@ def _check_server(version: str) -> None:
         raise StoreRefused(f"the store is a server of version {version or 'unknown'}: 7.2 or newer is needed")
 
 
-def _check_data(client: redis.Redis, config: dict[str, str]) -> None:
+def _check_data(client: AnyClient, config: dict[str, str]) -> None:
     if any(client.exists(key) for key in _KEYS_OF_0_1):
         where = f"move the folder {config['dir']} away" if config.get("dir") else "give it an empty database"
         raise StoreRefused(f"the store holds data of Contextune 0.1, which this release does not read: {where}")
 
 
-def _warn(**warnings: bool) -> None:
-    """Log what is the case."""
-    if found := [name.replace("_", " ") for name, is_so in warnings.items() if is_so]:
-        structlog.get_logger().warning("store_may_lose_records", reasons=found)
-
-
-def _check_format(client: redis.Redis) -> None:
+def _check_format(client: AnyClient) -> None:
     answer = client.register_script(source("start"))(keys=[HASH_TAG], args=[FORMAT, MIN_READER])
     store_format, min_reader = cast("tuple[str, str]", answer)
     if int(min_reader) > FORMAT:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from app.records.connection import StoreUnavailable, connect
+from app.records.connection import StoreRefused, StoreUnavailable, connect
 from app.records.limits import Retention
-from app.records.requirements import StoreRefused, refusal
+from app.records.requirements import refusal, take_up
 from app.records.store import JobRef, Records
 from app.standalone.embedded import EmbeddedServer
 from tests.app.records.steps import FAILURE, REPORT, claim, submit
@@ -102,3 +102,10 @@ def test_full_store_takes_nothing_new_and_frees_itself(own: redis.Redis) -> None
     assert len(tenant.jobs.page(10).data) == 3
     own.config_set("maxmemory", 0)
     submit(records)
+
+
+def test_what_may_lose_records_all_the_same_is_told(own: redis.Redis) -> None:
+    assert take_up(own) == []
+    own.config_set("appendfsync", "everysec")
+    own.config_set("maxmemory", 0)
+    assert [doubt.partition(" ")[0] for doubt in take_up(own)] == ["maxmemory", "appendfsync"]
