@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
@@ -19,9 +20,11 @@ from app.config import Settings
 from app.contract.names import DEFAULT_TENANT
 from app.events.feed import Feed
 from app.jobs.waiting import JobWaits
+from app.readings import readings
 from app.records.connection import connect
 from app.records.limits import DAY_SECONDS, QueueLimits, Retention
 from app.records.store import Records, TenantRecords
+from app.telemetry.metrics import Metrics
 from app.webhooks.dispatch import dispatch_forever
 
 #: Threads for calls that block, most of which wait for the store: asyncio's own default is a few for each core.
@@ -36,6 +39,7 @@ class Gateway:
     records: Records
     bus: Bus
     batcher: Batcher
+    metrics: Metrics
     waits: JobWaits
 
 
@@ -54,7 +58,9 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
     records = Records(client, *bounds(settings))
     bus = Bus(settings.bus_url)
     most = Load(settings.max_pending_inputs, settings.max_pending_bytes)
-    batcher = Batcher(bus, settings.max_batch_inputs, most, settings.max_wait, settings.classify_timeout)
+    metrics = Metrics()
+    batcher = Batcher(bus, settings.max_batch_inputs, most, settings.max_wait, settings.classify_timeout, metrics)
+    metrics.read_at_scrapes(partial(readings, records, bus, batcher, settings.models))
     feed = Feed(settings.store_url)
     feed.start()
     await bus.start()
@@ -62,7 +68,7 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
     if settings.webhooks != "off":
         tasks.append(asyncio.create_task(dispatch_forever(records, any_address=settings.webhooks == "any")))
     try:
-        yield Gateway(settings, records, bus, batcher, JobWaits(feed, stopping))
+        yield Gateway(settings, records, bus, batcher, metrics, JobWaits(feed, stopping))
     finally:
         for task in tasks:
             task.cancel()

@@ -17,13 +17,14 @@ from app.contract.version import VERSION
 from app.gateway import open_gateway
 from app.middleware.bodies import MAX_BODY_BYTES, BodyMemory, BodyMiddleware
 from app.middleware.hosts import HostMiddleware
+from app.middleware.metrics import MetricsMiddleware
 from app.middleware.origins import OriginMiddleware
 from app.middleware.proxies import ProxyMiddleware
 from app.middleware.request_ids import RequestIdMiddleware
 from app.middleware.stopping import StoppingMiddleware
 from app.problems import install_error_handlers
 from app.records.requirements import refusal
-from app.routes import classify, context_creation, contexts, docs, health, jobs, models, webhooks
+from app.routes import classify, context_creation, contexts, docs, health, jobs, metrics, models, webhooks
 from app.routes.openapi import add_schemas
 from app.routes.query import only_known_parameters
 from app.server import serve
@@ -83,7 +84,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
     for objects in (context_creation, contexts, jobs, classify, models, webhooks):
         app.include_router(objects.router)
         app.include_router(objects.router, prefix="/v1", include_in_schema=False)
-    for pages in (health, docs):
+    for pages in (health, metrics, docs):
         app.include_router(pages.router)
     app.mount(docs.ASSETS_PATH, docs.assets())
     install_error_handlers(app)
@@ -109,6 +110,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(ProxyMiddleware, trusted=settings.trusted_proxies)
     app.add_middleware(StoppingMiddleware)
     app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(MetricsMiddleware)
 
 
 def main() -> None:

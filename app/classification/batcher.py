@@ -21,6 +21,7 @@ from app.classification.admission import Admission, Load
 from app.classification.bus import Bus, DeadlineExceeded, Refused
 from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, PartReply, Scored, Truncate
 from app.records.connection import new_id
+from app.telemetry.metrics import Metrics
 
 #: Inputs of a small request, and their characters in all, at most: what a few passes of the model take.
 _FEW_INPUTS: Final = 8
@@ -35,10 +36,11 @@ _MISJUDGED: Final = 1.5
 class _Request:
     """One caller's inputs and the answers so far; ``unsent`` inputs still wait, none once the caller has gone.
 
-    ``deadline`` is on the monotonic clock.
+    ``arrived`` and ``deadline`` are on the monotonic clock.
     """
 
     part: ClassifyPart
+    arrived: float
     deadline: float
     answer: asyncio.Future[list[Scored]]
     load: Load = field(init=False)
@@ -165,7 +167,13 @@ class Batcher:
     most: Load
     max_wait: float
     timeout: float
+    metrics: Metrics
     _models: dict[str, _Lines] = field(init=False, default_factory=dict)
+
+    def waiting_inputs(self, model: str) -> int:
+        """How many inputs wait here for ``model``."""
+        lines = self._models.get(model)
+        return lines.small.waiting.inputs + lines.large.waiting.inputs if lines else 0
 
     def seconds_for(self, inputs: int) -> float:
         """How long a request with so many inputs may take."""
@@ -180,7 +188,8 @@ class Batcher:
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         part = ClassifyPart(artifact=artifact, truncate=truncate, inputs=tuple(inputs), request_id=request_id)
         seconds = self.seconds_for(len(inputs))
-        request = _Request(part, time.monotonic() + seconds, asyncio.get_running_loop().create_future())
+        now = time.monotonic()
+        request = _Request(part, now, now + seconds, asyncio.get_running_loop().create_future())
         lines = self._lines(model)
         line = lines.small if request.small else lines.large
         wait = min(self.max_wait, seconds) if request.small else seconds
@@ -230,14 +239,26 @@ class Batcher:
             small=small,
             parts=tuple(one.part for one in taken),
         )
-        seconds = max(one.request.deadline for one in taken) - time.monotonic()
+        sent = time.monotonic()
         try:
-            reply = ClassifyReply.model_validate_json(await self.bus.call(batch, seconds))
+            text = await self.bus.call(batch, max(one.request.deadline for one in taken) - sent)
+            reply = ClassifyReply.model_validate_json(text)
             for (request, part, _), part_reply in zip(taken, reply.parts, strict=True):
                 request.receive(part.first, part_reply)
+            self._note(model, taken, sent, reply)
             busy = line.waiting.inputs >= self.max_batch_inputs
             line.admission.throughput.note(sum(one.load.inputs for one in taken), busy=busy)
         except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
             for request, _, _ in taken:
                 if not request.answer.done():
                     request.answer.set_exception(error)
+
+    def _note(self, model: str, taken: Sequence[_Contribution], sent: float, reply: ClassifyReply) -> None:
+        """Count an answered batch, which was sent at ``sent`` on the monotonic clock."""
+        metrics, queued = self.metrics, sent - min(one.request.arrived for one in taken)
+        metrics.stage_seconds.labels(model, "queue").observe(queued)
+        metrics.stage_seconds.labels(model, "worker").observe(time.monotonic() - sent)
+        metrics.batch_inputs.labels(model).observe(sum(one.load.inputs for one in taken))
+        scored = [one for part in reply.parts for one in part.scored]
+        metrics.inputs.labels(model).inc(len(scored))
+        metrics.tokens.labels(model).inc(sum(one.tokens for one in scored))

@@ -22,6 +22,7 @@ from app.contract.objects import JobError, Report, Scores
 from app.contract.tuning import ResolvedHyperparameters, TuningSpec
 from app.records.connection import Store
 from app.records.contexts import Contexts
+from app.records.figures import Figures, read_figures
 from app.records.idempotency import IdempotencyKeys
 from app.records.jobs import Jobs
 from app.records.limits import QueueLimits, Retention
@@ -104,6 +105,10 @@ class Records:
             IdempotencyKeys(store, tenant, keep.idempotency),
             Webhooks(store, tenant),
         )
+
+    def figures(self, models: Sequence[str]) -> Figures:
+        """The queues of ``models`` now, of all tenants."""
+        return read_figures(self._store, models)
 
     def take_up(self) -> None:
         """Check the store before it is used, as its first use does too.

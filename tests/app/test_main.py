@@ -583,6 +583,10 @@ def test_description_lists_every_route(description: Any) -> None:
         ("get", "/models"),
         ("get", "/health/live"),
         ("get", "/health/ready"),
+        ("get", "/metrics"),
+        ("post", "/webhooks"),
+        ("get", "/webhooks"),
+        ("delete", "/webhooks/{webhook_id}"),
     }
     ids = [operation["operationId"] for item in description["paths"].values() for operation in item.values()]
     assert len(set(ids)) == len(ids)

@@ -41,6 +41,7 @@ All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said other
 ``pending``                        zset    files that somebody writes, by when that began
 ``collecting``                     zset    files that are being removed, by the end of the remover's lease
 ``deleting``                       zset    deleted contexts, by when somebody last began to remove their files
+``totals``                         hash    what was counted since the store began: jobs that ended, leases lost
 ``outbox``                         zset    ``<tenant>:<delivery>`` by when it is to be sent
 ``swept``                          string  when overdue leases were last looked for
 ``format``                         hash    ``format`` of the store, ``min_reader``: the oldest that may read it

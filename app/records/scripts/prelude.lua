@@ -156,6 +156,7 @@ local function terminate(tenant, job, status, error)
   end
   set_status(tenant, job, status, error)
   tell_webhooks(tenant, 'job.' .. status, job)
+  redis.call('HINCRBY', shared('totals'), 'jobs_' .. status, 1)
 end
 
 local function holds(tenant, job, fence)

@@ -10,6 +10,7 @@ from app.classification.batcher import Batcher
 from app.classification.bus import Bus, DeadlineExceeded, NoWorker, Refused
 from app.contract.messages import ClassifyBatch, ClassifyReply, Failure, PartReply, PlanRequest, Scored
 from app.contract.names import ErrorCode
+from app.telemetry.metrics import Metrics
 
 REFUSED = "refuse me"
 
@@ -79,7 +80,7 @@ def with_batcher(
 
     async def run() -> None:
         bus = HandBus("unix:///nowhere")
-        batcher = Batcher(bus, size, Load(pending, most_bytes), max_wait, timeout)
+        batcher = Batcher(bus, size, Load(pending, most_bytes), max_wait, timeout, Metrics())
         errors: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
 

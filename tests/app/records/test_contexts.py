@@ -184,7 +184,14 @@ def test_deleted_context_leaves_only_its_job(records: Records, client: redis.Red
     assert resolved_id(records, "intents") is None
     assert job_of(records, job_id).status == "succeeded"
     records.of("default").jobs.delete(job_id)
-    kept = {"{ct}:turn", "{ct}:backlog", "{ct}:queued", "{ct}:t:default:sequence", "{ct}:t:default:name:intents"}
+    kept = {
+        "{ct}:turn",
+        "{ct}:backlog",
+        "{ct}:queued",
+        "{ct}:totals",
+        "{ct}:t:default:sequence",
+        "{ct}:t:default:name:intents",
+    }
     assert set(content(client)) <= kept
 
 
