@@ -6,8 +6,10 @@ Workers write and read them. What cannot be removed is an `ArtifactsUnavailable`
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from app.contract.names import artifact_url, checkpoint_url
 
@@ -40,5 +42,8 @@ def _remove(url: str, *, whole: bool = True) -> None:
         for one in [*filesystem.glob(f"{path}.*.partial"), *([path] if whole else [])]:
             with suppress(FileNotFoundError):
                 filesystem.rm_file(one)
+        if isinstance(filesystem, LocalFileSystem):
+            with suppress(OSError):  # others are in the folder
+                Path(path).parent.rmdir()
     except Exception as error:
         raise ArtifactsUnavailable(str(error)) from error

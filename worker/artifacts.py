@@ -10,6 +10,8 @@ import hashlib
 import os
 import secrets
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -67,9 +69,8 @@ class Artifacts:
         filesystem, path = fsspec.url_to_fs(url)
         partial = f"{path}.{secrets.token_hex(4)}.partial"
         folder = path.rpartition("/")[0]
-        filesystem.makedirs(folder, exist_ok=True)
         try:
-            filesystem.pipe_file(partial, content)
+            _pipe(filesystem, partial, content)
             if isinstance(filesystem, LocalFileSystem):
                 _sync(partial)
             filesystem.mv(partial, path)
@@ -89,6 +90,27 @@ class Artifacts:
         filesystem, path = fsspec.url_to_fs(url)
         with suppress(FileNotFoundError):
             filesystem.rm_file(path)
+            remove_if_empty(filesystem, path)
+
+
+def _pipe(filesystem: Any, path: str, content: bytes) -> None:
+    """Write a file in a folder that is made if need be, and again if it is removed, being empty, meanwhile."""
+    folder = path.rpartition("/")[0]
+    for last in (False, True):
+        filesystem.makedirs(folder, exist_ok=True)
+        try:
+            filesystem.pipe_file(path, content)
+            return
+        except FileNotFoundError:
+            if last:
+                raise
+
+
+def remove_if_empty(filesystem: Any, path: str) -> None:
+    """Remove the folder of a local file that was removed, if it was the last there."""
+    if isinstance(filesystem, LocalFileSystem):
+        with suppress(OSError):
+            Path(path).parent.rmdir()
 
 
 def _sync(path: str) -> None:

@@ -52,6 +52,11 @@ def unusable_after(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "CUDA error" in text and any(words in text for words in _UNUSABLE)
 
 
+def caused_by_work(error: BaseException) -> bool:
+    """Whether the device failed over an error in what it computed, which will fail it again, and not by itself."""
+    return "device-side assert" in str(error)
+
+
 @dataclass(eq=False)
 class _Work(Generic[T]):
     """Something to compute, and whoever waits for it; queries that are ``small`` go first."""

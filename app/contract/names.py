@@ -18,8 +18,8 @@ PLAN_TASK: Final = "contextune.plan"
 TUNE_TASK: Final = "contextune.tune"
 CLASSIFY_TASK: Final = "contextune.classify"
 
-#: A claimed job is lost when its worker has not beaten for this long (seconds).
-LEASE: Final = 6.0
+#: A claimed job is lost when its worker has not beaten for this long.
+LEASE_SECONDS: Final = 6.0
 #: How often a worker beats for the job that it runs.
 HEARTBEAT_SECONDS: Final = 1.5
 

@@ -17,7 +17,7 @@ import redis
 import structlog
 from pydantic import ValidationError
 
-from app.contract.names import LEASE, MAX_ATTEMPTS, ErrorCode, JobStatus
+from app.contract.names import LEASE_SECONDS, MAX_ATTEMPTS, ErrorCode, JobStatus
 from app.contract.objects import JobError, Report, Scores
 from app.contract.tuning import ResolvedHyperparameters, TuningSpec
 from app.records.connection import Store
@@ -30,7 +30,7 @@ from app.records.requirements import take_up
 from app.records.rows import FORMAT, row_of, tolerant
 from app.records.webhooks import Outbox, Webhooks
 
-_LEASE_MS: Final = int(LEASE * 1000)
+_LEASE_MS: Final = int(LEASE_SECONDS * 1000)
 #: A long job is set aside once its lease was held for so long, if a short one has waited for so long (milliseconds).
 _HELD_MS: Final = 30_000
 _WAITED_MS: Final = 2_000
@@ -124,7 +124,7 @@ class Records:
     # -- what workers do ---------------------------------------------------------------------------------------------
 
     def claim(self, models: Sequence[str], worker_id: str) -> Claim | None:
-        """Take a queued job of ``models`` under a lease of `LEASE` seconds; None when there is none.
+        """Take a queued job of ``models`` under a lease of `LEASE_SECONDS`; None when there is none.
 
         Tenants are served in turn, the jobs of each in their order. A job whose record cannot be read fails.
         """

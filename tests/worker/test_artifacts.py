@@ -1,6 +1,6 @@
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -99,3 +99,33 @@ def test_checkpoint_is_replaced_and_removed(artifacts: Artifacts, tmp_path: Path
     artifacts.remove_checkpoint("job_1")
     assert artifacts.get_checkpoint("job_1") is None
     assert artifacts.get_checkpoint("job_2") == b"other"
+
+
+def test_removed_artifacts_leave_no_folders(artifacts: Artifacts, tmp_path: Path) -> None:
+    addresses = [artifacts.put(bytes([number])) for number in range(20)]
+    for address in addresses:
+        artifacts.remove(address)
+    assert list((tmp_path / "artifacts").iterdir()) == []
+
+
+def test_artifacts_are_written_while_others_of_their_folder_are_removed(artifacts: Artifacts, tmp_path: Path) -> None:
+    content = b"the same again and again"
+    address = artifacts.put(content)
+    folder = (tmp_path / "artifacts" / address[:2]).resolve()
+    going = True
+
+    def remove_the_folder() -> None:
+        while going:
+            with suppress(OSError):
+                folder.rmdir()
+
+    thread = Thread(target=remove_the_folder)
+    thread.start()
+    try:
+        for _ in range(100):
+            artifacts.remove(address)
+            artifacts.put(content)
+    finally:
+        going = False
+        thread.join()
+    assert artifacts.get(address) == content

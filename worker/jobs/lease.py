@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -65,6 +66,14 @@ class Lease:
             raise Cancelled
         if self.stopping.is_set():
             raise Stopping
+
+    def wait(self, seconds: float) -> None:
+        """Wait while the job is held. Raises what `check` raises."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.check()
+            self.stopping.wait(min(left, _BEAT_PAUSE_SECONDS))
+        self.check()
 
     def let_shorter_by(self) -> None:
         """Raise `Parked` if the job, whose checkpoint has just been written, was set aside for a shorter one."""

@@ -24,6 +24,7 @@ from worker.cpt.formats.bundle import TunedContext, save
 from worker.cpt.scoring.classifier import Classifier
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.cpt.selection.search import Found, Search
+from worker.cpt.tuning.tuner import CHUNK_TOKENS
 from worker.device import Device
 from worker.evaluation.report import Predictions, report
 from worker.jobs.lease import Lease, Stopping
@@ -44,9 +45,17 @@ class Result:
 
 
 class JobRun:
-    """Runs a claimed job on ``base`` while ``lease`` holds."""
+    """Runs a claimed job on ``base`` while ``lease`` holds, in chunks of so many tokens at most."""
 
-    def __init__(self, claim: Claim, base: LanguageModel, artifacts: Artifacts, device: Device, lease: Lease) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        base: LanguageModel,
+        artifacts: Artifacts,
+        device: Device,
+        lease: Lease,
+        chunk_tokens: int = CHUNK_TOKENS,
+    ) -> None:
         self._claim = claim
         self._base = base
         self._artifacts = artifacts
@@ -56,6 +65,7 @@ class JobRun:
         self._hyperparameters: ResolvedHyperparameters = claim.hyperparameters
         settings = search_settings(base, claim.spec.hyperparameters, claim.hyperparameters, self._encoded)
         make = partial(Search, base.model, self._encoded.shots, settings, base.context_length)
+        make = partial(make, chunk_tokens=chunk_tokens)
         self._search: Search = device.run(make)
         self._losses: list[float] = []
         self._started = time.monotonic()

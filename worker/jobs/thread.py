@@ -19,7 +19,9 @@ from app.contract.objects import JobError
 from app.records.connection import StoreUnavailable
 from app.records.store import Claim, Records
 from worker.artifacts import Artifacts, address_of
-from worker.device import Device, DeviceStopped, out_of_memory
+from worker.cpt.tuning.tuner import CHUNK_TOKENS
+from worker.device import Device, DeviceStopped, caused_by_work, out_of_memory
+from worker.jobs.faults import lacks_room, waits
 from worker.jobs.lease import Cancelled, Lease, LeaseLost, Parked, Stopping
 from worker.jobs.run import JobRun, Result
 from worker.models import LanguageModel
@@ -28,6 +30,8 @@ from worker.models import LanguageModel
 _POLL_SECONDS: Final = 1.0
 #: How long a finished job's result is offered to a store that does not answer.
 _FINISH_SECONDS: Final = 120.0
+#: Chunks are not halved below this: a single example may be longer.
+_FEWEST_CHUNK_TOKENS: Final = 32
 
 
 class TuningThread:
@@ -50,6 +54,8 @@ class TuningThread:
         self._checkpoint_seconds = checkpoint_seconds
         self._stopping = Event()
         self._wake = Event()
+        self._waits = waits()
+        self._said: tuple[str, str] | None = None
         self._thread = Thread(target=self._run_until_stopped, name="tuning", daemon=True)
 
     def start(self) -> None:
@@ -75,7 +81,7 @@ class TuningThread:
         self._thread.join(seconds)
 
     def _run_until_stopped(self) -> None:
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and self._device.unusable is None:
             self._wake.clear()
             if not self._run_next():
                 self._wake.wait(_POLL_SECONDS)
@@ -109,8 +115,7 @@ class TuningThread:
     def _run_under_lease(self, claim: Claim) -> str:
         with Lease(self._records, claim, self._stopping) as lease:
             try:
-                run = JobRun(claim, self._bases[claim.model], self._artifacts, self._device, lease)
-                result = run.to_end(self._checkpoint_seconds)
+                result = self._tune(claim, lease)
                 address = self._write(claim, lease, result.content)
             except Cancelled:
                 self._forget_checkpoint(claim)
@@ -125,6 +130,28 @@ class TuningThread:
                 return self._fail(claim, error)
             return self._finish(claim, result, address)
 
+    def _tune(self, claim: Claim, lease: Lease) -> Result:
+        """Run a job; where memory does not suffice, go on from its checkpoint in chunks of half the size."""
+        chunk_tokens = CHUNK_TOKENS
+        while True:
+            try:
+                run = JobRun(claim, self._bases[claim.model], self._artifacts, self._device, lease, chunk_tokens)
+                return run.to_end(self._checkpoint_seconds)
+            except Exception as error:
+                if not out_of_memory(error) or chunk_tokens <= _FEWEST_CHUNK_TOKENS:
+                    raise
+            chunk_tokens //= 2
+            self._say(claim, f"memory ran out: going on in chunks of {chunk_tokens} tokens")
+
+    def _say(self, claim: Claim, text: str) -> None:
+        """Tell the job's user, and the log, what holds the job up. Said again only where it has changed."""
+        if (claim.job_id, text) == self._said:
+            return
+        self._said = (claim.job_id, text)
+        structlog.get_logger().warning("job_held_up", job_id=claim.job_id, reason=text)
+        with suppress(StoreUnavailable):
+            self._records.message(claim, text, level="warning")
+
     def _finish(self, claim: Claim, result: Result, address: str) -> str:
         ended = self._insist(lambda: self._records.finish_succeeded(claim, address, result.report, result.fields))
         if ended != "succeeded":
@@ -132,21 +159,32 @@ class TuningThread:
         if ended == "lost":
             raise LeaseLost
         self._forget_checkpoint(claim)
+        self._waits = waits()
         return ended
 
     def _write(self, claim: Claim, lease: Lease, content: bytes) -> str:
         """Store an artifact, noting that before, and return its address. Raises what `Lease.check` raises."""
         address = address_of(content)
-        while (answer := self._insist(lambda: self._records.begin_write(claim, address))) != "go":
-            if answer == "lost":
-                raise LeaseLost
-            lease.check()
-            self._stopping.wait(_POLL_SECONDS)  # a file with the same content is being removed
         try:
-            return self._artifacts.put(content)
+            for seconds in waits():
+                self._begin_write(claim, lease, address)
+                try:
+                    return self._artifacts.put(content)
+                except OSError as error:
+                    if not lacks_room(error):
+                        raise
+                    self._say(claim, f"no room for the result ({error.strerror}): waiting until there is")
+                lease.wait(seconds)
         except BaseException:
             self._remove_unwanted(claim, address)
             raise
+        raise AssertionError("waits end")
+
+    def _begin_write(self, claim: Claim, lease: Lease, address: str) -> None:
+        while (answer := self._insist(lambda: self._records.begin_write(claim, address))) != "go":
+            if answer == "lost":
+                raise LeaseLost
+            lease.wait(_POLL_SECONDS)  # a file with the same content is being removed
 
     def _remove_unwanted(self, claim: Claim, address: str) -> None:
         """Remove an artifact unless a record refers to it or another worker, which has the job now, writes it too."""
@@ -163,6 +201,13 @@ class TuningThread:
     def _fail(self, claim: Claim, error: Exception) -> str:
         """Try again, elsewhere perhaps, after whatever was not expected; fail when the attempts are used up."""
         structlog.get_logger().error("attempt_failed", job_id=claim.job_id, attempt=claim.attempt, exc_info=error)
+        if lacks_room(error):
+            self._say(claim, f"the worker lacks room ({error}): trying again until it has some")
+            self._stopping.wait(next(self._waits))
+            return self._insist(lambda: self._records.release(claim))
+        if self._device.unusable is not None and not caused_by_work(error):
+            self._say(claim, "the device failed: going on in a fresh process")
+            return self._insist(lambda: self._records.release(claim))
         if out_of_memory(error):
             reason = JobError(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory for this job")
         else:

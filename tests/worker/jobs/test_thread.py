@@ -1,17 +1,23 @@
 """The tuning thread on a tiny base model, with a real store."""
 
+import errno
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 import redis
+import torch
 
 from app.contract.names import JobStatus
 from app.contract.objects import Job
 from app.records.store import JobRef, Records
 from tests.submissions import MODEL, overdue, submission
 from tests.waiting import eventually
+from tests.worker.tiny import causal_model
 from worker.artifacts import Artifacts
 from worker.cpt.formats.bundle import load
 from worker.device import Device
@@ -26,9 +32,14 @@ def start(records: Records, base: LanguageModel, artifacts: Artifacts) -> Iterat
     """Starts a tuning thread as another worker would."""
     threads: list[TuningThread] = []
 
-    def begin(artifacts: Artifacts = artifacts, checkpoint_seconds: float = 0.2) -> TuningThread:
+    def begin(
+        artifacts: Artifacts = artifacts,
+        checkpoint_seconds: float = 0.2,
+        device: Device | None = None,
+        base: LanguageModel = base,
+    ) -> TuningThread:
         name = f"worker-{len(threads) + 1}"
-        thread = TuningThread(records, artifacts, Device(), {MODEL: base}, name, checkpoint_seconds)
+        thread = TuningThread(records, artifacts, device or Device(), {MODEL: base}, name, checkpoint_seconds)
         threads.append(thread)
         thread.start()
         return thread
@@ -61,11 +72,25 @@ class HeldCheckpoints(Held):
         super().put_checkpoint(job_id, content)
 
 
-class Full(Artifacts):
-    """Artifacts on a disk without room."""
+class Broken(Artifacts):
+    """Artifacts on a disk that fails."""
 
     def put(self, content: bytes) -> str:
-        raise OSError(f"no room for {len(content)} bytes")
+        raise OSError(errno.EIO, f"cannot write {len(content)} bytes")
+
+
+class Full(Artifacts):
+    """Artifacts on a disk without room, until there is."""
+
+    refused = 0
+    room = Event()
+    reason = errno.ENOSPC
+
+    def put(self, content: bytes) -> str:
+        if self.room.is_set():
+            return super().put(content)
+        self.refused += 1
+        raise OSError(self.reason, os.strerror(self.reason))
 
 
 class Exhausted(Artifacts):
@@ -136,7 +161,7 @@ def test_job_is_found_without_being_woken_for_and_sooner_when_woken(records: Rec
     when(records, announced, "succeeded")
 
 
-@pytest.mark.parametrize(("kind", "code"), [(Full, "internal"), (Exhausted, "out_of_memory")])
+@pytest.mark.parametrize(("kind", "code"), [(Broken, "internal"), (Exhausted, "out_of_memory")])
 def test_failing_job_tells_its_user_and_the_next_one_runs(
     records: Records, start: Start, tmp_path: Path, kind: type[Artifacts], code: str
 ) -> None:
@@ -273,3 +298,96 @@ def test_worker_that_wakes_after_the_context_was_deleted_leaves_nothing(
     frozen.stop()
     frozen.join(30)
     assert files(tmp_path / "artifacts") == []
+
+
+def messages(records: Records, job_id: str) -> list[str]:
+    events = records.of("default").jobs.events(job_id)
+    return [event.message for event in events if event.type == "message"]
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE])
+def test_full_disk_is_waited_for_uncounted_and_said_in_the_job(
+    records: Records, start: Start, tmp_path: Path, reason: int
+) -> None:
+    full = Full(f"file://{tmp_path}/artifacts")
+    full.room, full.reason = Event(), reason
+    context_id, job_id = submit(records)
+    start(full)
+    eventually(lambda: full.refused >= 2)
+    full.room.set()
+    assert when(records, job_id, "succeeded").attempt == 1
+    assert artifact_of(records, context_id)
+    assert messages(records, job_id) == [f"no room for the result ({os.strerror(reason)}): waiting until there is"]
+
+
+def test_job_that_waits_for_room_is_cancelled_and_given_back_at_once(
+    records: Records, start: Start, tmp_path: Path
+) -> None:
+    full = Full(f"file://{tmp_path}/artifacts")
+    full.room = Event()
+    _, job_id = submit(records)
+    thread = start(full)
+    eventually(lambda: full.refused)
+    records.of("default").jobs.cancel(job_id)
+    when(records, job_id, "cancelled")
+    _, other = submit(records)
+    before = full.refused
+    eventually(lambda: full.refused > before)
+    thread.stop()
+    thread.join(30)
+    given_back = records.of("default").jobs.get(other)
+    assert given_back
+    assert (given_back.status, given_back.attempt) == ("queued", 0)
+    assert {path.parent.name for path in files(tmp_path / "artifacts")} <= {"checkpoints"}
+
+
+def test_job_that_runs_out_of_memory_goes_on_in_smaller_chunks(
+    records: Records, start: Start, base: LanguageModel
+) -> None:
+    """The model is one that has memory for 80 tokens at once where gradients are kept."""
+    tight = replace(base, model=causal_model())
+    for weight in tight.model.parameters():
+        weight.requires_grad_(False)
+
+    def run_out(_: object, given: tuple[torch.Tensor, ...]) -> None:
+        if torch.is_grad_enabled() and given[0].requires_grad and given[0].shape[-2] > 80:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    tight.model.model.layers[0].mlp.register_forward_pre_hook(run_out)
+    context_id, job_id = submit(records)
+    start(base=tight)
+    assert when(records, job_id, "succeeded").attempt == 1
+    assert artifact_of(records, context_id)
+    said = messages(records, job_id)
+    assert said[0] == "memory ran out: going on in chunks of 256 tokens"
+    assert said[-1] != said[0]
+
+
+class Failing(Device):
+    """A device that fails on the first work of a job."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self._words = words
+
+    def run(self, compute: Callable[[], Any]) -> Any:  # noqa: ARG002 - Device's signature
+        def fail() -> None:
+            raise RuntimeError(f"CUDA error: {self._words}")
+
+        return super().run(fail)
+
+
+@pytest.mark.parametrize(
+    ("words", "attempt"), [("an illegal memory access was encountered", 0), ("device-side assert triggered", 1)]
+)
+def test_job_on_a_device_that_fails_is_given_back_and_no_other_is_claimed(
+    records: Records, start: Start, words: str, attempt: int
+) -> None:
+    _, job_id = submit(records)
+    thread = start(device=Failing(words))
+    eventually(lambda: not thread.alive)
+    job = records.of("default").jobs.get(job_id)
+    assert job
+    assert (job.status, job.attempt) == ("queued", attempt)
+    start()
+    assert when(records, job_id, "succeeded").attempt == attempt + 1
