@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.contract.names import DEFAULT_MODELS, parse_model_ids
@@ -20,6 +20,12 @@ Network = IPv4Network | IPv6Network
 Names = Annotated[tuple[str, ...], NoDecode]
 _DEVICE: Final = re.compile(r"cpu|cuda:[0-9]+")
 
+#: Of a secret that somebody chose: as many characters as 16 random bytes have in hexadecimal, of which so many differ,
+#: and no piece of so many characters occurs twice.
+_FEWEST_CHARACTERS: Final = 32
+_FEWEST_DIFFERENT: Final = 8
+_REPEATED: Final = 8
+
 
 class Settings(BaseSettings):
     """Settings of the gateway and of ``contextune up``.
@@ -28,7 +34,7 @@ class Settings(BaseSettings):
     Raises ``pydantic.ValidationError`` for a value of the wrong form.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CONTEXTUNE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="CONTEXTUNE_", extra="ignore", hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
@@ -45,6 +51,10 @@ class Settings(BaseSettings):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     devices: Annotated[tuple[str, ...], NoDecode] = ("auto",)
+    auth: Literal["on", "off"] = "on"
+    admin_key: SecretStr | None = None
+    metrics_open: bool = Field(default=False, description="GET /metrics needs no key")
+    show_first_key: bool = Field(default=True, description="write the first key to standard output, too")
     max_pending_inputs: int = Field(default=4096, ge=1)
     max_pending_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     max_wait: float = Field(default=10.0, gt=0, description="seconds that a small request may wait for its turn")
@@ -58,6 +68,8 @@ class Settings(BaseSettings):
         default="off", description="addresses that webhooks may reach; `any` includes private ones"
     )
     keep_deliveries_hours: float = Field(default=24.0, gt=0, description="an event that a webhook does not take")
+    keep_audit_days: float = Field(default=365.0, gt=0)
+    keep_usage_days: float = Field(default=400.0, gt=0)
     classify_timeout: float = Field(default=60.0, gt=0, description="seconds for each 64 inputs")
 
     @field_validator("models", mode="before")
@@ -79,6 +91,13 @@ class Settings(BaseSettings):
             raise ValueError("must be auto, cpu, or different devices such as cuda:0,cuda:1")
         return names
 
+    @field_validator("admin_key")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and (weakness := _weakness(value.get_secret_value())):
+            raise ValueError(weakness)
+        return value
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -99,3 +118,15 @@ class Settings(BaseSettings):
     def default_model(self) -> str:
         """The model of a context that names none: the first of the allow-list."""
         return self.models[0]
+
+
+def _weakness(secret: str) -> str | None:
+    """Why a secret that somebody chose can be guessed, None where that is not seen."""
+    if not (secret.isascii() and secret.isprintable()) or " " in secret:
+        return "must consist of printable ASCII characters without spaces"
+    if len(secret) < _FEWEST_CHARACTERS:
+        return f"must have at least {_FEWEST_CHARACTERS} characters; `openssl rand -hex 32` makes one"
+    pieces = [secret[i : i + _REPEATED] for i in range(len(secret) - _REPEATED + 1)]
+    if len(set(secret)) < _FEWEST_DIFFERENT or len(set(pieces)) < len(pieces):
+        return "must be random, without repetitions; `openssl rand -hex 32` makes one"
+    return None

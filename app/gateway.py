@@ -12,12 +12,13 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
+from app.access.access import Access, open_access
+from app.access.callers import Caller
 from app.admin.sweeping import sweep_forever
 from app.classification.admission import Load
 from app.classification.batcher import Batcher
 from app.classification.bus import Bus
 from app.config import Settings
-from app.contract.names import DEFAULT_TENANT
 from app.events.feed import Feed
 from app.jobs.waiting import JobWaits
 from app.readings import readings
@@ -41,6 +42,7 @@ class Gateway:
     batcher: Batcher
     metrics: Metrics
     waits: JobWaits
+    access: Access
 
 
 @asynccontextmanager
@@ -68,7 +70,8 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
     if settings.webhooks != "off":
         tasks.append(asyncio.create_task(dispatch_forever(records, any_address=settings.webhooks == "any")))
     try:
-        yield Gateway(settings, records, bus, batcher, metrics, JobWaits(feed, stopping))
+        async with open_access(settings, records, settings.bus_url) as access:
+            yield Gateway(settings, records, bus, batcher, metrics, JobWaits(feed, stopping), access)
     finally:
         for task in tasks:
             task.cancel()
@@ -87,6 +90,8 @@ def bounds(settings: Settings) -> tuple[QueueLimits, Retention]:
         idempotency=settings.keep_idempotency_hours * 3600,
         names=settings.keep_names_days * DAY_SECONDS,
         deliveries=settings.keep_deliveries_hours * 3600,
+        audit=settings.keep_audit_days * DAY_SECONDS,
+        usage=settings.keep_usage_days * DAY_SECONDS,
     )
     return limits, retention
 
@@ -99,8 +104,17 @@ async def _gateway(request: Request) -> Gateway:  # not async, it would be run i
 GatewayDep = Annotated[Gateway, Depends(_gateway)]
 
 
-async def _records(gateway: GatewayDep) -> TenantRecords:
-    return gateway.records.of(DEFAULT_TENANT)
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+#: Who makes the request; only where the route `needs` a scope.
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+
+async def _records(gateway: GatewayDep, caller: CallerDep) -> TenantRecords:
+    return gateway.records.of(caller.tenant)
 
 
 #: The records of the caller's tenant: all that a route may read or change of contexts and jobs.

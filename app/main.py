@@ -24,7 +24,20 @@ from app.middleware.request_ids import RequestIdMiddleware
 from app.middleware.stopping import StoppingMiddleware
 from app.problems import install_error_handlers
 from app.records.requirements import refusal
-from app.routes import classify, context_creation, contexts, docs, health, jobs, metrics, models, webhooks
+from app.routes import (
+    accounts,
+    classify,
+    context_creation,
+    contexts,
+    docs,
+    health,
+    jobs,
+    keys,
+    metrics,
+    models,
+    tenants,
+    webhooks,
+)
 from app.routes.openapi import add_schemas
 from app.routes.query import only_known_parameters
 from app.server import serve
@@ -38,7 +51,7 @@ _DESCRIPTION: Final = (
 _BODY_MEMORY_BYTES: Final = 48 * 1024 * 1024
 
 #: Headers of answers that scripts of an allowed origin may read.
-_EXPOSED_HEADERS: Final = ("Location", "Retry-After", "retry-after-ms", "X-Request-Id")
+_EXPOSED_HEADERS: Final = ("Location", "Retry-After", "retry-after-ms", "X-Request-Id", "RateLimit", "RateLimit-Policy")
 
 
 #: What routes take as their bodies.
@@ -46,6 +59,8 @@ _BODIES: Final = (
     context_creation.NewContext,
     contexts.ContextChanges,
     classify.ClassifyRequest,
+    keys.KeyRequest,
+    tenants.TenantChanges,
     webhooks.NewWebhook,
 )
 
@@ -81,7 +96,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
         redirect_slashes=False,  # a redirect names the host that the client sent
         dependencies=[Depends(only_known_parameters)],
     )
-    for objects in (context_creation, contexts, jobs, classify, models, webhooks):
+    for objects in (context_creation, contexts, jobs, classify, models, keys, tenants, accounts, webhooks):
         app.include_router(objects.router)
         app.include_router(objects.router, prefix="/v1", include_in_schema=False)
     for pages in (health, metrics, docs):

@@ -25,7 +25,7 @@ from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.errors import DomainError
 from app.records.connection import StoreUnavailable
-from app.records.contexts import MAX_METADATA, QueueFull, TooMuchMetadata
+from app.records.contexts import MAX_METADATA, QueueFull, QuotaReached, TenantGone, TooMuchMetadata
 from app.records.idempotency import ClaimLost
 from app.records.lists import UnknownCursor
 from app.records.rows import NewerFormat
@@ -34,11 +34,15 @@ from app.records.rows import NewerFormat
 STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.INVALID_JSON: 400,
     ErrorCode.MALFORMED_REQUEST: 400,
+    ErrorCode.KEY_REQUIRED: 401,
+    ErrorCode.KEY_INVALID: 401,
     ErrorCode.ORIGIN_NOT_ALLOWED: 403,
     ErrorCode.WEBHOOKS_DISABLED: 403,
+    ErrorCode.INSUFFICIENT_SCOPE: 403,
     ErrorCode.ROUTE_NOT_FOUND: 404,
     ErrorCode.CONTEXT_NOT_FOUND: 404,
     ErrorCode.JOB_NOT_FOUND: 404,
+    ErrorCode.TENANT_NOT_FOUND: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
     ErrorCode.REQUEST_TIMEOUT: 408,
     ErrorCode.CONTEXT_NOT_READY: 409,
@@ -47,12 +51,14 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.JOB_NOT_CANCELLABLE: 409,
     ErrorCode.JOB_NOT_TERMINAL: 409,
     ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
+    ErrorCode.TENANT_DELETING: 409,
     ErrorCode.DELETED: 410,
     ErrorCode.FORMAT_UNSUPPORTED: 409,
     ErrorCode.BODY_TOO_LARGE: 413,
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
     ErrorCode.HOST_NOT_ALLOWED: 421,
     ErrorCode.OVERLOADED: 429,
+    ErrorCode.RATE_LIMITED: 429,
     ErrorCode.QUOTA: 429,
     ErrorCode.INTERNAL: 500,
     ErrorCode.ARTIFACT_CORRUPT: 500,
@@ -85,6 +91,8 @@ _KNOWN: Final[Mapping[type[Exception], tuple[ErrorCode, str, str | None]]] = {
     NoWorker: (ErrorCode.NO_WORKER, "no live worker serves this model", None),
     WorkerLost: (ErrorCode.WORKER_LOST, "the workers died over this request", None),
     DeadlineExceeded: (ErrorCode.DEADLINE_EXCEEDED, "no answer within the deadline", None),
+    QueueFull: (ErrorCode.OVERLOADED, "too many jobs are queued", None),
+    TenantGone: (ErrorCode.KEY_INVALID, "the tenant of this key is being deleted", None),
     Overloaded: (ErrorCode.OVERLOADED, "too many inputs wait for this model", None),
 }
 
@@ -98,6 +106,12 @@ _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _LONGEST_PARAM: Final = 200
 #: What may stand in a path as it is (RFC 3986, 3.3).
 _PATH_CHARACTERS: Final = "/:@!$&'()*+,;=~"
+#: What RFC 6750, 3.1, calls each refusal.
+_CHALLENGES: Final[Mapping[ErrorCode, str]] = {
+    ErrorCode.KEY_REQUIRED: "",
+    ErrorCode.KEY_INVALID: ', error="invalid_token"',
+    ErrorCode.INSUFFICIENT_SCOPE: ', error="insufficient_scope"',
+}
 _MEDIA_TYPE: Final = "application/problem+json"
 
 
@@ -132,6 +146,8 @@ def problem_response(request: Request, error: DomainError, status: int | None = 
     """The answer to a request that failed, with ``Retry-After`` where another try can help."""
     document = problem_document(error, request.scope["path"], request.state.request_id, status)
     headers = _retry_headers(error, document.status)
+    if error.code in _CHALLENGES:
+        headers["WWW-Authenticate"] = f'Bearer realm="contextune"{_CHALLENGES[error.code]}'
     if error.code == ErrorCode.REQUEST_TIMEOUT:
         headers["Connection"] = "close"  # the rest of the body is not waited for
     return JSONResponse(document.model_dump(), document.status, headers, media_type=_MEDIA_TYPE)
@@ -152,8 +168,8 @@ def as_domain_error(error: Exception) -> DomainError | None:
         return DomainError.from_failure(error.failure)
     if isinstance(error, ModelUnsupported):
         return DomainError(ErrorCode.MODEL_UNSUPPORTED, str(error), "/model")
-    if isinstance(error, QueueFull):
-        return DomainError(ErrorCode.QUOTA if error.quota else ErrorCode.OVERLOADED, str(error))
+    if isinstance(error, QuotaReached):
+        return DomainError(ErrorCode.QUOTA, str(error))
     if isinstance(error, NewerFormat):
         return DomainError(ErrorCode.FORMAT_UNSUPPORTED, str(error))
     known = next((what for kind, what in _KNOWN.items() if isinstance(error, kind)), None)
@@ -162,7 +178,7 @@ def as_domain_error(error: Exception) -> DomainError | None:
 
 def install_error_handlers(app: FastAPI) -> None:
     """Make every failure of ``app`` a problem document."""
-    for kind in (DomainError, Refused, ModelUnsupported, QueueFull, NewerFormat, *_KNOWN):
+    for kind in (DomainError, Refused, ModelUnsupported, QuotaReached, NewerFormat, *_KNOWN):
         app.add_exception_handler(kind, _on_expected)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)

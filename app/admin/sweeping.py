@@ -1,4 +1,4 @@
-"""What every gateway does once a second: take jobs from lost workers, and remove what is not kept any longer.
+"""What every gateway does once a second: take jobs from lost workers, remove what is not kept any longer, and tenants.
 
 Any number of gateways may do so at once. Each duty stands for itself: a failure of one does not stop the others.
 """
@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from app.admin.tenants import remove_deleted
 from app.artifacts import ArtifactsUnavailable
 from app.contexts.deletion import collect
 from app.jobs.ending import retire, sweep
@@ -27,6 +28,7 @@ async def sweep_forever(records: Records, artifacts_url: str) -> None:
         partial(sweep, records, artifacts_url),
         partial(retire, records),
         partial(collect, records, artifacts_url),
+        partial(remove_deleted, records, artifacts_url),
     )
     while True:
         for duty in duties:

@@ -53,6 +53,7 @@ class Feed:
     url: str
     _followers: dict[str, set[Follower]] = field(init=False, default_factory=dict)
     _task: asyncio.Task[None] | None = field(init=False, default=None)
+    _stopped: bool = field(init=False, default=False)
 
     def start(self) -> None:
         """Begin to listen. The store may come up later."""
@@ -60,6 +61,7 @@ class Feed:
 
     async def stop(self) -> None:
         """End the subscription, and wake everybody."""
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -83,7 +85,7 @@ class Feed:
             self.url, decode_responses=True, encoding_errors="replace", socket_timeout=5, socket_connect_timeout=2
         )
         try:
-            while True:
+            while not self._stopped:  # a cancel can be lost inside redis-py's connect
                 try:
                     await self._deliver(client)
                 except (RedisError, OSError):
@@ -99,7 +101,7 @@ class Feed:
         async with client.pubsub() as subscription:
             await subscription.subscribe(_CHANNEL)
             self._wake_all()  # for what was missed
-            while True:
+            while not self._stopped:
                 message = await subscription.get_message(ignore_subscribe_messages=True, timeout=1.0)
                 for follower in self._followers.get(message["data"], ()) if message else ():
                     follower.wake()

@@ -41,6 +41,7 @@ class RequestIdMiddleware:
                 _complete(MutableHeaders(scope=message), request_id)
             await send(message)
 
+        structlog.contextvars.clear_contextvars()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, send_with_id)

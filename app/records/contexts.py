@@ -32,11 +32,21 @@ MAX_METADATA: Final = 16
 
 
 class QueueFull(Exception):
-    """As many jobs are queued as the store takes; with ``quota``, as the tenant may have."""
+    """As many jobs are queued as the store takes."""
 
-    def __init__(self, *, quota: bool) -> None:
-        super().__init__("too many jobs of this tenant are queued" if quota else "too many jobs are queued")
-        self.quota = quota
+    def __init__(self) -> None:
+        super().__init__("too many jobs are queued")
+
+
+class QuotaReached(Exception):
+    """The tenant has as much of something as it may have."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"this tenant has as many {what} as it may have")
+
+
+class TenantGone(Exception):
+    """The tenant was deleted while a request of it was on its way."""
 
 
 class ContextInUse(Exception):
@@ -99,7 +109,8 @@ class Contexts:
     ) -> tuple[StoredContext, Job]:
         """Create a context and its queued job, both or neither, with the ``ids`` where those are given.
 
-        ``answered`` is kept under its idempotency key by the same script. Raises `QueueFull` and `ClaimLost`.
+        ``answered`` is kept under its idempotency key by the same script. Raises `QueueFull`, `QuotaReached`,
+        `TenantGone` and `ClaimLost`.
         """
         context_id, job_id = ids or (new_id("ctx"), new_id("job"))
         spec = submission.spec.model_dump_json()
@@ -117,8 +128,12 @@ class Contexts:
         )
         if outcome == "lost":
             raise ClaimLost
+        if outcome == "gone":
+            raise TenantGone
+        if outcome == "overloaded":
+            raise QueueFull
         if outcome != "created":
-            raise QueueFull(quota=outcome == "quota")
+            raise QuotaReached("queued jobs" if outcome == "jobs" else str(outcome))
         context, row = self.get(context_id), self._store.run("get_job", self._tenant, job_id)
         if context is None or not row:
             raise StoreUnavailable("the context was deleted as it was created")

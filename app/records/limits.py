@@ -22,7 +22,7 @@ class Retention:
 
     Jobs with their events after their end; what a request with an idempotency key made; the counter of a name after its
     last version, so that no version is given twice; files that somebody began to write and nothing refers to;
-    what a webhook was not told yet.
+    what a webhook was not told yet; lines of the audit log; days of usage.
     """
 
     jobs: float = 30 * DAY_SECONDS
@@ -30,3 +30,5 @@ class Retention:
     names: float = 30 * DAY_SECONDS
     unreferenced: float = 3600
     deliveries: float = DAY_SECONDS
+    audit: float = 365 * DAY_SECONDS
+    usage: float = 400 * DAY_SECONDS

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 import structlog
 
@@ -16,7 +16,8 @@ from app.records.connection import Store
 from app.records.rows import NewerFormat, Row, row_of
 
 _T = TypeVar("_T")
-_CURSOR: Final = re.compile(rb"1\.([0-9]{1,15})")
+#: An order of creation, or the id of an entry in a stream.
+_CURSOR: Final = re.compile(rb"1\.([0-9]{1,15}(?:-[0-9]{1,10})?)")
 
 
 class UnknownCursor(Exception):
@@ -76,15 +77,28 @@ def read_page(
     after: str | None,
     load: Callable[[str, Row], _T],
 ) -> Page[_T]:
-    """Up to ``limit`` objects after a cursor. A row of a newer format is left out and logged.
+    """Up to ``limit`` objects of a tenant that are in all ``indexes``, after a cursor.
 
-    Raises `UnknownCursor`.
+    A row of a newer format is left out and logged. Raises `UnknownCursor`.
+    """
+
+    def fetch(upper: str, most: int) -> Any:
+        return store.run("list", tenant, kind, upper, most, *indexes)
+
+    return read_rows(fetch, limit, after, load)
+
+
+def read_rows(
+    fetch: Callable[[str, int], Any], limit: int, after: str | None, load: Callable[[str, Row], _T]
+) -> Page[_T]:
+    """Like `read_page`, from a script of one's own: ``fetch`` runs it with an upper bound and the most rows to return.
+
+    The script returns rows of {id, order, fields}, and the bound to go on from, or false at the end.
     """
     upper: str | None = "+inf" if after is None else f"({_order(after)}"
     found: list[tuple[str, _T]] = []
     while upper is not None and len(found) <= limit:
-        answer = store.run("list", tenant, kind, upper, limit + 1 - len(found), *indexes)
-        rows, bound = cast("tuple[list[tuple[str, str, list[str]]], str | None]", answer)
+        rows, bound = cast("tuple[list[tuple[str, str, list[str]]], str | None]", fetch(upper, limit + 1 - len(found)))
         for row_id, order, flat in rows:
             try:
                 found.append((order, load(row_id, row_of(flat))))

@@ -74,12 +74,14 @@ def refuse_newer(kind: str, row_id: str, row: Row) -> None:
         raise NewerFormat(kind, row_id)
 
 
-def _time(milliseconds: str | int) -> datetime:
+def time_of(milliseconds: str | int) -> datetime:
+    """A time as stored."""
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
 
 
-def _optional_time(row: Row, name: str) -> datetime | None:
-    return _time(row[name]) if row.get(name) else None
+def optional_time(row: Row, name: str) -> datetime | None:
+    """A time of a row, None where there is none."""
+    return time_of(row[name]) if row.get(name) else None
 
 
 def _error(row: Row) -> JobError | None:
@@ -116,8 +118,8 @@ def context_from_row(
         tokens=int(row["tokens"]),
         report=report or scores,
         metadata=_METADATA.validate_json(row.get("metadata") or "{}"),
-        created_at=_time(row["created_at"]),
-        finished_at=_optional_time(row, "finished_at"),
+        created_at=time_of(row["created_at"]),
+        finished_at=optional_time(row, "finished_at"),
     )
     return StoredContext(context, row.get("artifact") or None, pending_job)
 
@@ -133,10 +135,10 @@ def job_from_row(job_id: str, row: Row) -> Job:
         model=row["model"],
         status=status,
         terminal=status.terminal,
-        created_at=_time(row["created_at"]),
-        started_at=_optional_time(row, "started_at"),
-        finished_at=_optional_time(row, "finished_at"),
-        estimated_finish_at=None if status.terminal else _optional_time(row, "estimated_finish_at"),
+        created_at=time_of(row["created_at"]),
+        started_at=optional_time(row, "started_at"),
+        finished_at=optional_time(row, "finished_at"),
+        estimated_finish_at=None if status.terminal else optional_time(row, "estimated_finish_at"),
         progress=Progress(
             step=int(row.get("step", 0)),
             total_steps=int(row.get("total_steps", 0)),
@@ -158,7 +160,7 @@ def event_from(text: str) -> Event:
         id=str(event_id),
         type=kind,
         level=level,
-        created_at=_time(created_at),
+        created_at=time_of(created_at),
         message=message,
         data=json.loads(data or "{}"),
     )

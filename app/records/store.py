@@ -20,6 +20,8 @@ from pydantic import ValidationError
 from app.contract.names import LEASE_SECONDS, MAX_ATTEMPTS, ErrorCode, JobStatus
 from app.contract.objects import JobError, Report, Scores
 from app.contract.tuning import ResolvedHyperparameters, TuningSpec
+from app.records.access import AccessRecords
+from app.records.audit import AuditLog
 from app.records.connection import Store
 from app.records.contexts import Contexts
 from app.records.figures import Figures, read_figures
@@ -28,6 +30,7 @@ from app.records.jobs import Jobs
 from app.records.limits import QueueLimits, Retention
 from app.records.requirements import take_up
 from app.records.rows import FORMAT, row_of, tolerant
+from app.records.usage import Usage
 from app.records.webhooks import Outbox, Webhooks
 
 _LEASE_MS: Final = int(LEASE_SECONDS * 1000)
@@ -82,6 +85,8 @@ class TenantRecords:
     jobs: Jobs
     idempotency: IdempotencyKeys
     webhooks: Webhooks
+    audit: AuditLog
+    usage: Usage
 
 
 class Records:
@@ -94,6 +99,7 @@ class Records:
         self._limits = limits or QueueLimits()
         self._retention = retention or Retention()
         self.outbox = Outbox(self._store, self._retention.deliveries)
+        self.access = AccessRecords(self._store)
 
     def of(self, tenant: str) -> TenantRecords:
         """The records of a tenant, the only ones that its users may see."""
@@ -104,6 +110,8 @@ class Records:
             Jobs(store, tenant),
             IdempotencyKeys(store, tenant, keep.idempotency),
             Webhooks(store, tenant),
+            AuditLog(store, tenant, keep.audit),
+            Usage(store, tenant, keep.usage),
         )
 
     def figures(self, models: Sequence[str]) -> Figures:

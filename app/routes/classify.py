@@ -15,6 +15,7 @@ from app.classification import answers
 from app.classification.batch_calibration import FEWEST, batch_calibrated
 from app.classification.bus import DeadlineExceeded, Refused
 from app.contexts.lookup import find_ready
+from app.contract.access import Scope
 from app.contract.messages import Scored, Truncate
 from app.contract.names import ErrorCode
 from app.contract.objects import Context
@@ -24,9 +25,10 @@ from app.errors import DomainError
 from app.gateway import GatewayDep, RecordsDep
 from app.routes.bodies import json_body
 from app.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, cancel_on_disconnect
+from app.routes.guard import GuardedRoute, needs, take
 from app.routes.openapi import BODY, STORE, problems, request_body
 
-router = APIRouter(tags=["classify"])
+router = APIRouter(tags=["classify"], route_class=GuardedRoute)
 
 
 #: Confidences of an answer that is written in a moment; longer ones are written in a thread.
@@ -92,6 +94,7 @@ EXAMPLE_BODY = {"context": "support-intents", "inputs": ["my card never came"]}
         ErrorCode.DEADLINE_EXCEEDED,
     ),
     openapi_extra=request_body(ClassifyRequest, EXAMPLE_BODY),
+    dependencies=[needs(Scope.CLASSIFY)],
 )
 async def classify(
     request: Request,
@@ -100,6 +103,7 @@ async def classify(
     records: RecordsDep,
 ) -> Response:
     """Classify texts. With ``batch_calibration`` answers depend on all inputs of the request, else on nothing else."""
+    await take(request, inputs=len(body.inputs))
     try:
         async with asyncio.timeout(gateway.batcher.seconds_for(len(body.inputs))):
             stored, artifact = await asyncio.to_thread(find_ready, records, body.context)
@@ -115,6 +119,8 @@ async def classify(
             await asyncio.to_thread(find_ready, records, context.id)
             raise DomainError(ErrorCode.ARTIFACT_CORRUPT, "the context's artifact is missing", "/context") from refused
         raise
+    tokens = sum(one.tokens for one in scored)
+    gateway.access.meter.add(records.tenant, len(scored), tokens, context.tokens)
     write = partial(_answer, context, scored, body)
     few = len(scored) * len(context.labels) <= _FEW_CONFIDENCES
     return Response(write() if few else await asyncio.to_thread(write), media_type="application/json")

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from app.contexts.example_warnings import ExampleWarning, warnings_about
 from app.contexts.lookup import find_spec
 from app.contexts.retuning import retuned
+from app.contract.access import Scope
 from app.contract.names import ErrorCode
 from app.contract.objects import Context, Job
 from app.contract.payload import Payload
@@ -27,10 +28,11 @@ from app.records.connection import new_id
 from app.records.contexts import Submission
 from app.records.store import TenantRecords
 from app.routes.bodies import json_body
+from app.routes.guard import GuardedRoute, needs, note_changed, note_unchanged
 from app.routes.idempotency import IdempotencyKey, attempt
 from app.routes.openapi import BODY, CHANGES, problems, request_body
 
-router = APIRouter(tags=["contexts"])
+router = APIRouter(tags=["contexts"], route_class=GuardedRoute)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 MetadataKey = Annotated[Characters, StringConstraints(min_length=1, max_length=64)]
@@ -135,6 +137,7 @@ class DryRun(Plan):
     )
     | {200: {"model": DryRun, "description": "What the context would need, with `dry_run`"}},
     openapi_extra=request_body(NewContext, EXAMPLE_BODY),
+    dependencies=[needs(Scope.CONTEXTS_WRITE, change="context.create")],
 )
 async def create_context(
     body: Annotated[NewContext, json_body(NewContext)],
@@ -147,6 +150,7 @@ async def create_context(
 ) -> Created | JSONResponse:
     """Check the examples with a worker, store them, and queue the job that tunes them."""
     if dry_run:
+        note_unchanged(request)
         submission = await _planned(gateway, records, body)
         warnings = warnings_about(submission.spec)
         needed = DryRun(**dict(submission.plan), model=submission.model, warnings=warnings)
@@ -160,6 +164,7 @@ async def create_context(
             context_id, job_id = ids = new_id("ctx"), new_id("job")
             stored, job = await submit(records, gateway.bus, submission, once.answered(json.dumps(ids)), ids)
             created = Created(context=stored.context, job=job)
+    note_changed(request, context_id)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job_id}"
     return created
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from app.contexts.deletion import delete
 from app.contexts.lookup import find, find_spec
+from app.contract.access import Scope
 from app.contract.names import ErrorCode, JobStatus
 from app.contract.objects import Context
 from app.contract.payload import Payload
@@ -19,11 +20,12 @@ from app.gateway import GatewayDep, RecordsDep
 from app.records.lists import ContextFilter
 from app.routes.bodies import json_body
 from app.routes.context_creation import MetadataKey, MetadataValue
+from app.routes.guard import GuardedRoute, needs
 from app.routes.lists import After, Limit, Listing
 from app.routes.openapi import BODY, CHANGES, STORE, problems, request_body
 from app.routes.query import deep_object, deep_values
 
-router = APIRouter(tags=["contexts"])
+router = APIRouter(tags=["contexts"], route_class=GuardedRoute)
 
 ContextId = Annotated[str, Path(pattern=r"^ctx_[0-9a-z]{1,40}$", description="an id; names are not taken")]
 
@@ -32,6 +34,7 @@ ContextId = Annotated[str, Path(pattern=r"^ctx_[0-9a-z]{1,40}$", description="an
     "/contexts",
     responses=problems(*STORE),
     openapi_extra=deep_object("metadata", "metadata that contexts must have, as `metadata[key]=value`"),
+    dependencies=[needs(Scope.READ)],
 )
 def list_contexts(
     records: RecordsDep,
@@ -52,6 +55,7 @@ def list_contexts(
 @router.get(
     "/contexts/{ref}",
     responses=problems(ErrorCode.CONTEXT_NOT_FOUND, ErrorCode.FORMAT_UNSUPPORTED, *STORE),
+    dependencies=[needs(Scope.READ)],
 )
 def get_context(ref: str, records: RecordsDep) -> Context:
     """Get a context by a ref: its id, ``name``, ``name@version`` or ``name@alias``."""
@@ -61,6 +65,7 @@ def get_context(ref: str, records: RecordsDep) -> Context:
 @router.get(
     "/contexts/{ref}/examples",
     responses=problems(ErrorCode.CONTEXT_NOT_FOUND, ErrorCode.FORMAT_UNSUPPORTED, *STORE),
+    dependencies=[needs(Scope.READ)],
 )
 def list_examples(
     ref: str,
@@ -86,6 +91,7 @@ class ContextChanges(Payload):
     "/contexts/{ref}",
     responses=problems(ErrorCode.CONTEXT_NOT_FOUND, ErrorCode.FORMAT_UNSUPPORTED, *CHANGES, *BODY),
     openapi_extra=request_body(ContextChanges, {"metadata": {"team": "cards", "reviewed": None}}),
+    dependencies=[needs(Scope.CONTEXTS_WRITE, change="context.change")],
 )
 async def change_context(
     ref: ContextId, body: Annotated[ContextChanges, json_body(ContextChanges)], records: RecordsDep
@@ -104,6 +110,7 @@ async def change_context(
     "/contexts/{ref}",
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(ErrorCode.CONTEXT_IN_USE, ErrorCode.ARTIFACTS_UNAVAILABLE, *CHANGES),
+    dependencies=[needs(Scope.CONTEXTS_WRITE, change="context.delete")],
 )
 async def delete_context(ref: ContextId, gateway: GatewayDep, records: RecordsDep) -> None:
     """Delete a context for good, cancelling its job if that still runs. There need not be one."""

@@ -9,9 +9,11 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
+from app.routes.guard import PUBLIC, GuardedRoute
+
 ASSETS_PATH: Final = "/docs/assets"
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
 
 
 def assets() -> StaticFiles:
@@ -19,7 +21,7 @@ def assets() -> StaticFiles:
     return StaticFiles(packages=[("fastapi_swagger", "resources")])
 
 
-@router.get("/docs")
+@router.get("/docs", dependencies=[PUBLIC])
 async def show(request: Request) -> HTMLResponse:
     """Show the description with Swagger UI."""
     root = request.scope.get("root_path", "").rstrip("/")

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Response, status
 from app.contract.payload import Payload
 from app.gateway import Gateway, GatewayDep
 from app.records.connection import StoreUnavailable
+from app.routes.guard import PUBLIC, GuardedRoute
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=GuardedRoute)
 
 
 class Alive(Payload):
@@ -42,13 +43,17 @@ class Readiness(Payload):
     checks: Checks
 
 
-@router.get("/health/live")
+@router.get("/health/live", dependencies=[PUBLIC])
 async def live() -> Alive:
     """Answer at all."""
     return Alive()
 
 
-@router.get("/health/ready", responses={503: {"model": Readiness, "description": "not ready"}})
+@router.get(
+    "/health/ready",
+    responses={503: {"model": Readiness, "description": "not ready"}},
+    dependencies=[PUBLIC],
+)
 def ready(gateway: GatewayDep, response: Response) -> Readiness:
     """Check the store and the bus; 503 while one is missing. What each model's workers do is told besides."""
     checks = Checks(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response, status
 
+from app.access.callers import Caller
+from app.contract.access import Scope
 from app.contract.names import ErrorCode, JobKind, JobStatus
 from app.contract.objects import Job
 from app.errors import DomainError
-from app.gateway import GatewayDep, RecordsDep
+from app.gateway import CallerDep, GatewayDep, RecordsDep
 from app.jobs.ending import cancel
 from app.records.lists import JobFilter
+from app.records.store import TenantRecords
 from app.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, cancel_on_disconnect
+from app.routes.guard import GuardedRoute, needs
 from app.routes.lists import After, Limit, Listing
 from app.routes.openapi import CHANGES, STORE, problems
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=GuardedRoute)
 
 _LONGEST_WAIT_SECONDS: Final = 60
 
@@ -25,7 +30,15 @@ def _not_found() -> DomainError:
     return DomainError(ErrorCode.JOB_NOT_FOUND, "there is no such job")
 
 
-@router.get("/jobs", responses=problems(*STORE))
+def _require(caller: Caller, scope: Scope, records: TenantRecords, job_id: str) -> None:
+    """Raise `DomainError` unless the caller has the scope, or the job is a batch: then `Scope.CLASSIFY` is enough."""
+    if not caller.may(scope):
+        job = records.jobs.get(job_id)
+        if job is not None and job.kind != JobKind.BATCH:
+            caller.require(scope)
+
+
+@router.get("/jobs", responses=problems(*STORE), dependencies=[needs(Scope.READ)])
 def list_jobs(
     records: RecordsDep,
     limit: Limit = 20,
@@ -44,17 +57,20 @@ def list_jobs(
     "/jobs/{job_id}",
     response_model=Job,
     responses=problems(ErrorCode.JOB_NOT_FOUND, ErrorCode.FORMAT_UNSUPPORTED, *STORE),
+    dependencies=[needs(Scope.READ, Scope.CLASSIFY)],
 )
 async def get_job(
     job_id: str,
     request: Request,
     gateway: GatewayDep,
     records: RecordsDep,
+    caller: CallerDep,
     wait: Annotated[
         float, Query(ge=0, le=_LONGEST_WAIT_SECONDS, allow_inf_nan=False, description="seconds to wait for the end")
     ] = 0,
 ) -> Job | Response:
     """Get a job; with ``wait``, as soon as it is terminal or that many seconds have passed (or the service stops)."""
+    await asyncio.to_thread(_require, caller, Scope.READ, records, job_id)
     waiting = gateway.waits.until_terminal(records, job_id, wait)
     try:
         job = await (cancel_on_disconnect(request, waiting) if wait else waiting)
@@ -68,9 +84,11 @@ async def get_job(
 @router.post(
     "/jobs/{job_id}/cancel",
     responses=problems(ErrorCode.JOB_NOT_FOUND, ErrorCode.JOB_NOT_CANCELLABLE, ErrorCode.FORMAT_UNSUPPORTED, *CHANGES),
+    dependencies=[needs(Scope.CONTEXTS_WRITE, Scope.CLASSIFY, change="job.cancel")],
 )
-def cancel_job(job_id: str, gateway: GatewayDep, records: RecordsDep) -> Job:
+def cancel_job(job_id: str, gateway: GatewayDep, records: RecordsDep, caller: CallerDep) -> Job:
     """Cancel a job: at once while it is queued, within one step while it runs. Cancelling again changes nothing."""
+    _require(caller, Scope.CONTEXTS_WRITE, records, job_id)
     before = cancel(records, gateway.settings.artifacts_url, job_id)
     job = records.jobs.get(job_id)
     if before is None or job is None:
@@ -84,9 +102,13 @@ def cancel_job(job_id: str, gateway: GatewayDep, records: RecordsDep) -> Job:
     "/jobs/{job_id}",
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(ErrorCode.JOB_NOT_TERMINAL, *CHANGES),
+    dependencies=[needs(Scope.CONTEXTS_WRITE, Scope.CLASSIFY, change="job.delete")],
 )
-def delete_job(job_id: Annotated[str, Path(pattern=r"^job_[0-9a-z]{1,40}$")], records: RecordsDep) -> None:
+def delete_job(
+    job_id: Annotated[str, Path(pattern=r"^job_[0-9a-z]{1,40}$")], records: RecordsDep, caller: CallerDep
+) -> None:
     """Delete a job that has ended, with its events; its context stays. There need not be one."""
+    _require(caller, Scope.CONTEXTS_WRITE, records, job_id)
     before = records.jobs.delete(job_id)
     if before is not None:
         raise DomainError(ErrorCode.JOB_NOT_TERMINAL, f"the job is {before}; cancel it first")

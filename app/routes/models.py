@@ -6,12 +6,14 @@ from typing import Literal
 
 from fastapi import APIRouter
 
+from app.contract.access import Scope
 from app.contract.payload import Payload
 from app.gateway import GatewayDep
+from app.routes.guard import GuardedRoute, needs
 from app.routes.lists import Listing
 from app.routes.openapi import problems
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
 
 class BaseModelInfo(Payload):
@@ -25,7 +27,7 @@ class BaseModelInfo(Payload):
     resident_contexts: int
 
 
-@router.get("/models", responses=problems())
+@router.get("/models", responses=problems(), dependencies=[needs(Scope.READ, Scope.CLASSIFY)])
 def list_models(gateway: GatewayDep) -> Listing[BaseModelInfo]:
     """List the base models; the first is the default."""
     infos = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -45,6 +46,20 @@ def problems(*codes: ErrorCode) -> Responses:
         }
         for status, names in by_status.items()
     }
+
+
+def with_problems(responses: Responses, *codes: ErrorCode) -> Responses:
+    """``responses`` with further codes that the operation may answer."""
+    merged = dict(responses)
+    for status, problem in problems(*codes).items():
+        if (given := merged.get(status)) is None:
+            merged[status] = problem
+        else:
+            _, _, added = problem["description"].partition(": ")
+            known = re.split(r"[:,] ", given["description"])
+            new = [code for code in added.split(", ") if code not in known]
+            merged[status] = {**given, "description": ", ".join([given["description"], *new])}
+    return merged
 
 
 def request_body(model: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:

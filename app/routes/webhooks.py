@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response, status
+from fastapi import APIRouter, Path, Request, Response, status
 from pydantic import AfterValidator, Field, HttpUrl, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from app.contract.access import Scope
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.contract.texts import Characters
@@ -17,10 +18,11 @@ from app.gateway import GatewayDep, RecordsDep
 from app.records.lists import Page
 from app.records.webhooks import MAX_WEBHOOKS
 from app.routes.bodies import json_body
+from app.routes.guard import GuardedRoute, needs, note_changed
 from app.routes.lists import Listing
 from app.routes.openapi import BODY, CHANGES, STORE, problems, request_body
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], route_class=GuardedRoute)
 
 _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 
@@ -55,9 +57,14 @@ class CreatedWebhook(Webhook):
     status_code=status.HTTP_201_CREATED,
     responses=problems(ErrorCode.WEBHOOKS_DISABLED, ErrorCode.QUOTA, *CHANGES, *BODY),
     openapi_extra=request_body(NewWebhook, EXAMPLE_BODY),
+    dependencies=[needs(Scope.ADMIN, change="webhook.create")],
 )
 def create_webhook(
-    body: Annotated[NewWebhook, json_body(NewWebhook)], gateway: GatewayDep, records: RecordsDep, response: Response
+    request: Request,
+    body: Annotated[NewWebhook, json_body(NewWebhook)],
+    gateway: GatewayDep,
+    records: RecordsDep,
+    response: Response,
 ) -> CreatedWebhook:
     """Tell an address of events, as Standard Webhooks says: signed, at least once, retried for a day."""
     if gateway.settings.webhooks == "off":
@@ -66,17 +73,23 @@ def create_webhook(
     if created is None:
         raise DomainError(ErrorCode.QUOTA, f"there are {MAX_WEBHOOKS} webhooks already; delete one first")
     webhook, secret = created
+    note_changed(request, webhook.id)
     response.headers["Cache-Control"] = "no-store"
     return CreatedWebhook(**dict(webhook), secret=secret)
 
 
-@router.get("/webhooks", responses=problems(*STORE))
+@router.get("/webhooks", responses=problems(*STORE), dependencies=[needs(Scope.ADMIN)])
 def list_webhooks(records: RecordsDep) -> Listing[Webhook]:
     """List the webhooks, newest first; there are few, so there is one page."""
     return Listing[Webhook].of(Page(tuple(records.webhooks.all()), None))
 
 
-@router.delete("/webhooks/{webhook_id}", status_code=status.HTTP_204_NO_CONTENT, responses=problems(*CHANGES))
+@router.delete(
+    "/webhooks/{webhook_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(*CHANGES),
+    dependencies=[needs(Scope.ADMIN, change="webhook.delete")],
+)
 def delete_webhook(webhook_id: Annotated[str, Path(max_length=100)], records: RecordsDep) -> None:
     """Forget a webhook; what waits for it is not sent. Deleting again changes nothing."""
     records.webhooks.delete(webhook_id)

@@ -56,7 +56,9 @@ def ask(settings: Settings, scenario: Callable[[httpx.AsyncClient], Awaitable[No
 
 
 def settings_without_servers(folder: Path) -> Settings:
-    return Settings(data_dir=folder, store_url=f"unix://{folder}/no-store", bus_url=f"unix://{folder}/no-bus")
+    """Without the store nobody is known, so that only a service without keys gets to anything else."""
+    store, bus = f"unix://{folder}/no-store", f"unix://{folder}/no-bus"
+    return Settings(data_dir=folder, store_url=store, bus_url=bus, auth="off")
 
 
 def test_without_urls_the_gateway_does_not_start(tmp_path: Path) -> None:
@@ -318,7 +320,8 @@ def test_deadline_of_a_query_covers_a_store_that_is_silent(bus_url: str, tmp_pat
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(path))
         silent.listen()  # takes connections, and never answers
-        ask(Settings(data_dir=tmp_path, store_url=f"unix://{path}", bus_url=bus_url, classify_timeout=0.5), scenario)
+        settings = Settings(data_dir=tmp_path, store_url=f"unix://{path}", bus_url=bus_url)
+        ask(settings.model_copy(update={"auth": "off", "classify_timeout": 0.5}), scenario)
 
 
 def test_context_is_deleted_by_its_id_alone_and_as_often_as_one_likes(settings: Settings, records: Records) -> None:
@@ -584,6 +587,15 @@ def test_description_lists_every_route(description: Any) -> None:
         ("get", "/webhooks"),
         ("delete", "/webhooks/{webhook_id}"),
         ("get", "/models"),
+        ("post", "/keys"),
+        ("get", "/keys"),
+        ("delete", "/keys/{key_id}"),
+        ("get", "/tenants"),
+        ("get", "/tenants/{tenant_id}"),
+        ("patch", "/tenants/{tenant_id}"),
+        ("delete", "/tenants/{tenant_id}"),
+        ("get", "/audit"),
+        ("get", "/usage"),
         ("get", "/health/live"),
         ("get", "/health/ready"),
         ("get", "/metrics"),

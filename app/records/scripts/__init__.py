@@ -21,6 +21,9 @@ store in cluster mode serves them too. What a tenant owns is ``{ct}:t:<tenant>:<
 ``deleting:<context>``             hash    a deleted context whose files may still be there
 ``webhook:<id>``                   hash    an address that is told of events; ``webhooks`` (zset) holds their ids
 ``delivery:<id>``                  hash    an event on its way to a webhook
+``keys``                           zset    hashes of the secrets of its keys, by order of creation
+``audit``                          stream  changes that were asked for
+``usage:<day>``                    hash    what was used on a day since the epoch; ``usages`` holds the days
 =================================  ======  =========================================================================
 
 All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said otherwise:
@@ -44,6 +47,12 @@ All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said other
 ``totals``                         hash    what was counted since the store began: jobs that ended, leases lost
 ``outbox``                         zset    ``<tenant>:<delivery>`` by when it is to be sent
 ``swept``                          string  when overdue leases were last looked for
+``key:<sha256>``                   hash    a key, by the hash of its secret; ``hashes`` leads there from its id
+``keys``                           zset    hashes of the secrets of all keys, by order of creation
+``tenant:<id>``                    hash    a tenant; ``tenants`` holds the ids by order of creation
+``tenants:deleting``               set     ids of tenants that are being deleted
+``tenants:removed``                zset    ids of tenants that were deleted in the last day, by when
+``access``                         hash    ``made`` once there was a key, ``configured``: that one's hash, ``sequence``
 ``format``                         hash    ``format`` of the store, ``min_reader``: the oldest that may read it
 ``events``                         -       channel on which the member of a changed job is published
 =================================  ======  =========================================================================

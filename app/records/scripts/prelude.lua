@@ -19,6 +19,29 @@ local function save(key, row)
   for name, value in pairs(row) do redis.call('HSET', key, name, value) end
 end
 
+-- Keys and tenants --------------------------------------------------------------------------------------------------
+
+local function remove_key(hash)
+  local row = shared('key', hash)
+  local id, tenant = fields(row, 'id', 'tenant')
+  if not id then return end
+  redis.call('DEL', row)
+  redis.call('HDEL', shared('hashes'), id)
+  redis.call('ZREM', shared('keys'), hash)
+  redis.call('ZREM', owned(tenant, 'keys'), hash)
+end
+
+-- Whether a tenant is being deleted, or was within the last day: a request of its keys may still be on its way.
+local function gone(tenant)
+  return redis.call('HGET', shared('tenant', tenant), 'status') == 'deleting'
+    or redis.call('ZSCORE', shared('tenants', 'removed'), tenant)
+end
+
+-- What a tenant may have, by name of the limit.
+local function limits_of(tenant)
+  return cjson.decode(redis.call('HGET', shared('tenant', tenant), 'limits') or '{}')
+end
+
 -- Events ------------------------------------------------------------------------------------------------------------
 
 local METRICS_KEPT = 200

@@ -2,16 +2,22 @@
 -- Create a context and its queued job, both or neither.
 -- ARGV: tenant, context id, job id, spec, most jobs queued in all, most of the tenant, and as JSON the context's fields,
 -- the job's fields, and the claim on an idempotency key or null.
--- Returns 'created', 'overloaded', 'quota', or 'lost' when the claim has gone to another request. Posting the same ids
--- again changes nothing, so a retry after a lost answer is safe.
+-- Returns 'created', 'overloaded', 'jobs' or 'contexts' when the tenant has as many as it may have, 'gone' when it is
+-- being deleted, or 'lost' when the claim has gone to another request. Posting the same ids again changes nothing, so a
+-- retry after a lost answer is safe.
 local tenant, context, job = ARGV[1], ARGV[2], ARGV[3]
 local key = owned(tenant, 'context', context)
 local claim = cjson.decode(ARGV[9])
 if claim == cjson.null then claim = nil end
 if redis.call('EXISTS', key) == 1 then return 'created' end
+if gone(tenant) then return 'gone' end
 if not may_answer(tenant, claim) then return 'lost' end
+local limits = limits_of(tenant)
 if tonumber(redis.call('GET', shared('queued')) or 0) >= tonumber(ARGV[5]) then return 'overloaded' end
-if redis.call('ZCARD', owned(tenant, 'jobs', 'status', 'queued')) >= tonumber(ARGV[6]) then return 'quota' end
+if redis.call('ZCARD', owned(tenant, 'jobs', 'status', 'queued')) >= (limits.queued_jobs or tonumber(ARGV[6])) then
+  return 'jobs'
+end
+if limits.contexts and redis.call('ZCARD', owned(tenant, 'contexts')) >= limits.contexts then return 'contexts' end
 
 local row, job_row = cjson.decode(ARGV[7]), cjson.decode(ARGV[8])
 local sequence, version = redis.call('INCR', owned(tenant, 'sequence')), 1

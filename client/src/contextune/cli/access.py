@@ -70,5 +70,5 @@ def usage(context: typer.Context, as_json: Json = False) -> None:
     """Show inputs and tokens by day."""
     with connect(context) as client:
         found = client.usage()
-    rows = [(day.date, f"{day.inputs:,}", f"{day.tokens:,}") for day in found.data]
+    rows = [(day.date, f"{day.inputs:,}", f"{day.input_tokens:,}") for day in found.data]
     Output(as_json).result(found, lambda console: console.print(table(["day", "inputs", "tokens"], rows, right=(1, 2))))

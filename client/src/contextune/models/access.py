@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import AwareDatetime, Field, SecretStr
+from pydantic import AwareDatetime, SecretStr
 
 from contextune.models.answered import Answered
 
@@ -23,6 +21,7 @@ class Key(Answered):
     """A key. ``key``, the secret, is only there in the answer that made it: ``key.get_secret_value()``."""
 
     id: str
+    object: str = "key"
     name: str | None = None
     scopes: tuple[str, ...] = ()
     tenant: str = "default"
@@ -37,18 +36,20 @@ class Tenant(Answered):
     """Whose records are whose."""
 
     id: str
+    object: str = "tenant"
     status: str = "active"
     limits: Limits | None = None
     created_at: AwareDatetime | None = None
 
 
 class UsageDay(Answered):
-    """One day of a tenant."""
+    """One day (UTC) of a tenant."""
 
     date: str
-    inputs: int = 0
-    tokens: int = 0
     requests: int = 0
+    inputs: int = 0
+    input_tokens: int = 0
+    context_tokens: int = 0
 
 
 class Usage(Answered):
@@ -59,15 +60,18 @@ class Usage(Answered):
 
 
 class AuditEntry(Answered):
-    """Who did what to which object, and what came of it."""
+    """Who asked for which change of which object, and what came of it. Without a key, ``key_id`` is None."""
 
     id: str
+    object: str = "audit_entry"
     created_at: AwareDatetime
     action: str
     outcome: str = ""
     key_id: str | None = None
+    key_name: str | None = None
     object_id: str | None = None
-    data: dict[str, Any] = Field(default_factory=dict)
+    status: int | None = None
+    request_id: str | None = None
 
 
 class Webhook(Answered):

@@ -1,0 +1,71 @@
+"""The key that a service has before anybody made one: from the configuration, or made at the first start."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from app.access.callers import may_be_open
+from app.access.secrets import hash_of, new_secret
+from app.config import Settings
+from app.contract.access import ALL_SCOPES, KeyLimits
+from app.contract.names import DEFAULT_TENANT
+from app.records.access import Occasion
+from app.records.connection import new_id
+from app.records.store import Records
+
+#: In the data folder.
+FILE_NAME: Final = "admin-key"
+
+
+def ensure_first_key(settings: Settings, records: Records) -> None:
+    """Store the configured key; or, where the service needs a key and none was ever made, make one and show it.
+
+    However many gateways start at once, one key is made. Raises `StoreUnavailable`, `TenantDeleting`, and OSError where
+    the key cannot be written to the data folder; then none is made.
+    """
+    if settings.admin_key is not None:
+        _create(records, settings.admin_key.get_secret_value(), "CONTEXTUNE_ADMIN_KEY", "configured")
+    elif settings.auth == "on" and not may_be_open(settings):
+        _make(settings, records)
+
+
+def _create(records: Records, secret: str, name: str, occasion: Occasion) -> bool:
+    """Make a key with all scopes; False if there was nothing to make."""
+    key_id = new_id("key")
+    given = (key_id, hash_of(secret), DEFAULT_TENANT, name, ALL_SCOPES, KeyLimits(), None)
+    created = records.access.create_key(*given, occasion=occasion)
+    if created is None:
+        return False
+    records.of(DEFAULT_TENANT).audit.append(None, "key.create", created.id)
+    return True
+
+
+def _make(settings: Settings, records: Records) -> None:
+    """A file has the secret before the store has its hash: a key that nobody knows would shut everybody out."""
+    path = settings.data_dir / FILE_NAME
+    pending = path.with_name(f"{FILE_NAME}.{os.getpid()}")
+    if not pending.exists():  # else an answer of the store was lost
+        if records.access.find("").any_made:
+            return
+        _write(pending, new_secret())
+    secret = pending.read_text().strip()
+    if not _create(records, secret, "first start", "first"):
+        pending.unlink()
+        return
+    pending.replace(path)
+    structlog.get_logger().info("first_key_made", file=str(path))
+    if settings.show_first_key:
+        sys.stdout.write(f"Contextune made its first key, with every scope; {path} has it, and it is shown once:\n")
+        sys.stdout.write(f"{secret}\n")
+        sys.stdout.flush()
+
+
+def _write(path: Path, secret: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secret + "\n")

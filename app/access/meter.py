@@ -1,0 +1,68 @@
+"""What requests to classify took, and when keys were last used: added up here, written to the store once a minute.
+
+A request to classify never writes to the store. What a crash of the gateway loses is what it counted since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Final
+
+import structlog
+
+from app.access.callers import Caller
+from app.records.connection import StoreUnavailable
+from app.records.store import Records
+
+_WRITE_EVERY_SECONDS: Final = 60.0
+#: Tenants whose usage one gateway remembers while the store is away.
+_MOST_TENANTS: Final = 10_000
+
+
+class Meter:
+    """Adds up for ``records``; `write` each minute and at the end."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._used: dict[str, Counter[str]] = {}
+        self._last_use: dict[str, float] = {}
+
+    def note_use(self, caller: Caller) -> None:
+        """Count a request as the last use of the caller's key."""
+        if caller.key is not None:
+            self._last_use[caller.key_hash] = time.monotonic()
+
+    def add(self, tenant: str, inputs: int, input_tokens: int, context_tokens: int) -> None:
+        """Count an answered request to classify."""
+        if tenant in self._used or len(self._used) < _MOST_TENANTS:
+            used = Counter(requests=1, inputs=inputs, input_tokens=input_tokens, context_tokens=context_tokens)
+            self._used.setdefault(tenant, Counter()).update(used)
+
+    def write(self) -> None:
+        """Write what was counted. Raises `StoreUnavailable`; what was not written then is kept."""
+        now = time.monotonic()
+        last_use, self._last_use = self._last_use, {}
+        if last_use:
+            self._records.access.touch({secret_hash: now - at for secret_hash, at in last_use.items()})
+        for tenant in list(self._used):
+            used = self._used.pop(tenant)
+            try:
+                self._records.of(tenant).usage.add(used)
+            except StoreUnavailable:
+                self._used.setdefault(tenant, Counter()).update(used)
+                raise
+
+    async def write_forever(self) -> None:
+        """Write each minute, until cancelled."""
+        while True:
+            await asyncio.sleep(_WRITE_EVERY_SECONDS)
+            await self.try_to_write()
+
+    async def try_to_write(self) -> None:
+        """Write; where the store is away, leave it to the next time."""
+        try:
+            await asyncio.to_thread(self.write)
+        except StoreUnavailable as error:
+            structlog.get_logger().warning("usage_not_written", reason=str(error))

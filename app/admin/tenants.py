@@ -1,0 +1,49 @@
+"""The removal of tenants: object by object, as their users would have deleted them, then whatever else they owned."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from app.contexts.deletion import delete
+from app.jobs.ending import cancel
+from app.records.store import Records, TenantRecords
+
+_PAGE: Final = 100
+
+
+def remove_deleted(records: Records, artifacts_url: str) -> None:
+    """Go on with the removal of each tenant that is being deleted.
+
+    Raises `StoreUnavailable`, and `ArtifactsUnavailable` when files could not be removed; then it goes on another time.
+    """
+    for tenant in records.access.deleting():
+        owned = records.of(tenant)
+        for webhook in owned.webhooks.all():
+            owned.webhooks.delete(webhook.id)
+        _delete_contexts(owned, artifacts_url)
+        if _delete_jobs(owned, artifacts_url) and records.access.remove_rest(tenant):
+            structlog.get_logger().info("tenant_removed", tenant=tenant)
+
+
+def _delete_contexts(owned: TenantRecords, artifacts_url: str) -> None:
+    while (page := owned.contexts.page(_PAGE)).data:
+        for context in (stored.context for stored in page.data):
+            for alias in context.aliases:
+                owned.contexts.delete_alias(context.name or "", alias)
+            delete(owned, artifacts_url, context.id)
+
+
+def _delete_jobs(owned: TenantRecords, artifacts_url: str) -> bool:
+    """Whether none is left: one that runs ends within a step, and is deleted then."""
+    after, left = None, 0
+    while True:
+        page = owned.jobs.page(_PAGE, after)
+        for job in page.data:
+            if not job.terminal:
+                cancel(owned, artifacts_url, job.id)
+            left += owned.jobs.delete(job.id) is not None
+        if page.next is None:
+            return left == 0
+        after = page.next

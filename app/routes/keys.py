@@ -1,0 +1,107 @@
+"""``/keys``: make, list and revoke keys."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, status
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from app.access.secrets import hash_of, new_secret
+from app.contract.access import Key, KeyLimits, NewKey, Scope, TenantId, effective
+from app.contract.names import ErrorCode
+from app.contract.payload import Payload
+from app.contract.texts import Characters
+from app.errors import DomainError
+from app.gateway import CallerDep, GatewayDep
+from app.records.access import Expired, TenantDeleting
+from app.records.connection import new_id
+from app.routes.bodies import json_body
+from app.routes.guard import GuardedRoute, needs, note_changed
+from app.routes.lists import After, Limit, Listing
+from app.routes.openapi import BODY, CHANGES, problems, request_body
+
+router = APIRouter(tags=["keys"], route_class=GuardedRoute)
+
+
+class KeyRequest(Payload):
+    """A key to be made. ``tenant`` is the caller's unless given; a tenant exists from its first key on."""
+
+    name: Annotated[Characters, StringConstraints(min_length=1, max_length=128)]
+    scopes: tuple[Scope, ...] = Field(min_length=1, max_length=len(Scope))
+    tenant: TenantId | None = None
+    expires_at: AwareDatetime | None = None
+    limits: KeyLimits = KeyLimits()
+
+
+EXAMPLE_BODY = {
+    "name": "ticket-router",
+    "scopes": ["classify"],
+    "limits": {"requests_per_minute": 600, "inputs_per_minute": 10000},
+}
+
+
+@router.post(
+    "/keys",
+    status_code=status.HTTP_201_CREATED,
+    responses=problems(ErrorCode.TENANT_DELETING, *CHANGES, *BODY),
+    openapi_extra=request_body(KeyRequest, EXAMPLE_BODY),
+    dependencies=[needs(Scope.ADMIN, Scope.OPERATOR, change="key.create")],
+)
+async def create_key(
+    request: Request,
+    body: Annotated[KeyRequest, json_body(KeyRequest)],
+    gateway: GatewayDep,
+    caller: CallerDep,
+) -> NewKey:
+    """Make a key. Its secret, in ``key``, is shown this once."""
+    tenant = body.tenant or caller.tenant
+    if not caller.may(Scope.OPERATOR):
+        if tenant != caller.tenant:
+            raise DomainError(ErrorCode.INSUFFICIENT_SCOPE, "a key of another tenant needs the scope operator")
+        if beyond := effective(body.scopes) - caller.scopes:
+            raise DomainError(ErrorCode.INSUFFICIENT_SCOPE, f"you have not yourself: {', '.join(sorted(beyond))}")
+    secret, key_id, scopes = new_secret(), new_id("key"), tuple(dict.fromkeys(body.scopes))
+    make = gateway.records.access.create_key
+    given = (key_id, hash_of(secret), tenant, body.name, scopes, body.limits, body.expires_at)
+    try:
+        key = await asyncio.to_thread(make, *given)
+    except Expired:
+        raise DomainError(ErrorCode.INVALID_REQUEST, "`expires_at` is not in the future", "/expires_at") from None
+    except TenantDeleting:
+        raise DomainError(ErrorCode.TENANT_DELETING, "this tenant is being deleted", "/tenant") from None
+    assert key is not None  # noqa: S101 - on this occasion there is always one to make
+    gateway.access.callers.close_doors()
+    note_changed(request, key_id)
+    return NewKey(**dict(key), key=secret)
+
+
+@router.get("/keys", responses=problems(), dependencies=[needs(Scope.ADMIN, Scope.OPERATOR)])
+def list_keys(
+    gateway: GatewayDep,
+    caller: CallerDep,
+    limit: Limit = 20,
+    after: After = None,
+    tenant: Annotated[TenantId | None, Query(description="whose keys; for operators")] = None,
+) -> Listing[Key]:
+    """List keys, newest first: those of all tenants for an operator, else those of the caller's."""
+    if not caller.may(Scope.OPERATOR):
+        if tenant not in (None, caller.tenant):
+            raise DomainError(ErrorCode.INSUFFICIENT_SCOPE, "the keys of another tenant need the scope operator")
+        tenant = caller.tenant
+    return Listing[Key].of(gateway.records.access.keys(limit, after, tenant))
+
+
+@router.delete(
+    "/keys/{key_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(*CHANGES),
+    dependencies=[needs(Scope.ADMIN, Scope.OPERATOR, change="key.delete")],
+)
+async def delete_key(key_id: str, gateway: GatewayDep, caller: CallerDep) -> None:
+    """Revoke a key: at once here, within a second on every other gateway."""
+    tenant = None if caller.may(Scope.OPERATOR) else caller.tenant
+    secret_hash = await asyncio.to_thread(gateway.records.access.delete_key, key_id, tenant)
+    if secret_hash:
+        gateway.access.callers.forget(secret_hash)
