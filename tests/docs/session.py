@@ -20,7 +20,7 @@ from tests.docs.blocks import Step
 
 #: The address that the pages name.
 ADDRESS: Final = "http://127.0.0.1:8000"
-_SECONDS: Final = 240
+_SECONDS: Final = 280
 _END: Final = "\x1e"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 _ID = re.compile(r"\b([a-z]{2,4})_[0-9a-f]{24}\b")

@@ -13,6 +13,7 @@ A block after the comment ``run by make VERB`` is run by that verb and not here.
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -43,6 +44,7 @@ def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def session(service: Service, tmp_path: Path) -> Iterator[Session]:
     """A reader in a folder that has the examples."""
     (tmp_path / "examples").symlink_to(TOP / "examples")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
     session = Session(tmp_path, str(service.http.base_url).rstrip("/"))
     yield session
     session.close()
