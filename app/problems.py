@@ -48,6 +48,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.CONTEXT_NOT_READY: 409,
     ErrorCode.CONTEXT_FAILED: 409,
     ErrorCode.CONTEXT_IN_USE: 409,
+    ErrorCode.MODEL_CHANGED: 409,
     ErrorCode.JOB_NOT_CANCELLABLE: 409,
     ErrorCode.JOB_NOT_TERMINAL: 409,
     ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,

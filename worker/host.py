@@ -10,7 +10,6 @@ from functools import partial
 from threading import Event, Thread
 
 import structlog
-import torch
 
 from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, Failure, PlanReply, PlanRequest
 from app.contract.names import ErrorCode
@@ -21,7 +20,7 @@ from worker.artifacts import Artifacts
 from worker.bus import Announcer, WorkerBus
 from worker.classification.classify import Expired, classify
 from worker.classification.pinning import PinningThread
-from worker.classification.resident import Resident, ResidentContexts, UnusableContext
+from worker.classification.resident import ModelChanged, Resident, ResidentContexts, UnusableContext
 from worker.config import ModelSource, WorkerSettings
 from worker.cpt.encoding.template import Template
 from worker.cpt.formats.bundle import load
@@ -222,11 +221,15 @@ class Host:
             context_length=base.context_length,
             resident_contexts=len(self._residents.get(model_id, ())),
             device=state(base.device),
+            fingerprint=base.fingerprint,
         )
 
 
 def prepare(base: LanguageModel, content: bytes) -> Resident:
-    """A context that is ready to answer, from its artifact. Raises `UnusableContext` if it does not fit this model."""
+    """A context that is ready to answer, from its artifact.
+
+    Raises `ModelChanged` if it was tuned for other files of the model, `UnusableContext` if it does not fit this model.
+    """
     words = base.model.get_input_embeddings()
     try:
         tuned = load(
@@ -237,11 +240,8 @@ def prepare(base: LanguageModel, content: bytes) -> Resident:
         )
     except ValueError as error:
         raise UnusableContext(str(error)) from error
-    with torch.inference_mode():
-        plain = words(torch.tensor(tuned.tokens.ids, device=base.model.device)).float().cpu()
-    # Loose, since workers of different devices hold the same model with different precision.
-    if not torch.allclose(plain, tuned.embedding, rtol=2e-2, atol=1e-2):
-        raise UnusableContext("it was tuned for another base model")
+    if tuned.metadata.get("model_sha256") != base.fingerprint:
+        raise ModelChanged(base.id)
     return Resident(
         prefix=PrefixKV.compute(base.model, tuned.embeds),
         label_ids=tuple(tuple(ids) for ids in tuned.metadata["label_ids"]),

@@ -12,25 +12,26 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import cached_file
 
 from worker.config import ModelSource
 from worker.cpt.kernels.linear import product
 from worker.cpt.model.base_model import word_embeddings
 from worker.cpt.model.support import check_supported, context_length
 from worker.cpt.model.trial import try_out
+from worker.devices import resolve
+from worker.identity import fingerprint, model_files
 
 _EMBEDDED: Final = {
     "embedded:smollm2-135m-instruct": ("contextune_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 
-
-#: Values of each weight that go into its model's fingerprint.
-_FINGERPRINT_VALUES: Final = 64
 #: Word embeddings that are looked up at once.
 _LOOKED_UP: Final = 4096
 
@@ -40,7 +41,7 @@ class LanguageModel:
     """A frozen causal language model, ready to compute.
 
     ``flops`` is the device's measured matrix rate (FLOP/s), ``embedding_norm`` the mean norm of the word embeddings,
-    ``revision`` the configured one or else a fingerprint of the weights.
+    ``fingerprint`` the SHA-256 of its files, ``revision`` the configured one.
     """
 
     id: str
@@ -50,26 +51,35 @@ class LanguageModel:
     parameters: int
     flops: float
     embedding_norm: float
-    revision: str
+    fingerprint: str
+    revision: str | None = None
 
     @property
     def device(self) -> str:
         """Where it computes."""
         return str(self.model.device)
 
+    @property
+    def arithmetic(self) -> dict[str, str]:
+        """What decides the bits of a result: a tuning that began on another goes on with other numbers."""
+        dtype, device = str(self.model.dtype).removeprefix("torch."), self.model.device.type
+        return {"fingerprint": self.fingerprint, "dtype": dtype, "device": device}
+
 
 def load_language_model(model_id: str, source: ModelSource, cache: Path, stage: Callable[[str], None]) -> LanguageModel:
     """Load a model of the allow-list; ``stage`` is told what is being done.
 
-    The weights of a GGUF file are dequantised once and kept in the folder ``cache``.
+    The weights of a GGUF file are dequantised once and kept in the folder ``cache``, as are hashes of files.
     Raises ValueError, naming the reason, for a model that contexts cannot be tuned for; OSError if it is not there.
     """
     gguf = _gguf_file(source.path)
+    hashing = partial(stage, f"hashing the files of {model_id}")
+    content = fingerprint([gguf], cache, hashing) if gguf is not None else None
     folder = source.path if gguf is None else str(_dequantised(model_id, gguf, cache, stage))
     revision = source.revision if gguf is None else None
     stage(f"loading {model_id}")
     check_supported(AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False))
-    device = _device(source.device)
+    device = resolve(source.device)
     model = AutoModelForCausalLM.from_pretrained(
         folder, revision=revision, dtype=_dtype(source.dtype, device), use_safetensors=True, trust_remote_code=False
     )
@@ -84,17 +94,14 @@ def load_language_model(model_id: str, source: ModelSource, cache: Path, stage: 
         parameters=sum(p.numel() for p in model.parameters()),
         flops=_measure_flops(model),
         embedding_norm=embedding_norm(model),
-        revision=revision or fingerprint(model),
+        fingerprint=content or fingerprint(model_files(_downloaded(folder, revision)), cache, hashing),
+        revision=revision,
     )
 
 
-def fingerprint(model: Any) -> str:
-    """A hash of names, shapes and first values of all weights: quick, and another for another model."""
-    digest = hashlib.sha256()
-    for name, weight in model.named_parameters():
-        values = weight.flatten()[:_FINGERPRINT_VALUES].float().cpu().numpy()
-        digest.update(f"{name} {tuple(weight.shape)}".encode() + values.tobytes())
-    return digest.hexdigest()
+def _downloaded(path: str, revision: str | None) -> Path:
+    """The folder on this machine that a folder or an id on the model hub stands for."""
+    return Path(str(cached_file(path, "config.json", revision=revision))).parent
 
 
 @torch.inference_mode()
@@ -123,30 +130,17 @@ def _dequantised(model_id: str, gguf: Path, cache: Path, stage: Callable[[str], 
     if folder.exists():
         return folder
     stage(f"dequantising {model_id} (first start only)")
-    partial = cache / f".{folder.name}.{secrets.token_hex(4)}"
-    quantised = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-    config = quantised.config
-    del config.quantization_config  # its weights are float32 by now, but transformers would not save them
-    model = AutoModelForCausalLM.from_config(config)
-    model.load_state_dict(quantised.state_dict())
-    model.save_pretrained(partial)
-    AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(partial)
+    unfinished = cache / f".{folder.name}.{secrets.token_hex(4)}"
+    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    # Its weights are float32 by now, but transformers would not save those of a quantised model.
+    del model.config.quantization_config, model.hf_quantizer, model.is_quantized, model.quantization_method
+    model.save_pretrained(unfinished)
+    AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(unfinished)
     try:
-        partial.rename(folder)
+        unfinished.rename(folder)
     except OSError:  # another worker was faster
-        shutil.rmtree(partial)
+        shutil.rmtree(unfinished)
     return folder
-
-
-def _device(name: str) -> str:
-    """A device that this machine has. Raises ValueError for any other."""
-    devices = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    if name == "auto":
-        return devices[1] if len(devices) > 1 else "cpu"
-    found = "cuda:0" if name == "cuda" else name
-    if found not in devices:
-        raise ValueError(f"device {name}: this machine has {', '.join(devices)}")
-    return found
 
 
 def _dtype(name: str, device: str) -> torch.dtype:

@@ -168,6 +168,7 @@ class Announcement(Message):
     """What a worker says of itself and of one model it serves or loads.
 
     ``host`` names its machine. ``unsupported`` is why it will never serve the model, which is then not ready.
+    ``fingerprint`` is the SHA-256 of the model's files.
     """
 
     worker_id: str
@@ -178,5 +179,6 @@ class Announcement(Message):
     unsupported: str | None = None
     parameters: int | None = None
     context_length: int | None = None
+    fingerprint: str | None = None
     resident_contexts: int = 0
     device: DeviceState | None = None

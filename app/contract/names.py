@@ -102,6 +102,7 @@ class ErrorCode(StrEnum):
     CONTEXT_NOT_READY = "context_not_ready"
     CONTEXT_FAILED = "context_failed"
     CONTEXT_IN_USE = "context_in_use"
+    MODEL_CHANGED = "model_changed"
     JOB_NOT_CANCELLABLE = "job_not_cancellable"
     JOB_NOT_TERMINAL = "job_not_terminal"
     DELETED = "deleted"

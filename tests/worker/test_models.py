@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def load(path: Path | str, **changes: Any) -> tuple[LanguageModel, list[str]]:
     """The model and the stages that were told."""
     stages: list[str] = []
     source = ModelSource(path=str(path), **({"device": "cpu"} | changes))
-    return load_language_model("tiny", source, Path("none"), stages.append), stages
+    return load_language_model("tiny", source, Path(path).parent / "cache", stages.append), stages
 
 
 def test_folder_is_loaded_frozen_and_measured(folder: Path) -> None:
@@ -35,7 +36,7 @@ def test_folder_is_loaded_frozen_and_measured(folder: Path) -> None:
     assert (base.id, base.device, base.context_length) == ("tiny", "cpu", CONTEXT_LENGTH)
     assert base.parameters == sum(weight.numel() for weight in causal_model().parameters())
     assert base.flops > 0
-    assert stages == ["loading tiny"]
+    assert stages[0] == "loading tiny"
     assert not any(weight.requires_grad for weight in base.model.parameters())
     assert not base.model.training
     assert base.tokenizer("ab")["input_ids"] == tokenizer()("ab")["input_ids"]
@@ -80,13 +81,29 @@ def test_norm_of_the_embeddings_is_that_of_what_layers_get(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("device", ["cuda:7", "gpu", "mps"])
 def test_device_that_is_not_there_is_refused_by_name(folder: Path, device: str) -> None:
-    with pytest.raises(ValueError, match=f"device {device}: this machine has cpu"):
+    with pytest.raises(ValueError, match=f"no device '{device}': this machine has cpu"):
         load(folder, device=device)
 
 
 def test_half_precision_that_gradients_vanish_in_is_refused_by_name(folder: Path) -> None:
     with pytest.raises(ValueError, match="float16: contexts cannot be tuned in it"):
         load(folder, dtype="float16")
+
+
+def test_fingerprint_is_that_of_the_files_wherever_they_are(folder: Path, tmp_path: Path) -> None:
+    first, stages = load(folder)
+    assert first.revision is None
+    assert "hashing the files of tiny" in stages
+    again, stages = load(folder)
+    assert again.fingerprint == first.fingerprint
+    assert "hashing the files of tiny" not in stages
+    shutil.copytree(folder, tmp_path / "copy")
+    assert load(tmp_path / "copy")[0].fingerprint == first.fingerprint
+
+
+def test_other_weights_have_another_fingerprint(folder: Path, tmp_path: Path) -> None:
+    save(causal_model(seed=1), tmp_path / "other")
+    assert load(tmp_path / "other")[0].fingerprint != load(folder)[0].fingerprint
 
 
 def test_gguf_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from worker.cpt.scoring.features import VIEWS
 from worker.cpt.scoring.head import Head
 from worker.cpt.scoring.mixture import Mixture
 from worker.jobs.planning import encode
-from worker.models import LanguageModel, fingerprint
+from worker.models import LanguageModel
 
 CONTEXT_LENGTH = 512
 
@@ -63,7 +63,7 @@ def base_model(seed: int = 0) -> LanguageModel:
         parameters=sum(weight.numel() for weight in model.parameters()),
         flops=1e9,
         embedding_norm=model.get_input_embeddings().weight.norm(dim=1).mean().item(),
-        revision=fingerprint(model),
+        fingerprint=f"{seed:064x}",
     )
 
 
@@ -91,6 +91,7 @@ def stored_context(
     tokens = encoded.context.tokens
     embedding = base.model.get_input_embeddings()(torch.tensor(tokens.ids)).detach()
     metadata = {
+        "model_sha256": base.fingerprint,
         "labels": spec.label_names,
         "label_ids": encoded.shots.label_ids,
         "template": spec.template.model_dump(),

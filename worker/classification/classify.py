@@ -14,7 +14,7 @@ from torch import Tensor
 from app.contract.messages import ClassifyBatch, ClassifyPart, Failure, PartReply, Scored, Truncate
 from app.contract.names import ErrorCode
 from worker.artifacts import ArtifactCorrupt
-from worker.classification.resident import Resident, ResidentContexts, UnusableContext
+from worker.classification.resident import ModelChanged, Resident, ResidentContexts, UnusableContext
 from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.features import features
@@ -166,6 +166,8 @@ def _failure(error: Exception, request_ids: Sequence[str]) -> Failure:
             return Failure(code=ErrorCode.CONTEXT_NOT_FOUND, message="the context has been deleted")
         case ArtifactCorrupt() | UnusableContext():
             return Failure(code=ErrorCode.ARTIFACT_CORRUPT, message=f"the context's artifact cannot be used: {error}")
+        case ModelChanged():
+            return Failure(code=ErrorCode.MODEL_CHANGED, message=str(error))
         case _ if out_of_memory(error):
             return Failure(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory")
     structlog.get_logger().error("classification_failed", request_ids=request_ids, exc_info=error)

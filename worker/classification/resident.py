@@ -39,6 +39,13 @@ class UnusableContext(Exception):
     """An artifact that is whole but cannot serve this base model."""
 
 
+class ModelChanged(Exception):
+    """An artifact that was tuned for a model of this id, but with other files."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"the context was tuned for other weights than those that {model} has now; retune it")
+
+
 @dataclass
 class _Slot:
     """A place for one context; whoever holds the lock loads it, once."""
@@ -50,7 +57,7 @@ class _Slot:
 class ResidentContexts:
     """At most ``capacity`` bytes of contexts, not counting the pinned ones, and always those in use.
 
-    ``prepare`` makes a `Resident` of an artifact's bytes, or raises `UnusableContext`; it may be slow and runs once a
+    ``prepare`` makes a `Resident` of an artifact's bytes, or raises what `get` does; it may be slow and runs once a
     context, whoever waits.
     """
 
@@ -77,7 +84,8 @@ class ResidentContexts:
     def get(self, address: str) -> Resident:
         """The context whose artifact is at ``address``, loaded if need be.
 
-        Raises FileNotFoundError if there is none, `ArtifactCorrupt` or `UnusableContext` if it cannot be trusted.
+        Raises FileNotFoundError if there is none, `ModelChanged`, and `ArtifactCorrupt` or `UnusableContext` if it
+        cannot be trusted.
         """
         with self._lock:
             slot = self._slots.setdefault(address, _Slot())

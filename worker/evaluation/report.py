@@ -217,7 +217,7 @@ def _reproducibility(base: LanguageModel, claim: Claim) -> Reproducibility:
         examples_sha256=hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest(),
         template=spec.template,
         model=claim.model,
-        model_revision=base.revision,
+        model_revision=base.revision or base.fingerprint,
         versions={package: version(package) for package in _PACKAGES},
         device=base.device,
         dtype=str(base.model.dtype).removeprefix("torch."),

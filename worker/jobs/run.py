@@ -119,13 +119,16 @@ class JobRun:
 
     def _save(self, state: dict[str, Tensor]) -> bool:
         """Write the state after the last completed step as the job's checkpoint; without one, tuning still goes on."""
-        content = safetensors.torch.save(state, metadata={"losses": json.dumps(self._losses)})
+        content = safetensors.torch.save(state, metadata=self._checkpoint_metadata())
         try:
             self._artifacts.put_checkpoint(self._claim.job_id, content)
         except Exception as error:  # noqa: BLE001 - any file system, any reason: a checkpoint is only a saving of time
             structlog.get_logger().warning("checkpoint_not_written", job_id=self._claim.job_id, reason=str(error))
             return False
         return True
+
+    def _checkpoint_metadata(self, losses: list[float] | None = None) -> dict[str, str]:
+        return {"losses": json.dumps(self._losses if losses is None else losses), **self._base.arithmetic}
 
     def _resume(self) -> None:
         """Go on from the job's checkpoint if there is one that can be used; else from the start."""
@@ -134,7 +137,10 @@ class JobRun:
             if content is None:
                 return
             header_bytes = int.from_bytes(content[:8], "little")
-            losses = json.loads(json.loads(content[8 : 8 + header_bytes])["__metadata__"]["losses"])
+            metadata = json.loads(content[8 : 8 + header_bytes])["__metadata__"]
+            losses = json.loads(metadata["losses"])
+            if metadata != self._checkpoint_metadata(losses):
+                raise ValueError("it was computed with another model, dtype or kind of device")
             state = safetensors.torch.load(content)
             self._device.run(partial(self._search.load_state, state))
         except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -189,6 +195,7 @@ class JobRun:
                 metadata={
                     "context_id": self._claim.context_id,
                     "model": self._claim.model,
+                    "model_sha256": self._base.fingerprint,
                     "labels": spec.label_names,
                     "label_ids": self._encoded.shots.label_ids,
                     "template": spec.template.model_dump(),

@@ -120,7 +120,7 @@ def test_failing_part_does_not_touch_the_others(
         "context_not_found",
         "input_too_long",
         "artifact_corrupt",
-        "artifact_corrupt",
+        "model_changed",
     ]
     for reply in (replies[1], replies[4]):
         assert close(confidences([reply]), confidences(answers(base, residents, good)))

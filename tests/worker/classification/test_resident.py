@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Barrier, Thread
@@ -5,9 +6,9 @@ from threading import Barrier, Thread
 import pytest
 
 from tests.submissions import submission
-from tests.worker.tiny import base_model, stored_context
+from tests.worker.tiny import stored_context
 from worker.artifacts import ArtifactCorrupt, Artifacts
-from worker.classification.resident import Resident, ResidentContexts, UnusableContext
+from worker.classification.resident import ModelChanged, Resident, ResidentContexts, UnusableContext
 from worker.host import prepare as prepare_resident
 from worker.models import LanguageModel
 
@@ -105,7 +106,9 @@ def test_missing_and_damaged_artifacts_are_refused_each_time(
     assert residents.get(addresses[1])
 
 
-def test_context_of_another_base_model_is_refused(artifacts: Artifacts, prepare: Counting) -> None:
-    address = stored_context(base_model(seed=1), artifacts, submission().spec)
-    with pytest.raises(UnusableContext, match="another base model"):
+def test_context_of_other_weights_is_refused_even_if_the_embeddings_are_the_same(
+    artifacts: Artifacts, prepare: Counting, base: LanguageModel
+) -> None:
+    address = stored_context(replace(base, fingerprint="f" * 64), artifacts, submission().spec)
+    with pytest.raises(ModelChanged, match="other weights than those that tiny has now"):
         ResidentContexts(artifacts, prepare, 10**9).get(address)

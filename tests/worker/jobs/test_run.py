@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -74,6 +76,7 @@ def test_result_holds_the_tuned_context(records: Records, base: LanguageModel, a
     tuned = load(result.content)
     assert tuned.metadata["context_id"] == claim.context_id
     assert tuned.metadata["labels"] == ["good", "bad"]
+    assert tuned.metadata["model_sha256"] == base.fingerprint
     assert tuned.delta.abs().sum() > 0
 
 
@@ -103,6 +106,18 @@ def test_job_goes_on_from_the_checkpoint_of_a_worker_that_died(
     with leased(records, claim, steps=0) as lease:  # a worker that may not do a single step
         resumed = JobRun(claim, base, artifacts, Device(), lease).to_end(0)
     assert resumed == unbroken
+
+
+def test_checkpoint_of_another_model_dtype_or_device_is_not_gone_on_from(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    claim = claimed(records)
+    run(records, claim, base, artifacts, every=0)
+    retrained = replace(base, fingerprint="f" * 64)
+    rounded = replace(base, model=deepcopy(base.model).bfloat16())
+    for other in (retrained, rounded):
+        with leased(records, claim, steps=0) as lease, pytest.raises(Stopping):
+            JobRun(claim, other, artifacts, Device(), lease).to_end(0)
 
 
 def test_cancelled_job_ends_between_two_chunks(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:

@@ -50,7 +50,7 @@ def test_report_compares_both_on_held_out_examples(records: Records, base: Langu
     assert metrics.difference.accuracy == pytest.approx(metrics.tuned.accuracy - metrics.icl.accuracy)
     assert "Only 8 examples" in metrics.notes[0]
     assert metrics.reproducibility
-    assert metrics.reproducibility.model_revision == base.revision
+    assert metrics.reproducibility.model_revision == base.fingerprint
     for score in (metrics.icl, metrics.tuned):
         for name in ("accuracy", "macro_f1", "nll", "ece", "brier"):
             low, high = getattr(score, f"{name}_ci95")
