@@ -35,15 +35,14 @@ class StandIn:
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
     answers: list[Response | Callable[[], Response]] = field(default_factory=list)
-    always: dict[str, Callable[[], Response]] = field(default_factory=dict)
+    always: dict[str, Callable[[Seen], Response]] = field(default_factory=dict)
 
     async def answer(self, request: Request) -> Response:
-        if request.url.path in self.always:
-            return self.always[request.url.path]()
         body = await request.body()
-        self.seen.append(
-            Seen(request.method, request.url.path, dict(request.query_params), dict(request.headers), body)
-        )
+        seen = Seen(request.method, request.url.path, dict(request.query_params), dict(request.headers), body)
+        if request.url.path in self.always:
+            return self.always[request.url.path](seen)
+        self.seen.append(seen)
         answer = self.answers.pop(0)
         return answer if isinstance(answer, Response) else answer()
 

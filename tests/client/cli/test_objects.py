@@ -86,7 +86,7 @@ def test_jobs_are_listed_and_shown(service: StandIn, command: Command) -> None:
 
 def test_job_is_waited_for(service: StandIn, command: Command) -> None:
     service.then(says(job()), says(job()), says(ended()))
-    service.always["/jobs/job_1/events"] = listing
+    service.always["/jobs/job_1/events"] = lambda _: listing()
     assert command("jobs", "wait", "job_1", "--json").data["status"] == "succeeded"
     service.then(says(job()), says(ended("cancelled")))
     assert command("jobs", "wait", "job_1").status == 7

@@ -151,7 +151,7 @@ def test_interrupt_on_a_terminal_asks_whether_to_cancel(
     service.then(says(DRY_RUN), says({"context": context(status="queued"), "job": job()}, 202))
     service.then(*[lambda: says(job())] * 50)
     event = {"id": "1", "type": "metrics", "created_at": AT, "data": {"step": 1, "loss": 0.7}}
-    service.always["/jobs/job_1/events"] = lambda: says({"object": "list", "data": [event], "has_more": False})
+    service.always["/jobs/job_1/events"] = lambda _: says({"object": "list", "data": [event], "has_more": False})
     terminal, other = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "contextune.cli", "tune", str(file)],
