@@ -61,7 +61,7 @@ ROUTES: dict[str, tuple[Request, type[BaseModel] | None]] = {
     "get /usage": (access.usage().request, models.Usage),
     "get /audit": (access.audit_page(**PAGE).request, models.Page[models.AuditEntry]),
     "post /webhooks": (access.create_webhook("u", events=["e"]).request, models.Webhook),
-    "get /webhooks": (access.webhooks_page(**PAGE).request, models.Page[models.Webhook]),
+    "get /webhooks": (access.webhooks().request, models.Page[models.Webhook]),
     "delete /webhooks/{}": (access.delete_webhook("w").request, None),
 }
 #: Not for this client: other services' clients, what a browser or Prometheus reads.

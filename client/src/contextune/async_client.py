@@ -99,7 +99,7 @@ class AsyncWebhooks(AsyncRoutes):
     """Where events are sent."""
 
     create = async_method(access.create_webhook)
-    list = async_listing(access.webhooks_page)
+    list = async_listing(access.webhooks)
     delete = async_method(access.delete_webhook)
 
 

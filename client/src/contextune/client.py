@@ -99,7 +99,7 @@ class Webhooks(Routes):
     """Where events are sent."""
 
     create = method(access.create_webhook)
-    list = listing(access.webhooks_page)
+    list = listing(access.webhooks)
     delete = method(access.delete_webhook)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from contextune.models.access import AuditEntry, Key, Limits, Tenant, Usage, Webhook
 from contextune.models.listing import Page
 from contextune.protocol import call as calling
-from contextune.protocol.call import Call, path, send_json
+from contextune.protocol.call import Call, Request, path, send_json
 from contextune.protocol.call import model as read_model
 
 
@@ -83,9 +83,9 @@ def create_webhook(
     return Call(request, read_model(Webhook), creates=True, idempotency_key=idempotency_key)
 
 
-def webhooks_page(*, limit: int | None = None, after: str | None = None) -> Call[Page[Webhook]]:
-    """Get one page of webhooks, newest first."""
-    return calling.get("/webhooks", read_model(Page[Webhook]), limit=limit, after=after)
+def webhooks() -> Call[Page[Webhook]]:
+    """Get all webhooks."""
+    return Call(Request("GET", "/webhooks"), read_model(Page[Webhook]), whole=True)
 
 
 def delete_webhook(webhook_id: str) -> Call[None]:

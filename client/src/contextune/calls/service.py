@@ -5,14 +5,13 @@ from __future__ import annotations
 from contextune.errors import UnexpectedAnswerError
 from contextune.models.listing import Page
 from contextune.models.service import BaseModelInfo, Readiness
-from contextune.protocol import call as calling
 from contextune.protocol.call import Call, Reply, Request
 from contextune.protocol.call import model as read_model
 
 
 def models() -> Call[Page[BaseModelInfo]]:
     """Get the base models and the other names that ``model`` may be; the first is the default."""
-    return calling.get("/models", read_model(Page[BaseModelInfo]))
+    return Call(Request("GET", "/models"), read_model(Page[BaseModelInfo]), whole=True)
 
 
 def ready() -> Call[Readiness]:
@@ -22,7 +21,7 @@ def ready() -> Call[Readiness]:
 
 def live() -> Call[bool]:
     """Ask whether the service runs at all."""
-    return calling.get("/health/live", _is_alive)
+    return Call(Request("GET", "/health/live"), _is_alive)
 
 
 def _is_alive(reply: Reply) -> bool:

@@ -78,6 +78,7 @@ class Webhook(Answered):
     """Where events are sent. ``secret`` is only there in the answer that made it."""
 
     id: str
+    object: str = "webhook"
     url: str
     events: tuple[str, ...] = ()
     created_at: AwareDatetime | None = None

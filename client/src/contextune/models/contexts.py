@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import AliasChoices, AwareDatetime, Field
+from pydantic import AwareDatetime, Field
 
 from contextune.models.answered import Answered
 from contextune.models.jobs import Job, JobError
@@ -50,7 +50,7 @@ class Context(Answered):
     job_id: str | None = None
     hyperparameters: dict[str, Any] | None = None
     tokens: int = 0
-    report: Report | None = Field(default=None, validation_alias=AliasChoices("report", "metrics"))
+    report: Report | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     created_at: AwareDatetime
     finished_at: AwareDatetime | None = None
@@ -91,6 +91,7 @@ class DryRun(Answered):
 class Alias(Answered):
     """A word that points at one version of a context. ``resident`` is false where no worker has it at hand yet."""
 
+    object: str = "alias"
     name: str = ""
     alias: str = ""
     version: int

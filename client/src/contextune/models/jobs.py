@@ -56,6 +56,7 @@ class Event(Answered):
     """
 
     id: str
+    object: str = "event"
     type: str
     level: str = "info"
     created_at: AwareDatetime

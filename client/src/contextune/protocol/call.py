@@ -57,6 +57,8 @@ class Call(Generic[Answer_co]):
     idempotency_key: str | None = None
     #: A status that is an answer here although it is none elsewhere.
     also_status: int | None = None
+    #: A list that comes whole: it takes neither ``limit`` nor ``after``.
+    whole: bool = False
 
 
 def path(*parts: str | int) -> str:

@@ -29,7 +29,7 @@ class Paging(Generic[Item]):
         if self._ended or self._left == 0:
             return None
         limit = _PAGE_ITEMS if self._left is None else min(self._left, _PAGE_ITEMS)
-        changed = {"limit": str(limit)} if self._first.request.path != "/models" else {}
+        changed = {} if self._first.whole else {"limit": str(limit)}
         if self._after is not None:
             changed["after"] = self._after
         request = replace(self._first.request, query={**self._first.request.query, **changed})
