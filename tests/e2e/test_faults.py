@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from contextune import Contextune
 
-from tests.e2e.service import TEXTS, Service, assert_problem, same
+from tests.e2e.service import EXAMPLES, TEXTS, Service, assert_problem, same
 from tests.waiting import eventually
 
 TUNING = {"method": "cpt", "steps": 10, "seed": 3}
@@ -96,6 +97,20 @@ def test_bus_restarted_while_it_classifies_and_tunes(fragile: Service, unbroken:
     eventually(lambda: fragile.http.get("/health/ready").status_code == 200)
     assert fragile.confidences(fragile.tuned())
     assert fragile.worker_pid() == worker
+
+
+def test_client_waits_through_the_death_of_gateway_and_worker(fragile: Service, unbroken: str) -> None:
+    with Contextune(str(fragile.http.base_url)) as client, ThreadPoolExecutor(1) as pool:
+        tuning = client.contexts.create(EXAMPLES, hyperparameters=TUNING, idempotency_key="once")
+        assert tuning.job
+        waiting = pool.submit(tuning.wait, timeout=240)
+        fragile.moving(tuning.job.id)
+        fragile.stop()
+        fragile.start()
+        context = waiting.result(250)
+        assert_as_unbroken(fragile, context.id, unbroken)
+        again = client.contexts.create(EXAMPLES, hyperparameters=TUNING, idempotency_key="once")
+        assert again.context.id == context.id
 
 
 def test_service_stopped_and_started_gives_the_same_answers(fragile: Service, unbroken: str) -> None:
