@@ -1,0 +1,86 @@
+"""``/tenants`` as an operator sees them, and their removal."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import redis
+
+from app.config import Settings
+from app.contract.access import Scope
+from tests.app.access.gateway import Service, serve
+from tests.app.records.steps import claim, submit, succeed
+from tests.waiting import eventually
+
+
+def test_a_tenant_exists_from_its_first_key_on(settings: Settings) -> None:
+    async def scenario(service: Service) -> None:
+        operator = service.key(Scope.OPERATOR)
+        assert (await service.ask(operator, "GET", "/tenants/acme")).json()["code"] == "tenant_not_found"
+        body = {"name": "first", "scopes": ["admin"], "tenant": "acme"}
+        await service.ask(operator, "POST", "/keys", json=body)
+        tenant = (await service.ask(operator, "GET", "/tenants/acme")).json()
+        assert (tenant["id"], tenant["object"], tenant["status"]) == ("acme", "tenant", "active")
+        listed = (await service.ask(operator, "GET", "/tenants")).json()["data"]
+        assert [one["id"] for one in listed] == ["acme", "default"]
+
+    serve(settings, scenario)
+
+
+def test_limits_of_a_tenant_are_patched_and_hold(settings: Settings) -> None:
+    async def scenario(service: Service) -> None:
+        operator = service.key(Scope.OPERATOR)
+        service.key(Scope.ADMIN, tenant="acme")
+        patched = await service.ask(operator, "PATCH", "/tenants/acme", json={"limits": {"contexts": 7}})
+        assert patched.json()["limits"] == {"queued_jobs": None, "contexts": 7, "artifact_bytes": None}
+        body = {"limits": {"contexts": None, "queued_jobs": 2}}
+        again = await service.ask(operator, "PATCH", "/tenants/acme", json=body)
+        assert again.json()["limits"] == {"queued_jobs": 2, "contexts": None, "artifact_bytes": None}
+        assert (await service.ask(operator, "PATCH", "/tenants/none", json=body)).status_code == 404
+
+    serve(settings, scenario)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"limits": None}, {"limits": {"contexts": -1}}, {"limits": {"jobs": 1}}, {"status": "active"}]
+)
+def test_bad_changes_are_refused(settings: Settings, body: dict[str, Any]) -> None:
+    async def scenario(service: Service) -> None:
+        assert (await service.ask(service.key(), "PATCH", "/tenants/default", json=body)).status_code == 422
+
+    serve(settings, scenario)
+
+
+def test_a_deleted_tenant_is_shut_out_at_once_and_all_that_it_owns_is_removed(
+    settings: Settings, client: redis.Redis
+) -> None:
+    async def scenario(service: Service) -> None:
+        records = service.records
+        operator, acme = service.key(Scope.OPERATOR), service.key(Scope.ADMIN, tenant="acme")
+        other = service.key(Scope.READ, tenant="other")
+        succeed(records, "intents", "acme")
+        records.of("acme").contexts.set_alias("intents", "prod", 1)
+        submit(records, "second", "acme")
+        work = claim(records)
+        submit(records, "third", "acme")
+        kept, _ = submit(records, "kept", "other")
+        assert (await service.ask(acme, "GET", "/contexts")).status_code == 200
+        assert (await service.ask(operator, "DELETE", "/tenants/acme")).status_code == 202
+        assert (await service.ask(acme, "GET", "/contexts")).status_code == 401
+        await asyncio.to_thread(records.finish_cancelled, work)  # what its worker does, within a step
+        await asyncio.to_thread(eventually, lambda: records.access.tenant("acme") is None, 60)
+        assert (await service.ask(operator, "GET", "/tenants/acme")).status_code == 404
+        assert [key for key in client.scan_iter("*") if "acme" in key] == []
+        assert [one["id"] for one in (await service.ask(other, "GET", "/contexts")).json()["data"]] == [kept]
+        entries = (await service.ask(service.key(Scope.ADMIN), "GET", "/audit")).json()["data"]
+        assert [(entry["action"], entry["object_id"]) for entry in entries] == [("tenant.delete", "acme")]
+
+    serve(settings, scenario)
+
+
+def test_deleting_a_tenant_that_is_not_there_changes_nothing(settings: Settings) -> None:
+    async def scenario(service: Service) -> None:
+        operator = service.key(Scope.OPERATOR)
+        assert (await service.ask(operator, "DELETE", "/tenants/acme")).status_code == 204
+
+    serve(settings, scenario)
