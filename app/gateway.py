@@ -20,6 +20,7 @@ from app.classification.batcher import Batcher
 from app.classification.bus import Bus
 from app.config import Settings
 from app.events.feed import Feed
+from app.events.streams import EventStreams
 from app.jobs.waiting import JobWaits
 from app.readings import readings
 from app.records.connection import connect
@@ -42,6 +43,7 @@ class Gateway:
     batcher: Batcher
     metrics: Metrics
     waits: JobWaits
+    streams: EventStreams
     access: Access
 
 
@@ -70,8 +72,9 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
     if settings.webhooks != "off":
         tasks.append(asyncio.create_task(dispatch_forever(records, any_address=settings.webhooks == "any")))
     try:
+        waits, streams = JobWaits(feed, stopping), EventStreams(feed, stopping)
         async with open_access(settings, records, settings.bus_url) as access:
-            yield Gateway(settings, records, bus, batcher, metrics, JobWaits(feed, stopping), access)
+            yield Gateway(settings, records, bus, batcher, metrics, waits, streams, access)
     finally:
         for task in tasks:
             task.cancel()

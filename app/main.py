@@ -30,6 +30,7 @@ from app.routes import (
     context_creation,
     contexts,
     docs,
+    events,
     health,
     jobs,
     keys,
@@ -96,7 +97,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
         redirect_slashes=False,  # a redirect names the host that the client sent
         dependencies=[Depends(only_known_parameters)],
     )
-    for objects in (context_creation, contexts, jobs, classify, models, keys, tenants, accounts, webhooks):
+    for objects in (context_creation, contexts, jobs, events, classify, models, keys, tenants, accounts, webhooks):
         app.include_router(objects.router)
         app.include_router(objects.router, prefix="/v1", include_in_schema=False)
     for pages in (health, metrics, docs):

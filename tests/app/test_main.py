@@ -581,6 +581,7 @@ def test_description_lists_every_route(description: Any) -> None:
         ("get", "/jobs"),
         ("get", "/jobs/{job_id}"),
         ("delete", "/jobs/{job_id}"),
+        ("get", "/jobs/{job_id}/events"),
         ("post", "/jobs/{job_id}/cancel"),
         ("post", "/classify"),
         ("post", "/webhooks"),
