@@ -18,8 +18,9 @@ from app.problems import problem_response
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 
-#: A body arrives at least this fast (bytes a second), after some seconds in which nothing need come.
-_LEAST_RATE: Final = 32 * 1024
+#: A body arrives at least this fast (bytes a second), after some seconds in which nothing need come; nor may it stop
+#: for as long in between.
+_LEAST_RATE: Final = 64 * 1024
 _GRACE_SECONDS: Final = 10.0
 #: How long a large body waits for others to be parsed.
 _TURN_SECONDS: Final = 30.0
@@ -118,7 +119,7 @@ class ArrivingBody:
             return await self._receive()
         due = self._began + _GRACE_SECONDS + self._size / _LEAST_RATE
         try:
-            async with asyncio.timeout(due - time.monotonic()):
+            async with asyncio.timeout(min(due - time.monotonic(), _GRACE_SECONDS)):
                 message = await self._receive()
         except TimeoutError:
             raise DomainError(ErrorCode.REQUEST_TIMEOUT, "the body did not arrive in time") from None

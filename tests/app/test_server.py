@@ -1,16 +1,14 @@
 """The gateway as a process, with servers but no worker."""
 
 import json
-import os
 import signal
 import socket
+import ssl
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FuturesTimeoutError
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import pytest
 from app.config import Settings
 from app.records.store import Records
 from app.routes.classify import EXAMPLE_BODY as CLASSIFY_EXAMPLE
+from tests.app.gateway_process import gateway_process
 from tests.submissions import submission
 from tests.waiting import eventually
 
@@ -27,32 +26,6 @@ from tests.waiting import eventually
 @pytest.fixture
 def settings(store_url: str, bus_url: str, tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path, store_url=store_url, bus_url=bus_url)
-
-
-@contextmanager
-def gateway_process(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A gateway of its own that lives, and its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "CONTEXTUNE_STORE_URL": settings.store_url or "",
-        "CONTEXTUNE_BUS_URL": settings.bus_url or "",
-        "CONTEXTUNE_DATA_DIR": str(settings.data_dir),
-        "CONTEXTUNE_PORT": str(port),
-    }
-
-    def lives() -> bool:
-        with suppress(httpx.TransportError):
-            return httpx.get(f"http://127.0.0.1:{port}/health/live").is_success
-        return False
-
-    with subprocess.Popen([sys.executable, "-m", "app.main"], env=environment) as process:
-        try:
-            eventually(lives)
-            yield process, port
-        finally:
-            process.kill()
 
 
 def test_request_that_waits_is_answered_when_the_gateway_stops(settings: Settings, records: Records) -> None:
@@ -101,3 +74,38 @@ def test_body_of_a_request_that_offers_another_protocol_is_read(
         eventually(asked)
     logged = [json.loads(line) for line in "".join(said).splitlines()]
     assert not [entry for entry in logged if entry["level"] == "warning"]
+
+
+def test_gateway_serves_https(settings: Settings, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("/usr/bin/openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    environment = {"CONTEXTUNE_TLS_CERT": str(certificate), "CONTEXTUNE_TLS_KEY": str(key)}
+    with gateway_process(settings, **environment) as (_, port):
+        trusted = ssl.create_default_context(cafile=certificate)
+        response = httpx.get(f"https://localhost:{port}/contexts", verify=trusted)
+        assert (response.status_code, response.json()["data"]) == (200, [])
+
+
+def test_request_that_is_cut_off_by_the_stop_is_told_so(settings: Settings, records: Records) -> None:
+    """Its body is still on its way when the time to stop in has passed."""
+    with gateway_process(settings) as (process, port), socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(
+            b"POST /classify HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        )
+        eventually(lambda: httpx.get(f"http://127.0.0.1:{port}/health/live").is_success)
+        process.send_signal(signal.SIGTERM)
+        connection.settimeout(30)
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+        assert b" 503 " in answer.splitlines()[0]
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "shutting_down"
+        process.wait(30)

@@ -1,0 +1,41 @@
+"""A gateway as a process of its own, without workers."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import httpx
+
+from app.config import Settings
+from tests.waiting import eventually
+
+
+@contextmanager
+def gateway_process(settings: Settings, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A gateway that lives, and its port; ``environment`` are further settings by their variables' names."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    variables = {
+        **os.environ,
+        "CONTEXTUNE_STORE_URL": settings.store_url or "",
+        "CONTEXTUNE_BUS_URL": settings.bus_url or "",
+        "CONTEXTUNE_DATA_DIR": str(settings.data_dir),
+        "CONTEXTUNE_PORT": str(port),
+        **environment,
+    }
+    scheme = "https" if "CONTEXTUNE_TLS_CERT" in environment else "http"
+
+    def lives() -> bool:
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{scheme}://127.0.0.1:{port}/health/live", verify=False).is_success
+        return False
+
+    with subprocess.Popen([sys.executable, "-m", "app.main"], env=variables) as process:
+        try:
+            eventually(lives)
+            yield process, port
+        finally:
+            process.kill()
