@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test test-oldest test-wheels test-compose bench bench-accuracy bench-store lint format docs weights wheels \
+.PHONY: help up install test test-oldest test-wheels test-compose bench bench-accuracy bench-store lint format configuration docs weights wheels \
 	constraints images sbom clean
 
 help: ## list the verbs
@@ -56,6 +56,9 @@ lint: $(VENV)/.installed-dev ## check style, types and the import rules
 format: $(VENV)/.installed-dev ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+configuration: $(VENV)/.installed ## write docs/configuration.md anew, after a change of the settings
+	@$(BIN)/python -m release.configuration docs/configuration.md
 
 docs: $(VENV)/.installed-dev ## build the pages of docs/, into build/docs
 	@$(BIN)/mkdocs build --quiet

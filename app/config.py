@@ -1,6 +1,7 @@
 """Configuration of the gateway, read from the environment (prefix ``CONTEXTUNE_``) when asked for, never at import.
 
-The worker reads the same variables in ``worker.config``; ``docs/configuration.md`` is the one description of both.
+The worker reads the same variables in ``worker.config``. What stands under a setting is its description, of which
+``make configuration`` makes ``docs/configuration.md``.
 """
 
 from __future__ import annotations
@@ -34,43 +35,143 @@ class Settings(BaseSettings):
     Raises ``pydantic.ValidationError`` for a value of the wrong form.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CONTEXTUNE_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CONTEXTUNE_", extra="ignore", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
     host: str = "127.0.0.1"
+    """Address that the gateway listens on; off the loopback each request needs a key, and the first start makes
+    one.
+    """
+
     port: int = Field(default=8000, ge=1, le=65535)
+    """Port that the gateway listens on."""
+
     data_dir: Path = Path("data")
+    """Folder of the embedded servers, artifacts, unpacked models and logs."""
+
     store_url: str | None = None
+    """The store: a durable Redis or Valkey 7.2 or newer (`appendonly yes`, `appendfsync always`, `maxmemory-policy
+    noeviction`, and a `maxmemory`), embedded unless given. One that may evict records or keeps them in memory alone
+    is refused at the start.
+    """
+
     bus_url: str | None = None
-    artifacts_url: str = Field(default="", description="fsspec URL; empty is a folder in data_dir")
+    """The bus: any Redis or Valkey; holds nothing that matters; embedded unless given."""
+
+    artifacts_url: str = ""
+    """Where artifacts and checkpoints go: any fsspec URL that gateway and workers share, a folder in the data
+    folder unless given; other than `file://` it needs its fsspec package (such as `s3fs` or `gcsfs`) installed.
+    """
+
     models: Annotated[tuple[str, ...], NoDecode] = tuple(DEFAULT_MODELS)
+    """JSON allow-list, the first being the default: `{"id": {"path": …, "revision": …, "dtype": "auto", "device":
+    "auto"}}`; a path is a folder, a GGUF file, a hub id or `embedded:smollm2-135m-instruct`; `dtype` is float32 or
+    bfloat16; `device` is `cpu` or `cuda:<n>`. One that cannot be tuned for is refused by name (422
+    `model_unsupported`) while the others serve.
+    """
+
     log_level: str = "INFO"
-    root_path: str = Field(default="", pattern=r"^(/[^/?#]+)*$", description="what a proxy removes from paths")
+    """Events are logged as JSON lines, in `data/logs` under `make up`, where a log over 10 MiB is set aside as
+    `<name>.1`; users' texts never.
+    """
+
+    root_path: str = Field(default="", pattern=r"^(/[^/?#]+)*$")
+    """The part of the path that a proxy in front removes."""
+
     allowed_hosts: Names = ()
+    """Names, comma-separated, by which the gateway may be asked besides loopback names and the address it listens
+    on; `*.example.org` is any name below, `*` any name. Others get a 421, so that no web page reaches the service
+    by a name of its own (DNS rebinding).
+    """
+
     allowed_origins: Names = ()
+    """Origins, comma-separated, of web pages that may use the service from a browser, such as
+    `https://app.example.org`; those of the service itself always may.
+    """
+
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
+    """Addresses or networks, comma-separated, of proxies whose `X-Forwarded-*` headers are read; those of all
+    others are removed.
+    """
+
     tls_cert: Path | None = None
+    """PEM file of a certificate, with those that lead to its root, to serve HTTPS; `CONTEXTUNE_TLS_KEY` belongs to
+    it.
+    """
+
     tls_key: Path | None = None
+    """PEM file of the key that belongs to `CONTEXTUNE_TLS_CERT`."""
+
     devices: Annotated[tuple[str, ...], NoDecode] = ("auto",)
+    """Devices that get a worker each: `auto` (every GPU, else the CPU), `cpu`, or a list such as `cuda:0,cuda:1`; a
+    model's own `device` comes before it.
+    """
+
     auth: Literal["on", "off"] = "on"
+    """`off` lets whoever reaches the service do everything."""
+
     admin_key: SecretStr | None = None
-    metrics_open: bool = Field(default=False, description="GET /metrics needs no key")
-    show_first_key: bool = Field(default=True, description="write the first key to standard output, too")
+    """A key with every scope for the tenant `default`, on any address, in place of the one that the first start
+    would make: at least 32 random characters (`openssl rand -hex 32`). Each start puts its value in the place of
+    the last one.
+    """
+
+    metrics_open: bool = False
+    """`true` lets whoever reaches the service read `GET /metrics` without a key."""
+
+    show_first_key: bool = True
+    """The first key is written to `admin-key` in the data folder; unless this is false, to standard output too."""
+
     max_pending_inputs: int = Field(default=4096, ge=1)
+    """Inputs that may wait for a model before further requests get a 429, whose `Retry-After` says when there will
+    be room; those of requests with up to 8 inputs (4,096 characters) are counted apart.
+    """
+
     max_pending_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
-    max_wait: float = Field(default=10.0, gt=0, description="seconds that a small request may wait for its turn")
+    """Likewise, the bytes of their texts (64 MiB)."""
+
+    max_wait: float = Field(default=10.0, gt=0)
+    """Seconds that a request with up to 8 inputs may have to wait for its turn; where more is to be expected it
+    gets a 429 at once.
+    """
+
     max_batch_inputs: int = Field(default=64, ge=1)
+    """Inputs in one message to a worker. Requests with up to 8 inputs (4,096 characters) pass larger ones between
+    two passes of the model; others wait for about three messages of large ones, so fewer make them wait less and
+    cost some inputs per second.
+    """
+
     max_queued_jobs: int = Field(default=10_000, ge=1)
+    """Jobs that may be queued in all; then 429 `overloaded`."""
+
     max_queued_jobs_per_tenant: int = Field(default=1_000, ge=1)
-    keep_jobs_days: float = Field(default=30.0, ge=0, description="after their end, with their events")
+    """Jobs of one tenant that may be queued; then 429 `quota`."""
+
+    keep_jobs_days: float = Field(default=30.0, ge=0)
+    """How long a job and its events are kept after its end; contexts are kept until they are deleted."""
+
     keep_idempotency_hours: float = Field(default=24.0, gt=0)
-    keep_names_days: float = Field(default=30.0, gt=0, description="the counter of a name without versions")
-    webhooks: Literal["off", "public", "any"] = Field(
-        default="off", description="addresses that webhooks may reach; `any` includes private ones"
-    )
-    keep_deliveries_hours: float = Field(default=24.0, gt=0, description="an event that a webhook does not take")
+    """How long what a request with an `Idempotency-Key` made is remembered."""
+
+    keep_names_days: float = Field(default=30.0, gt=0)
+    """How long a name whose versions are all deleted goes on counting them."""
+
+    webhooks: Literal["off", "public", "any"] = "off"
+    """Which addresses webhooks may reach: `off` sends none, `public` refuses private addresses, `any` refuses none.
+    """
+
+    keep_deliveries_hours: float = Field(default=24.0, gt=0)
+    """How long an event that a webhook does not take is tried again."""
+
     keep_audit_days: float = Field(default=365.0, gt=0)
+    """How long lines of the audit log are kept."""
+
     keep_usage_days: float = Field(default=400.0, gt=0)
-    classify_timeout: float = Field(default=60.0, gt=0, description="seconds for each 64 inputs")
+    """How long the usage of a day is kept."""
+
+    classify_timeout: float = Field(default=60.0, gt=0)
+    """Seconds after which a request gets a 504; one with more than 64 inputs gets so long for each 64."""
 
     @field_validator("models", mode="before")
     @classmethod

@@ -1,4 +1,7 @@
-"""Configuration of a worker, read from the environment (prefix ``CONTEXTUNE_``) when asked for, never at import."""
+"""Configuration of a worker, read from the environment (prefix ``CONTEXTUNE_``) when asked for, never at import.
+
+Settings that the gateway has too are described in ``app.config``.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class ModelSource(BaseModel):
 class WorkerSettings(BaseSettings):
     """Settings of a worker. Raises ``pydantic.ValidationError`` for a missing URL or a value of the wrong form."""
 
-    model_config = SettingsConfigDict(env_prefix="CONTEXTUNE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="CONTEXTUNE_", extra="ignore", use_attribute_docstrings=True)
 
     store_url: str
     bus_url: str
@@ -40,16 +43,26 @@ class WorkerSettings(BaseSettings):
         default_factory=lambda: {name: ModelSource(**source) for name, source in DEFAULT_MODELS.items()}, min_length=1
     )
     log_level: str = "INFO"
-    device: str = Field(default="auto", description="where it computes; auto is the first CUDA device, else the CPU")
-    devices: Annotated[tuple[str, ...], NoDecode] = Field(default=(), description="of all workers beside this one")
-    resident_bytes: int | None = Field(default=None, gt=0, description="of resident contexts; none: a share")
-    pinned_contexts: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="refs, comma-separated, of contexts that are always resident"
-    )
-    place: str = Field(
-        default="", pattern=r"^\S*$", description="where one worker at a time runs; the next one replaces the last"
-    )
-    checkpoint_seconds: float = Field(default=5.0, ge=0, description="between two checkpoints of a job")
+    device: str = "auto"
+    """Device of one worker that is started by itself: `auto` (the first CUDA device, else the CPU), `cpu` or such
+    as `cuda:1`.
+    """
+
+    devices: Annotated[tuple[str, ...], NoDecode] = ()
+    resident_bytes: int | None = Field(default=None, gt=0)
+    """Memory of a worker for contexts that are ready to answer, half of what is free on a GPU, on the CPU a quarter
+    and at most 2 GiB unless given; those in use may take as much again.
+    """
+
+    pinned_contexts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Refs, comma-separated, of contexts that are always resident."""
+
+    place: str = Field(default="", pattern=r"^\S*$")
+    """Name of the place that one worker at a time runs in, for supervisors: the next one replaces the last at once.
+    """
+
+    checkpoint_seconds: float = Field(default=5.0, ge=0)
+    """Time between two checkpoints of a running job."""
 
     @field_validator("pinned_contexts", "devices", mode="before")
     @classmethod
