@@ -6,6 +6,7 @@ from typing import Literal
 
 from fastapi import APIRouter, Response, status
 
+from app.contract.messages import DeviceState
 from app.contract.payload import Payload
 from app.gateway import Gateway, GatewayDep
 from app.records.connection import StoreUnavailable
@@ -21,11 +22,15 @@ class Alive(Payload):
 
 
 class ModelState(Payload):
-    """Whether a model can be used; ``stage`` says what its worker does meanwhile, or why it never will be."""
+    """Whether a model can be used; ``stage`` says what its worker does meanwhile, or why it never will be.
+
+    ``devices`` are those of its workers, with their memory in bytes.
+    """
 
     status: Literal["ready", "loading", "unsupported", "no_worker"]
     workers: int
     stage: str | None
+    devices: tuple[DeviceState, ...] = ()
 
 
 class Checks(Payload):
@@ -79,7 +84,8 @@ def _model_state(gateway: Gateway, model: str) -> ModelState:
     announced = gateway.bus.announcements(model)
     workers = gateway.bus.live_workers(model)
     if workers:
-        return ModelState(status="ready", workers=workers, stage=None)
+        devices = tuple(one.device for one in announced if one.ready and one.device is not None)
+        return ModelState(status="ready", workers=workers, stage=None, devices=devices)
     for announcement in announced:
         if announcement.unsupported is not None:
             return ModelState(status="unsupported", workers=0, stage=announcement.unsupported)

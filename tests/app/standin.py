@@ -7,7 +7,7 @@ from typing import Any
 
 import kombu
 
-from app.contract.messages import Announcement, Message, Started
+from app.contract.messages import Announcement, DeviceState, Message, Started
 from app.contract.names import broker_url, classify_queue
 from worker.bus import WorkerBus
 
@@ -29,8 +29,8 @@ class StandIn:
         self._connection.release()
         self._bus.close()
 
-    def announce(self, ready: bool = True, model: str = MODEL) -> None:
-        self._bus.announce([Announcement(worker_id=self.id, model=model, ready=ready)])
+    def announce(self, ready: bool = True, model: str = MODEL, device: DeviceState | None = None) -> None:
+        self._bus.announce([Announcement(worker_id=self.id, model=model, ready=ready, device=device)])
 
     def refuse(self, reason: str, model: str = MODEL) -> None:
         self._bus.announce([Announcement(worker_id=self.id, model=model, ready=False, unsupported=reason)])

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app.config import Settings
-from app.contract.messages import PlanReply
+from app.contract.messages import DeviceState, PlanReply
 from app.contract.names import ErrorCode, plan_queue
 from app.contract.objects import Report
 from app.main import create_app
@@ -31,6 +31,9 @@ POST_BODIES: list[tuple[str, dict[str, Any]]] = [
     ("/contexts", CONTEXT_EXAMPLE),
     ("/classify", CLASSIFY_EXAMPLE),
 ]
+
+
+DEVICE = DeviceState(id="cuda:0", name="NVIDIA H100", total_bytes=80 * 10**9, free_bytes=70 * 10**9)
 
 
 async def take_turns(_: httpx.Request) -> None:
@@ -137,6 +140,20 @@ def test_context_for_an_unsupported_model_is_422_with_the_reason_and_not_stored(
         assert (response.status_code, problem["code"], problem["param"]) == (422, "model_unsupported", "/model")
         assert "soft-capped" in problem["detail"]
         assert (await http.get("/contexts")).json()["data"] == []
+
+    ask(settings.model_copy(update={"models": (MODEL,)}), scenario)
+
+
+def test_models_and_readiness_tell_the_devices_of_workers(settings: Settings, bus_url: str) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        with StandIn(bus_url) as worker:
+            await asyncio.to_thread(worker.announce, device=DEVICE)
+            async with asyncio.timeout(20):
+                while not (model := (await http.get("/models")).json()["data"][0])["workers"]:
+                    pass
+            assert (model["device"], model["devices"]) == ("cuda:0", [DEVICE.model_dump()])
+            state = (await http.get("/health/ready")).json()["checks"]["models"][MODEL]
+            assert state["devices"] == [DEVICE.model_dump()]
 
     ask(settings.model_copy(update={"models": (MODEL,)}), scenario)
 

@@ -172,9 +172,13 @@ def test_models_and_health_describe_what_runs(service: Service, tuned: str) -> N
     assert model["id"] == service.context(tuned)["model"]
     assert (model["workers"], model["context_length"]) == (1, 8192)
     assert model["parameters"] > 100_000_000
+    (device,) = model["devices"]
+    assert (model["device"], device["id"]) == ("cpu", "cpu")
+    assert device["total_bytes"] > device["free_bytes"] > 0
     ready = service.http.get("/health/ready").json()
     assert ready["status"] == "ready"
-    assert ready["checks"]["models"][model["id"]] == {"status": "ready", "workers": 1, "stage": None}
+    (state,) = [ready["checks"]["models"][model["id"]]]
+    assert (state["status"], state["workers"], state["stage"], len(state["devices"])) == ("ready", 1, None, 1)
 
 
 def test_users_texts_are_not_in_the_logs(service: Service) -> None:

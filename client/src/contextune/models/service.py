@@ -9,6 +9,15 @@ from pydantic import Field
 from contextune.models.answered import Answered
 
 
+class Device(Answered):
+    """What a worker computes on, such as ``cuda:0``, and its memory."""
+
+    id: str
+    name: str = ""
+    total_bytes: int = 0
+    free_bytes: int = 0
+
+
 class BaseModelInfo(Answered):
     """A base model, or another name that ``model`` may be; what nobody knows of it yet is None."""
 
@@ -17,6 +26,7 @@ class BaseModelInfo(Answered):
     parameters: int | None = None
     context_length: int | None = None
     device: str | None = None
+    devices: tuple[Device, ...] = ()
     workers: int = 0
     resident_contexts: int = 0
 
