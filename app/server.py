@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -81,7 +82,8 @@ def serve(settings: Settings, create_app: Callable[[Settings, asyncio.Event], Fa
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
     server = _Server(config, stopping)
-    with suppress(KeyboardInterrupt):  # uvicorn raises a signal again once it has stopped
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):  # uvicorn raises a signal again once it has stopped: exit with 0 all the same
         server.run()
     if not server.started:
         sys.exit(_STARTUP_FAILURE)

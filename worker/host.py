@@ -150,11 +150,12 @@ class Host:
                 return
 
     def _broken(self) -> str | None:
+        """Why the process cannot go on; threads that end since they were asked to are no reason."""
         if self._device.unusable is not None:
             return self._device.unusable
         threads = {"tuning": self._tuning, "plans": self._plans, "device": self._device}
         gone = [name for name, thread in threads.items() if thread is None or not thread.alive]
-        return f"a thread is gone: {', '.join(gone)}" if gone else None
+        return f"a thread is gone: {', '.join(gone)}" if gone and not self._stopping.is_set() else None
 
     def wake(self) -> None:
         """A job was queued."""

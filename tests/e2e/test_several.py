@@ -1,0 +1,209 @@
+"""Two gateways and two workers on one store and bus, the clock of one worker a minute ahead: each of them is killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from app.standalone.embedded import EmbeddedServer
+from tests.e2e.service import EXAMPLES, TEXTS, TINY, same
+from tests.waiting import eventually
+from tests.worker.tiny import causal_model, tokenizer
+
+TUNING = {"method": "cpt", "steps": 150, "seed": 3}
+AHEAD = """
+import time
+for name, ahead in (("time", 60), ("time_ns", 60 * 10**9)):
+    setattr(time, name, lambda real=getattr(time, name), ahead=ahead: real() + ahead)
+"""
+
+
+class Program:
+    """One process of the service, started again after it was killed."""
+
+    def __init__(self, module: str, log: Path, **environment: str) -> None:
+        self._command = [sys.executable, "-P", "-m", module]
+        self._environment = {**os.environ, **environment}
+        self._log = log
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self) -> None:
+        self.process = self._start()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+class Several:
+    """Two gateways, two workers, and a client of each gateway."""
+
+    def __init__(self, folder: Path, store: EmbeddedServer, bus: EmbeddedServer) -> None:
+        causal_model().save_pretrained(folder / "tiny")
+        tokenizer().save_pretrained(folder / "tiny")
+        (folder / "ahead").mkdir()
+        (folder / "ahead" / "sitecustomize.py").write_text(AHEAD)
+        self._folder = folder
+        self._shared = {
+            "CONTEXTUNE_DATA_DIR": str(folder),
+            "CONTEXTUNE_STORE_URL": store.url,
+            "CONTEXTUNE_BUS_URL": bus.url,
+            "CONTEXTUNE_MODELS": json.dumps({TINY: {"path": str(folder / "tiny"), "device": "cpu"}}),
+            "CONTEXTUNE_CHECKPOINT_SECONDS": "0.2",
+            "OMP_NUM_THREADS": "1",
+        }
+        self.workers = [self._program("worker", "on-time"), self._program("worker", "ahead", "ahead")]
+        ports = [_free_port() for _ in range(2)]
+        self.gateways = [self._program("app.main", f"gateway-{port}", CONTEXTUNE_PORT=str(port)) for port in ports]
+        self.clients = [
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=90, trust_env=False) for port in ports
+        ]
+
+    def _program(self, module: str, name: str, packages: str = "none", **environment: str) -> Program:
+        path = {"PYTHONPATH": str(self._folder / packages)}
+        return Program(module, self._folder / f"{name}.log", **self._shared, **environment, **path)
+
+    def wait(self, client: httpx.Client, workers: int = 2) -> None:
+        """Return once a gateway sees so many workers, and no others."""
+
+        def look() -> bool:
+            try:
+                models = client.get("/health/ready").json()["checks"]["models"]
+            except httpx.TransportError:
+                return False
+            return cast("bool", models[TINY]["workers"] == workers)
+
+        eventually(look, 120)
+
+    def close(self) -> list[int]:
+        for client in self.clients:
+            client.close()
+        return [program.stop() for program in (*self.gateways, *self.workers)]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
+    folder = tmp_path_factory.mktemp("several")
+    store, bus = EmbeddedServer.store(folder), EmbeddedServer.bus(folder)
+    for server in (store, bus):
+        server.start()
+        eventually(server.answers)
+    service = Several(folder, store, bus)
+    try:
+        for client in service.clients:
+            service.wait(client)
+        yield service
+        assert service.close() == [0, 0, 0, 0]
+    finally:
+        for program in (*service.gateways, *service.workers):
+            program.kill()
+        for server in (store, bus):
+            server.stop()
+
+
+def post(client: httpx.Client) -> tuple[str, str]:
+    """Ids of a new context and of its job."""
+    response = client.post("/contexts", json={"examples": EXAMPLES, "hyperparameters": TUNING})
+    assert response.status_code == 202, response.text
+    return response.json()["context"]["id"], response.json()["job"]["id"]
+
+
+def job(client: httpx.Client, job_id: str, wait: float = 0) -> dict[str, Any]:
+    return cast("dict[str, Any]", client.get(f"/jobs/{job_id}", params={"wait": wait}).json())
+
+
+def ended(client: httpx.Client, job_id: str) -> dict[str, Any]:
+    return eventually(lambda: (found := job(client, job_id, wait=20))["terminal"] and found, 120)
+
+
+def confidences(client: httpx.Client, context_id: str, times: int = 1) -> list[float]:
+    response = client.post("/classify", json={"context": context_id, "inputs": TEXTS * times})
+    assert response.status_code == 200, response.text
+    answers = response.json()["classifications"]
+    return [label["confidence"] for answer in answers for label in answer["labels"].values()]
+
+
+@pytest.fixture(scope="module")
+def unbroken(several: Several) -> str:
+    """Id of the context that `TUNING` makes when nothing happens."""
+    context_id, job_id = post(several.clients[0])
+    assert ended(several.clients[1], job_id)["status"] == "succeeded"
+    return context_id
+
+
+def test_what_one_gateway_was_given_the_other_answers_for(several: Several, unbroken: str) -> None:
+    answers = [confidences(client, unbroken) for client in several.clients for _ in range(4)]
+    assert all(same(one, answers[0]) for one in answers)
+
+
+def test_clock_of_a_worker_a_minute_ahead_changes_nothing(several: Several, unbroken: str) -> None:
+    on_time, _ = several.workers
+    on_time.kill()
+    several.wait(several.clients[0], workers=1)
+    context_id, job_id = post(several.clients[0])
+    assert ended(several.clients[0], job_id)["attempt"] == 1
+    assert same(confidences(several.clients[0], context_id), confidences(several.clients[0], unbroken))
+    on_time.start_again()
+    several.wait(several.clients[0])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_worker_killed_while_all_is_under_way(several: Several, unbroken: str, number: int) -> None:
+    expected = confidences(several.clients[0], unbroken)
+    jobs = [post(client) for client in several.clients]
+    eventually(lambda: all(job(several.clients[0], job_id)["progress"]["step"] > 0 for _, job_id in jobs), 60)
+    _while_answering(several, unbroken, expected, several.workers[number].kill)
+    several.workers[number].start_again()
+    for context_id, job_id in jobs:
+        assert ended(several.clients[0], job_id)["status"] == "succeeded"
+        assert same(confidences(several.clients[1], context_id), expected)
+    several.wait(several.clients[0])
+
+
+def _while_answering(several: Several, ref: str, expected: list[float], act: Callable[[], None]) -> None:
+    """Do something while requests are under way, each of which must be answered as if nothing had happened."""
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(confidences, client, ref, 40) for client in several.clients for _ in range(3)]
+        confidences(several.clients[0], ref)
+        act()
+        for one in asked:
+            assert same(one.result(120), expected * 40)
+
+
+def test_gateway_killed_while_all_is_under_way(several: Several, unbroken: str) -> None:
+    (killed, other), (gone, stays) = several.gateways, several.clients
+    expected = confidences(stays, unbroken)
+    context_id, job_id = post(gone)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(confidences, stays, unbroken, 40) for _ in range(2)]
+        killed.kill()
+        for one in asked:
+            assert same(one.result(120), expected * 40)
+    assert other.process.poll() is None
+    assert ended(stays, job_id)["status"] == "succeeded"
+    assert same(confidences(stays, context_id), expected)
+    killed.start_again()
+    several.wait(gone)
+    assert same(confidences(gone, context_id), expected)
