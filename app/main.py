@@ -26,6 +26,7 @@ from app.problems import install_error_handlers
 from app.records.requirements import refusal
 from app.routes import (
     accounts,
+    aliases,
     classify,
     context_creation,
     contexts,
@@ -63,6 +64,7 @@ _BODIES: Final = (
     keys.KeyRequest,
     tenants.TenantChanges,
     webhooks.NewWebhook,
+    aliases.AliasTarget,
 )
 
 
@@ -97,9 +99,10 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
         redirect_slashes=False,  # a redirect names the host that the client sent
         dependencies=[Depends(only_known_parameters)],
     )
-    for objects in (context_creation, contexts, jobs, events, classify, models, keys, tenants, accounts, webhooks):
-        app.include_router(objects.router)
-        app.include_router(objects.router, prefix="/v1", include_in_schema=False)
+    nouns = context_creation, contexts, aliases, jobs, events, classify, models, keys, tenants, accounts, webhooks
+    for noun in nouns:
+        app.include_router(noun.router)
+        app.include_router(noun.router, prefix="/v1", include_in_schema=False)
     for pages in (health, metrics, docs):
         app.include_router(pages.router)
     app.mount(docs.ASSETS_PATH, docs.assets())

@@ -604,6 +604,9 @@ def test_description_lists_every_route(description: Any) -> None:
         ("post", "/webhooks"),
         ("get", "/webhooks"),
         ("delete", "/webhooks/{webhook_id}"),
+        ("get", "/contexts/{name}/aliases/{alias}"),
+        ("put", "/contexts/{name}/aliases/{alias}"),
+        ("delete", "/contexts/{name}/aliases/{alias}"),
         ("get", "/models"),
         ("post", "/keys"),
         ("get", "/keys"),
@@ -617,9 +620,6 @@ def test_description_lists_every_route(description: Any) -> None:
         ("get", "/health/live"),
         ("get", "/health/ready"),
         ("get", "/metrics"),
-        ("post", "/webhooks"),
-        ("get", "/webhooks"),
-        ("delete", "/webhooks/{webhook_id}"),
     }
     ids = [operation["operationId"] for item in description["paths"].values() for operation in item.values()]
     assert len(set(ids)) == len(ids)
