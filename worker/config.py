@@ -19,7 +19,7 @@ class ModelSource(BaseModel):
 
     ``path`` is a local folder, a GGUF file, an id on the model hub, or ``embedded:smollm2-135m-instruct``, the one that
     the ``contextune-smollm2`` package carries. ``device`` "auto" is that of the worker;
-    ``dtype`` "auto" is bfloat16 on CUDA and float32 on the CPU.
+    ``dtype`` "auto" is float32, but bfloat16 on CUDA from a billion parameters on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -32,6 +32,8 @@ _EMBEDDED: Final = {
     "embedded:smollm2-135m-instruct": ("contextune_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 
+#: Parameters from which on a model is loaded in bfloat16 on a GPU.
+_LARGE: Final = 10**9
 #: Word embeddings that are looked up at once.
 _LOOKED_UP: Final = 4096
 
@@ -78,12 +80,18 @@ def load_language_model(model_id: str, source: ModelSource, cache: Path, stage: 
     folder = source.path if gguf is None else str(_dequantised(model_id, gguf, cache, stage))
     revision = source.revision if gguf is None else None
     stage(f"loading {model_id}")
-    check_supported(AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False))
+    config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    check_supported(config)
     device = resolve(source.device)
     model = AutoModelForCausalLM.from_pretrained(
-        folder, revision=revision, dtype=_dtype(source.dtype, device), use_safetensors=True, trust_remote_code=False
+        folder,
+        revision=revision,
+        dtype=dtype_for(source.dtype, device, config),
+        device_map={"": device},  # straight to where it computes, tensor by tensor
+        use_safetensors=True,
+        trust_remote_code=False,
     )
-    model = model.to(device).eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
     try_out(model)
     tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
     return LanguageModel(
@@ -110,6 +118,13 @@ def embedding_norm(model: Any) -> float:
     size = model.get_input_embeddings().num_embeddings
     parts = [range(start, min(start + _LOOKED_UP, size)) for start in range(0, size, _LOOKED_UP)]
     return sum(word_embeddings(model, part).float().norm(dim=1).sum().item() for part in parts) / size
+
+
+def _parameters(config: Any) -> int:
+    """Parameters of a model, counted without its weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def _gguf_file(path: str) -> Path | None:
@@ -143,9 +158,14 @@ def _dequantised(model_id: str, gguf: Path, cache: Path, stage: Callable[[str], 
     return folder
 
 
-def _dtype(name: str, device: str) -> torch.dtype:
+def dtype_for(name: str, device: str, config: Any) -> torch.dtype:
+    """The dtype that ``name`` means: "auto" is float32, but bfloat16 on a GPU from a billion parameters on.
+
+    Raises ValueError for one that contexts cannot be tuned in.
+    """
     if name == "auto":
-        return torch.bfloat16 if device.startswith("cuda") else torch.float32
+        large = device.startswith("cuda") and _parameters(config) >= _LARGE
+        return torch.bfloat16 if large else torch.float32
     if name == "float16":  # gradients of a long context fall below its smallest number
         raise ValueError("dtype float16: contexts cannot be tuned in it; use bfloat16 or float32")
     dtype: torch.dtype = getattr(torch, name)

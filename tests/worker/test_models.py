@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GemmaConfig, GemmaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, MistralConfig, MistralForCausalLM
 
 from tests.worker.tiny import CONTEXT_LENGTH, causal_model, tokenizer
 from worker.config import ModelSource
-from worker.models import LanguageModel, load_language_model
+from worker.models import LanguageModel, dtype_for, load_language_model
 
 
 @pytest.fixture
@@ -83,6 +83,17 @@ def test_norm_of_the_embeddings_is_that_of_what_layers_get(tmp_path: Path) -> No
 def test_device_that_is_not_there_is_refused_by_name(folder: Path, device: str) -> None:
     with pytest.raises(ValueError, match=f"no device '{device}': this machine has cpu"):
         load(folder, device=device)
+
+
+@pytest.mark.parametrize(
+    ("device", "hidden", "expected"),
+    [("cpu", 4096, torch.float32), ("cuda:0", 576, torch.float32), ("cuda:0", 4096, torch.bfloat16)],
+)
+def test_large_models_are_loaded_in_bfloat16_on_gpus(device: str, hidden: int, expected: torch.dtype) -> None:
+    layers = {"num_hidden_layers": 4, "num_attention_heads": 32, "intermediate_size": 4 * hidden}
+    config = LlamaConfig(vocab_size=64000, hidden_size=hidden, **layers)
+    assert dtype_for("auto", device, config) == expected
+    assert dtype_for("float32", device, config) == torch.float32
 
 
 def test_half_precision_that_gradients_vanish_in_is_refused_by_name(folder: Path) -> None:

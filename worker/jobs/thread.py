@@ -19,7 +19,7 @@ from app.contract.objects import JobError
 from app.records.connection import StoreUnavailable
 from app.records.store import Claim, Records
 from worker.artifacts import Artifacts, address_of
-from worker.cpt.tuning.tuner import CHUNK_TOKENS
+from worker.cpt.model.sizes import Sizes
 from worker.device import Device, DeviceStopped, caused_by_work, out_of_memory
 from worker.jobs.faults import lacks_room, waits
 from worker.jobs.lease import Cancelled, Lease, LeaseLost, Parked, Stopping
@@ -132,7 +132,7 @@ class TuningThread:
 
     def _tune(self, claim: Claim, lease: Lease) -> Result:
         """Run a job; where memory does not suffice, go on from its checkpoint in chunks of half the size."""
-        chunk_tokens = CHUNK_TOKENS
+        chunk_tokens = Sizes.of(self._bases[claim.model].model).chunk_tokens
         while True:
             try:
                 run = JobRun(claim, self._bases[claim.model], self._artifacts, self._device, lease, chunk_tokens)

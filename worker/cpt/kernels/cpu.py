@@ -1,7 +1,7 @@
-"""One softmax attention over one set of keys, with its log-sum-exp, forward and backward.
+"""Attention on CPUs: the backend for them, see `worker.cpt.kernels.backend`.
 
-On CPUs small problems are left to torch's flash kernels; large ones, and all on other devices, are matrix products with
-the softmax between them, in blocks of queries whose scores stay in the cache. X sets of keys have R query heads each.
+Small problems are left to torch's flash kernels; large ones are matrix products with the softmax between them, in
+blocks of queries whose scores stay in the cache.
 """
 
 from collections.abc import Iterator
@@ -11,14 +11,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from worker.cpt.kernels.backend import MASKED
 from worker.cpt.kernels.linear import product
 
-# Added to the score of a masked key. Finite, so that a part whose keys are all masked has weight zero, not NaN.
-MASKED = -1e30
-
-#: Scores of one set of keys from which on products beat the flash kernels on CPUs (measured).
+#: Scores of one set of keys from which on products beat the flash kernels (measured).
 _LARGE: Final = 2**18
-#: Scores in a block on CPUs, 2 MiB; and queries, if causal: the fewer, the more of the upper triangle is left out.
+#: Scores in a block, 2 MiB; and queries, if causal: the fewer, the more of the upper triangle is left out.
 _BLOCK_SCORES: Final = 2**19
 _CAUSAL_QUERIES: Final = 128
 
@@ -26,13 +24,10 @@ _flash_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-def kernel_forward(
+def forward(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Output [X, R, N, D] and log-sum-exp [X, R, N] of queries [X, R, N, D] over keys and values [X, T, D].
-
-    `mask` [X or 1, N, T] is added to the scores; `causal` needs N = T and no mask.
-    """
+    """See `Backend.forward`."""
     if not _by_flash(query, key):
         return product_forward(query, key, value, mask, causal, scale)
     wide = _expanded(key, query), _expanded(value, query)
@@ -40,7 +35,7 @@ def kernel_forward(
     return output, lse
 
 
-def kernel_backward(
+def backward(
     grad: Tensor,
     query: Tensor,
     key: Tensor,
@@ -50,7 +45,7 @@ def kernel_backward(
     causal: bool,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value. `result` is output and log-sum-exp, of this part or of a larger softmax."""
+    """See `Backend.backward`."""
     if not _by_flash(query, key):
         return product_backward(grad, query, key, value, result, mask, causal, scale)
     mask = _flash_mask(mask, query, key)
@@ -60,7 +55,7 @@ def kernel_backward(
 
 
 def _by_flash(query: Tensor, key: Tensor) -> bool:
-    return query.device.type == "cpu" and query.shape[1] * query.shape[2] * key.shape[1] < _LARGE
+    return query.shape[1] * query.shape[2] * key.shape[1] < _LARGE
 
 
 def _expanded(keys: Tensor, query: Tensor) -> Tensor:
@@ -75,7 +70,7 @@ def _flash_mask(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | Non
 def product_forward(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """`kernel_forward` by matrix products."""
+    """`forward` by matrix products."""
     key, value = key.contiguous(), value.contiguous()
     output = torch.empty_like(query, memory_format=torch.contiguous_format)
     lse = query.new_empty(query.shape[:3], dtype=_exact(query.dtype))
@@ -98,7 +93,7 @@ def product_backward(
     causal: bool,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`kernel_backward` by matrix products."""
+    """`backward` by matrix products."""
     output, lse = result
     key, value, query = key.contiguous(), value.contiguous(), query * scale
     inner = (grad * output).sum(-1, dtype=_exact(grad.dtype))  # [X, R, N]
@@ -144,11 +139,8 @@ class _Block:
 
 
 def _blocks(query: Tensor, key: Tensor, causal: bool) -> Iterator[_Block]:
-    """On CPUs one set of keys at a time and few queries; elsewhere all at once."""
+    """One set of keys at a time and few queries."""
     sets, heads, queries = query.shape[:3]
-    if query.device.type != "cpu":
-        yield _Block(slice(0, sets), slice(0, queries), causal)
-        return
     size = max(1, _BLOCK_SCORES // (heads * key.shape[1]))
     size = min(size, _CAUSAL_QUERIES) if causal else size
     for number in range(sets):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.cpt.kernels.cpu import kernel_backward, kernel_forward
+from worker.cpt.kernels.backend import Backend, backend_for
 from worker.cpt.model.packing import Packing
 
 Part = tuple[Tensor, Tensor]  # (output, log-sum-exp)
@@ -43,7 +43,7 @@ class _Attend(torch.autograd.Function):
         output, lse = _own_forward(query, key, value, packing, scale)
         if context_key is not None and context_value is not None:
             grouped = _grouped(query, key.shape[0])
-            part = kernel_forward(grouped, context_key, context_value, packing.context_mask, False, scale)
+            part = _backend(query).forward(grouped, context_key, context_value, packing.context_mask, False, scale)
             output, lse = _merge((output, lse), (part[0].flatten(0, 1), part[1].flatten(0, 1)))
         ctx.save_for_backward(query, key, value, context_key, context_value, output, lse)
         ctx.packing, ctx.scale = packing, scale
@@ -58,7 +58,7 @@ class _Attend(torch.autograd.Function):
             return grad_query, grad_key, grad_value, None, None, None, None
         groups = key.shape[0]
         merged = _grouped(output, groups), lse.unflatten(0, (groups, -1))
-        part = kernel_backward(
+        part = _backend(query).backward(
             _grouped(grad, groups),
             _grouped(query, groups),
             context_key,
@@ -71,11 +71,15 @@ class _Attend(torch.autograd.Function):
         return grad_query + part[0].flatten(0, 1), grad_key, grad_value, part[1], part[2], None, None
 
 
+def _backend(tensor: Tensor) -> Backend:
+    return backend_for(tensor.device, tensor.dtype)
+
+
 def _own_forward(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float) -> Part:
     """Attention inside the rows: output [H, N, D] and log-sum-exp [H, N]."""
     groups = key.shape[0]
     rows = _rows(query, groups, packing), _keys(key, packing), _keys(value, packing)
-    output, lse = kernel_forward(*rows, _own_mask(packing, groups), packing.own_mask is None, scale)
+    output, lse = _backend(query).forward(*rows, _own_mask(packing, groups), packing.own_mask is None, scale)
     return _tokens(output, packing), _tokens(lse[..., None], packing).squeeze(-1)
 
 
@@ -86,7 +90,7 @@ def _own_backward(
     rows = _rows(query, groups, packing), _keys(key, packing), _keys(value, packing)
     merged = _rows(output, groups, packing), _rows(lse[..., None], groups, packing).squeeze(-1)
     # Padding has grad zero, so it adds nothing to the gradients of the keys.
-    grads = kernel_backward(
+    grads = _backend(query).backward(
         _rows(grad, groups, packing), *rows, merged, _own_mask(packing, groups), packing.own_mask is None, scale
     )
     return _tokens(grads[0], packing), _tokens(grads[1][:, None], packing), _tokens(grads[2][:, None], packing)

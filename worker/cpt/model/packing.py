@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from worker.cpt.kernels.cpu import MASKED
+from worker.cpt.kernels.backend import MASKED
 
 #: Tokens of a lane below which a pass is not split to fill all lanes (two queries of 23 tokens were slower apart).
 _LEAST_TOKENS: Final = 64

@@ -12,14 +12,14 @@ from torch import Tensor
 from worker.cpt.encoding.context import Context, Tokens
 from worker.cpt.model.base_model import prepare
 from worker.cpt.model.memory import free_memory
+from worker.cpt.model.sizes import ON_CPU
 from worker.cpt.tuning.config import CPTConfig
 from worker.cpt.tuning.embedding import CPTEmbedding
 from worker.cpt.tuning.gradient import Examples, SharedContext, chunks, loss_and_gradient
 from worker.cpt.tuning.loss import context_labels, training_labels
 from worker.cpt.turn import ALONE, Turn
 
-# Large enough for the machine's full rate in matrix products, small enough for its caches and for frequent beats.
-CHUNK_TOKENS = 512
+CHUNK_TOKENS = ON_CPU.chunk_tokens
 
 
 @dataclass(frozen=True)

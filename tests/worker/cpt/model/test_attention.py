@@ -1,12 +1,9 @@
 """Attention over a shared context against one plain softmax over all visible keys."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 
-from worker.cpt.kernels.cpu import MASKED, kernel_backward, kernel_forward, product_backward, product_forward
 from worker.cpt.model.attention import attend
 from worker.cpt.model.packing import Packing, hide
 
@@ -69,24 +66,3 @@ def test_row_that_sees_nothing_of_the_context_falls_back_on_itself() -> None:
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
     assert not gradients[1].any()
     assert not gradients[2].any()
-
-
-@pytest.mark.parametrize("kernel", [(kernel_forward, kernel_backward), (product_forward, product_backward)])
-@pytest.mark.parametrize("size", [5, 150, 300])
-@pytest.mark.parametrize("masks", [0, 1, 2])
-def test_kernels_are_one_softmax_forward_and_backward(kernel: tuple[Any, Any], size: int, masks: int) -> None:
-    """Causal, under one mask, and under one for each set of keys; small enough for flash, and in several blocks."""
-    torch.manual_seed(size)
-    query, grad = torch.randn(2, 3, size, 8, requires_grad=True), torch.randn(2, 3, size, 8)
-    key, value = (torch.randn(2, size, 8, requires_grad=True) for _ in range(2))
-    mask = torch.where(torch.rand(masks, size, size) < 0.3, MASKED, 0.0) if masks else None
-    added = torch.full((1, size, size), MASKED).triu(1) if mask is None else mask
-    scores = query @ key[:, None].transpose(-1, -2) * SCALE + added[:, None]
-    expected = scores.softmax(-1) @ value[:, None]
-    expected_grads = torch.autograd.grad(expected, (query, key, value), grad)
-    query, key, value = (tensor.detach() for tensor in (query, key, value))
-    output, lse = kernel[0](query, key, value, mask, mask is None, SCALE)
-    torch.testing.assert_close(output, expected)
-    torch.testing.assert_close(lse, scores.logsumexp(-1))
-    grads = kernel[1](grad, query, key, value, (output, lse), mask, mask is None, SCALE)
-    torch.testing.assert_close(grads, expected_grads, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,60 @@
+"""How much work goes into one piece: chunks of tuning, passes of scoring, logits held at once.
+
+On a CPU the sizes are those that suit its caches. On a GPU they are what its memory holds beside the weights, so that
+few launches do the work. They follow from model and device alone, not from what is free at the moment: the same job on
+the same kind of machine is computed in the same pieces, to the same bits.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+#: Of a GPU's memory beside the weights, the parts that the activations of a chunk or pass and its logits may take, as
+#: divisors. Graphs of the context, resident contexts and others need the rest.
+_ACTIVATIONS: Final = 4
+_LOGITS: Final = 16
+#: Activations of a layer that are held for each token, in multiples of the widths of its two halves.
+_HIDDEN_COPIES: Final = 8
+_INNER_COPIES: Final = 3
+_LEAST_TOKENS: Final = 512
+_MOST_TOKENS: Final = 16384
+_LEAST_LOGITS: Final = 2**23
+#: Bytes of a logit: in the model's dtype, in float32, and once more while its exponential is summed.
+_LOGIT_BYTES: Final = 12
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """chunk_tokens: of a chunk of tuning, forward and back. pass_tokens, pass_logits: of a pass of scoring."""
+
+    chunk_tokens: int
+    pass_tokens: int
+    pass_logits: int
+
+    @classmethod
+    def of(cls, model: Any) -> "Sizes":
+        """Sizes for a loaded model on its device."""
+        if model.device.type != "cuda":
+            return ON_CPU
+        total = torch.cuda.get_device_properties(model.device).total_memory
+        return cls.within(total - sum(weight.nbytes for weight in model.parameters()), model.config, model.dtype)
+
+    @classmethod
+    def within(cls, memory: int, config: Any, dtype: torch.dtype) -> "Sizes":
+        """Sizes for `memory` bytes beside the weights: powers of two, so that small differences change nothing."""
+        text, memory = config.get_text_config(), max(memory, 0)
+        inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+        token = text.num_hidden_layers * (_HIDDEN_COPIES * text.hidden_size + _INNER_COPIES * inner) * dtype.itemsize
+        tokens = min(max(_power_of_two(memory // _ACTIVATIONS // token), _LEAST_TOKENS), _MOST_TOKENS)
+        return cls(tokens, tokens, max(_power_of_two(memory // _LOGITS // _LOGIT_BYTES), _LEAST_LOGITS))
+
+
+#: Chunks large enough for the full rate in matrix products, small enough for caches and frequent beats. Logits of 32
+#: MiB: up to there C libraries use memory again, and first touching fresh pages takes as long as half the product.
+ON_CPU: Final = Sizes(chunk_tokens=512, pass_tokens=1024, pass_logits=2**23)
+
+
+def _power_of_two(number: int) -> int:
+    """The largest that is not above `number`; 0 for none."""
+    return 1 << (number.bit_length() - 1) if number > 0 else 0
