@@ -26,6 +26,8 @@ from tests.e2e.service import Service
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", TOP / "client" / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+#: Pages after which the service takes no request without a key.
+CLOSES_THE_SERVICE = {"security.md"}
 VERBS = set(re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -41,10 +43,22 @@ def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def session(service: Service, tmp_path: Path) -> Iterator[Session]:
+def fresh_service(models: Path, tmp_path: Path) -> Iterator[Service]:
+    """A service for one page."""
+    service = Service(tmp_path / "service", models)
+    try:
+        service.start()
+        yield service
+    finally:
+        service.close()
+
+
+@pytest.fixture
+def session(request: pytest.FixtureRequest, page: Path, tmp_path: Path) -> Iterator[Session]:
     """A reader in a folder that has the examples."""
     (tmp_path / "examples").symlink_to(TOP / "examples")
     (tmp_path / ".venv").symlink_to(sys.prefix)
+    service = request.getfixturevalue("fresh_service" if page.name in CLOSES_THE_SERVICE else "service")
     session = Session(tmp_path, str(service.http.base_url).rstrip("/"))
     yield session
     session.close()
