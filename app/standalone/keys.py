@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from app.access.secrets import hash_of, new_secret
 from app.config import Settings
-from app.contract.access import ALL_SCOPES, KeyLimits, Scope
+from app.contract.access import ALL_SCOPES, KeyLimits, Scope, TenantId
 from app.contract.names import DEFAULT_TENANT
 from app.records.access import TenantDeleting
 from app.records.connection import StoreUnavailable, connect, new_id
@@ -19,7 +20,17 @@ from app.standalone.embedded import EmbeddedServer
 
 cli = typer.Typer(name="store", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
-TenantOption = Annotated[str, typer.Option(help="Whose records the key sees.")]
+_TENANT: TypeAdapter[str] = TypeAdapter(TenantId)
+
+
+def _tenant(value: str) -> str:
+    try:
+        return _TENANT.validate_python(value)
+    except ValidationError:
+        raise typer.BadParameter("lower-case letters, digits and hyphens, at most 40") from None
+
+
+TenantOption = Annotated[str, typer.Option(help="Whose records the key sees.", callback=_tenant)]
 
 
 @cli.callback()

@@ -80,6 +80,7 @@ def children(settings: Settings) -> list[Child]:
         **os.environ,
         "PYTHONUNBUFFERED": "1",  # a crash must not take the end of the log with it
         "CONTEXTUNE_DATA_DIR": str(settings.data_dir),
+        "CONTEXTUNE_SHOW_FIRST_KEY": "false",  # what it writes is kept in a log; `up` shows the key
         "CONTEXTUNE_STORE_URL": store.url if store else str(settings.store_url),
         "CONTEXTUNE_BUS_URL": bus_url,
     }

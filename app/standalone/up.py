@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from app.access.first_key import FILE_NAME
 from app.config import Settings
 from app.records.requirements import refusal
 from app.standalone.children import ChildError
@@ -51,7 +52,31 @@ def run(settings: Settings) -> None:
             processes = children(settings)
         except ChildError as error:
             raise CannotStartError(str(error)) from error
-        Supervisor(processes, lambda: missing(http, url, display.event), display).run()
+        show_first_key = first_key_shown_once(settings.data_dir, display.event)
+
+        def unmet() -> str | None:
+            phrase = missing(http, url, display.event)
+            if phrase is None:
+                show_first_key()
+            return phrase
+
+        Supervisor(processes, unmet, display).run()
+
+
+def first_key_shown_once(data_dir: Path, tell: Callable[[str], None]) -> Callable[[], None]:
+    """What ``tell``s of the key that the gateway made, if it makes one from now on."""
+    file = data_dir / FILE_NAME
+    told = file.exists()
+
+    def show() -> None:
+        nonlocal told
+        if not told and file.exists():
+            told = True
+            tell(
+                f"requests need a key: this first one has every scope, and {file} keeps it\n{file.read_text().strip()}"
+            )
+
+    return show
 
 
 def base_url(host: str, port: int, tls: bool = False) -> str:

@@ -16,10 +16,11 @@ from typing import Any
 import httpx
 import pytest
 
+from app.access.first_key import FILE_NAME
 from app.config import Settings
 from app.standalone.processes import children
 from app.standalone.supervisor import StartFailedError
-from app.standalone.up import CannotStartError, base_url, check_port, claimed, missing
+from app.standalone.up import CannotStartError, base_url, check_port, claimed, first_key_shown_once, missing
 
 MAKEFILE = "up:\n\t@exec {python} {script}\n"
 IN_FOREGROUND = """
@@ -70,6 +71,19 @@ def test_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         claimed(tmp_path / "file" / "data", "http://127.0.0.1:8000"),
     ):
         pass
+
+
+def test_a_first_key_is_told_once_and_none_that_was_there_before(tmp_path: Path) -> None:
+    told: list[str] = []
+    show = first_key_shown_once(tmp_path, told.append)
+    show()
+    assert told == []
+    (tmp_path / FILE_NAME).write_text("ctk_secret\n")
+    show()
+    show()
+    assert [text.splitlines()[-1] for text in told] == ["ctk_secret"]
+    first_key_shown_once(tmp_path, told.append)()
+    assert len(told) == 1
 
 
 def test_port_in_use_is_refused_and_free_again_afterwards() -> None:
