@@ -55,6 +55,11 @@ def test_examples_become_a_context_that_classifies(client: Contextune) -> None:
     assert [one.index for one in answer] == [0, 1, 2]
     assert all(one.prediction in context.labels for one in answer)
     assert client.classify("from-python@1", TEXTS[0])[0].labels == answer[0].labels
+    events = list(client.jobs.events(tuning.job.id))
+    statuses = [event.data["status"] for event in events if event.type == "status"]
+    assert (statuses[0], statuses[-1]) == ("queued", "succeeded")
+    assert [event.id for event in client.jobs.list_events(tuning.job.id)] == [event.id for event in events]
+    assert [event.id for event in client.jobs.events(tuning.job.id, after=events[-2].id)] == [events[-1].id]
     assert client.jobs.get(tuning.job.id).status == "succeeded"
     assert context.id in [one.id for one in client.contexts.list(name="from-python")]
     assert [one.prediction for one in client.classify_many(context, TEXTS * 100)] == answer.predictions * 100

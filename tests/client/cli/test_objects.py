@@ -1,11 +1,14 @@
 """The verbs for what the service keeps: contexts, aliases, adapters, jobs, batches, keys; and the settings."""
 
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from contextune.cli.application import application
 
 from tests.client.answers import AT, context, ended, job
 from tests.client.cli.conftest import Command
@@ -175,3 +178,19 @@ def test_without_its_packages_the_command_says_what_to_install(tmp_path: Path) -
     result = contextune("models", path=tmp_path)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "The command line needs two more packages: pip install 'contextune[cli]'\n"
+
+
+def test_every_verb_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text()
+    root: Any = typer.main.get_command(application())
+    for name, verb in root.commands.items():
+        if not verb.hidden and name != "version":
+            assert re.search(rf"`{name}\b", page), name
+        for inner, each in getattr(verb, "commands", {}).items():
+            if not each.hidden:
+                assert re.search(rf"`{name} [^`]*\b{inner}\b", page), f"{name} {inner}"
+
+
+def test_every_exit_status_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text()
+    assert re.findall(r"^\| (\d+) \|", page, re.MULTILINE) == [str(status) for status in (*range(10), 130)]

@@ -22,7 +22,6 @@ from contextune.models.jobs import Job
 AnyHandle = TypeVar("AnyHandle", JobHandle, BatchHandle)
 
 _LINE_SECONDS: Final = 10.0
-_EVENTS_A_LOOK: Final = 100
 
 
 def follow(client: Contextune, job: AnyHandle, output: Output) -> AnyHandle:
@@ -52,16 +51,15 @@ class _Losses:
     def latest(self, job: Job) -> float | None:
         if self._known and job.status == "running" and job.kind == "tuning":
             try:
-                events = list(self._client.jobs.list_events(self._job_id, limit=_EVENTS_A_LOOK))
+                events = list(self._client.jobs.list_events(self._job_id, after=self._after))
             except ServiceUnreachableError:  # the waiting itself has patience for this
                 return self._loss
             except ContextuneError:
                 self._known = False
                 return self._loss
-            metrics = [event for event in events if event.type == "metrics" and "loss" in event.data]
-            if metrics:
-                newest = max(metrics, key=lambda event: event.created_at)
-                self._loss = float(newest.data["loss"])
+            self._after = events[-1].id if events else self._after
+            losses = [event.data["loss"] for event in events if event.data.get("loss") is not None]
+            self._loss = float(losses[-1]) if losses else self._loss
         return self._loss
 
 
