@@ -59,7 +59,7 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="gateway")
     asyncio.get_running_loop().set_default_executor(threads)
     client = connect(settings.store_url)
-    records = Records(client, *bounds(settings))
+    records = Records(client, *bounds(settings), settings.artifacts_url)
     bus = Bus(settings.bus_url)
     most = Load(settings.max_pending_inputs, settings.max_pending_bytes)
     metrics = Metrics()

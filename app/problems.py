@@ -18,14 +18,15 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
-from app.artifacts import ArtifactsUnavailable
 from app.classification.admission import Overloaded
 from app.classification.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, Refused, WorkerLost
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.errors import DomainError
+from app.records.bodies import BodyCorrupt
 from app.records.connection import StoreUnavailable
 from app.records.contexts import MAX_METADATA, QueueFull, QuotaReached, TenantGone, TooMuchMetadata
+from app.records.files import ArtifactsUnavailable
 from app.records.idempotency import ClaimLost
 from app.records.lists import UnknownCursor
 from app.records.rows import NewerFormat
@@ -91,6 +92,7 @@ _KNOWN: Final[Mapping[type[Exception], tuple[ErrorCode, str, str | None]]] = {
         "the file system of the artifacts did not do what it was asked",
         None,
     ),
+    BodyCorrupt: (ErrorCode.ARTIFACT_CORRUPT, "a file of the context is missing or damaged", None),
     BusUnavailable: (ErrorCode.BUS_UNAVAILABLE, "the bus does not answer", None),
     NoWorker: (ErrorCode.NO_WORKER, "no live worker serves this model", None),
     WorkerLost: (ErrorCode.WORKER_LOST, "the workers died over this request", None),

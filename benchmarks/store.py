@@ -114,7 +114,7 @@ def questions(records: Records, count: int) -> dict[str, Callable[[], object]]:
         "submit": lambda: contexts.submit(submission(name(), "queued")),
         "sweep": records.sweep,
         "sweep what is kept for long enough": records.retire,
-        "sweep files": records.garbage,
+        "sweep files": records.garbage.files,
     }
 
 

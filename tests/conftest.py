@@ -60,9 +60,9 @@ def client(store_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def records(client: redis.Redis) -> Records:
-    """The records in an empty store."""
-    return Records(client)
+def records(client: redis.Redis, tmp_path: Path) -> Records:
+    """The records in an empty store, with their bodies where the settings of a test's processes have the artifacts."""
+    return Records(client, artifacts_url=f"file://{tmp_path}/artifacts")
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ class Host:
         self._stages: dict[str, str] = dict.fromkeys(self._models, "starting")
         self._residents: dict[str, ResidentContexts] = {}
         self._announcer = Announcer(self._bus, self._announcements)
-        self._records = Records(connect(settings.store_url))
+        self._records = Records(connect(settings.store_url), artifacts_url=settings.artifacts_url)
         self._plans = PlanThreads(settings.bus_url, list(self._models), self.answer_plan)
         self._tuning: TuningThread | None = None
         self._pinning: PinningThread | None = None

@@ -13,10 +13,10 @@ from typing import Final
 import structlog
 
 from app.admin.tenants import remove_deleted
-from app.artifacts import ArtifactsUnavailable
 from app.contexts.deletion import collect
 from app.jobs.ending import retire, sweep
 from app.records.connection import StoreUnavailable
+from app.records.files import ArtifactsUnavailable
 from app.records.store import Records
 
 _SWEEP_SECONDS: Final = 1.0

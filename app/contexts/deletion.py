@@ -40,12 +40,12 @@ def delete(records: TenantRecords, artifacts_url: str, context_id: str) -> None:
 
 def collect(records: Records, artifacts_url: str) -> None:
     """End the deletions that a crash left unfinished, and remove files that nothing refers to."""
-    for context in records.deletions():
+    for context in records.garbage.deletions():
         delete(records.of(context.tenant), artifacts_url, context.id)
-    for address, whole in records.garbage().items():
+    for address, whole in records.garbage.files().items():
         if not whole:
             remove_parts(artifacts_url, address)
             continue
         remove_artifact(artifacts_url, address)
-        records.collected(address)
+        records.garbage.collected(address)
         structlog.get_logger().info("artifact_collected", address=address)

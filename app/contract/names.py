@@ -45,8 +45,11 @@ def broker_url(url: str) -> str:
 
 
 def artifact_url(root: str, address: str) -> str:
-    """Where the artifact with this address (SHA-256, hexadecimal) lies below the fsspec URL ``root``."""
-    return f"{root.rstrip('/')}/{address[:2]}/{address}.safetensors"
+    """Where the artifact with this address lies below the fsspec URL ``root``.
+
+    An address is a SHA-256 in hexadecimal, and a suffix unless the artifact is a tuned context.
+    """
+    return f"{root.rstrip('/')}/{address[:2]}/{address}{'' if '.' in address else '.safetensors'}"
 
 
 def checkpoint_url(root: str, job_id: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import structlog
 
-from app.artifacts import ArtifactsUnavailable, remove_checkpoint
+from app.artifacts import remove_checkpoint
 from app.contract.names import JobStatus
+from app.records.files import ArtifactsUnavailable
 from app.records.store import Records, TenantRecords
 
 

@@ -131,9 +131,9 @@ class Store:
             return cast("list[str]", self._client.lrange(f"{HASH_TAG}:t:{tenant}:events:{job_id}", first, last))
 
     def spec(self, tenant: str, context_id: str) -> str | None:
-        """The spec of a context as stored. Raises `StoreUnavailable`."""
+        """The address of the spec of a context. Raises `StoreUnavailable`."""
         with store_errors():
-            return cast("str | None", self._client.get(f"{HASH_TAG}:t:{tenant}:spec:{context_id}"))
+            return cast("str | None", self._client.hget(f"{HASH_TAG}:t:{tenant}:context:{context_id}", "spec"))
 
     def names(self, tenant: str, most: int) -> list[str]:
         """The names of a tenant that can answer, newest first. Raises `StoreUnavailable`."""

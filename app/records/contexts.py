@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from app.contract.names import JobKind, JobStatus
 from app.contract.objects import Job, Report
 from app.contract.tuning import Plan, TuningSpec
+from app.records.bodies import Bodies, BodyCorrupt
 from app.records.connection import Store, StoreUnavailable, new_id
+from app.records.files import ArtifactsUnavailable
 from app.records.idempotency import Answered, ClaimLost
 from app.records.limits import QueueLimits, Retention
 from app.records.lists import ContextFilter, Page, read_page
@@ -22,6 +25,7 @@ from app.records.rows import (
     job_from_row,
     labels_field,
     metadata_field,
+    refuse_newer,
     row_of,
     tolerant,
 )
@@ -29,6 +33,8 @@ from app.records.rows import (
 #: A bare name, its version, or its alias.
 _SELECTOR: Final = re.compile(r"|[1-9][0-9]{0,14}|[a-z][a-z0-9._-]{0,63}")
 MAX_METADATA: Final = 16
+#: How often is asked whether a file is gone that is being removed.
+POLL_SECONDS: Final = 0.1
 
 
 class QueueFull(Exception):
@@ -98,8 +104,9 @@ class AliasRefused:
 class Contexts:
     """The contexts of a tenant. Every method raises `StoreUnavailable`, those that read one `NewerFormat`."""
 
-    def __init__(self, store: Store, tenant: str, limits: QueueLimits, retention: Retention) -> None:
+    def __init__(self, store: Store, bodies: Bodies, tenant: str, limits: QueueLimits, retention: Retention) -> None:
         self._store = store
+        self._bodies = bodies
         self._tenant = tenant
         self._limits = limits
         self._retention = retention
@@ -119,13 +126,15 @@ class Contexts:
             self._tenant,
             context_id,
             job_id,
-            spec,
+            self._upload(context_id, spec),
             self._limits.all,
             self._limits.tenant,
-            json.dumps(_context_fields(submission, job_id, spec)),
+            json.dumps(_context_fields(submission, job_id)),
             json.dumps(_job_fields(submission, context_id)),
             answered.as_json() if answered else "null",
         )
+        if outcome != "created":
+            self._withdraw(context_id, spec)
         if outcome == "lost":
             raise ClaimLost
         if outcome == "gone":
@@ -138,6 +147,26 @@ class Contexts:
         if context is None or not row:
             raise StoreUnavailable("the context was deleted as it was created")
         return context, job_from_row(job_id, row_of(row))
+
+    def _upload(self, context_id: str, body: str) -> str:
+        """Write a body for a context that is about to be created, and return its address."""
+        address = self._bodies.address(body)
+        while self._store.run("begin_upload", self._tenant, context_id, address) == "wait":
+            time.sleep(POLL_SECONDS)  # a file with the same content is being removed
+        try:
+            self._bodies.put(body)
+        except Exception as error:
+            self._withdraw(context_id, body)
+            raise ArtifactsUnavailable(str(error)) from error
+        return address
+
+    def _withdraw(self, context_id: str, body: str) -> None:
+        """Remove the body of a context that was not created. What fails is left to a sweep."""
+        address = self._bodies.address(body)
+        with suppress(StoreUnavailable, ArtifactsUnavailable):
+            if self._store.run("end_write", self._tenant, context_id, 0, address):
+                self._bodies.remove(address)
+                self._store.run("collected", address)
 
     def get(self, context_id: str) -> StoredContext | None:
         """The context with this id, with its report."""
@@ -156,16 +185,32 @@ class Contexts:
         return self._resolve("", name, selector, report=report)
 
     def _resolve(self, context_id: str, name: str, selector: str, *, report: bool) -> StoredContext | None:
-        found = self._store.run("resolve", self._tenant, context_id, name, selector, int(report))
+        found = self._store.run("resolve", self._tenant, context_id, name, selector)
         if not found:
             return None
-        one, flat, stored, pending = cast("tuple[str, list[str], str | None, str | None]", found)
-        return context_from_row(one, row_of(flat), tolerant(Report, stored) if stored else None, pending)
+        one, flat, pending = cast("tuple[str, list[str], str | None]", found)
+        row = row_of(flat)
+        refuse_newer("context", one, row)
+        address = row.get("report") if report else None
+        try:
+            stored = tolerant(Report, self._bodies.get(address)) if address else None
+        except BodyCorrupt:
+            if self._store.run("resolve", self._tenant, one, "", ""):
+                raise
+            return self._resolve(context_id, name, selector, report=report)  # it was deleted meanwhile
+        return context_from_row(one, row, stored, pending)
 
     def spec(self, context_id: str) -> TuningSpec | None:
         """What decides the context with this id: its examples, its template, and what was asked for."""
-        stored = self._store.spec(self._tenant, context_id)
-        return tolerant(TuningSpec, stored) if stored else None
+        address = self._store.spec(self._tenant, context_id)
+        if not address:
+            return None
+        try:
+            return tolerant(TuningSpec, self._bodies.get(address))
+        except BodyCorrupt:
+            if self._store.spec(self._tenant, context_id) is None:  # deleted meanwhile
+                return None
+            raise
 
     def page(self, limit: int, after: str | None = None, wanted: ContextFilter | None = None) -> Page[StoredContext]:
         """A page of contexts, newest first, without their reports but for the scores. Raises `UnknownCursor`."""
@@ -218,7 +263,7 @@ class Contexts:
         return cast('Literal["deleted", "changed", "unknown"]', outcome)
 
 
-def _context_fields(submission: Submission, job_id: str, spec: str) -> dict[str, str | int]:
+def _context_fields(submission: Submission, job_id: str) -> dict[str, str | int]:
     return {
         "format": FORMAT,
         "name": submission.name or "",
@@ -229,7 +274,6 @@ def _context_fields(submission: Submission, job_id: str, spec: str) -> dict[str,
         "tokens": submission.plan.context_tokens,
         "metadata": metadata_field(submission.metadata),
         "hyperparameters": submission.plan.hyperparameters.model_dump_json(),
-        "spec": hashlib.sha256(spec.encode()).hexdigest(),
     }
 
 

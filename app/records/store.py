@@ -9,6 +9,7 @@ or absent, and all changes may be repeated safely.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
@@ -22,9 +23,12 @@ from app.contract.objects import JobError, Report, Scores
 from app.contract.tuning import ResolvedHyperparameters, TuningSpec
 from app.records.access import AccessRecords
 from app.records.audit import AuditLog
+from app.records.bodies import Bodies, BodyCorrupt
 from app.records.connection import Store
-from app.records.contexts import Contexts
+from app.records.contexts import POLL_SECONDS, Contexts
 from app.records.figures import Figures, read_figures
+from app.records.files import ArtifactsUnavailable
+from app.records.garbage import Garbage
 from app.records.idempotency import IdempotencyKeys
 from app.records.jobs import Jobs
 from app.records.limits import QueueLimits, Retention
@@ -40,23 +44,12 @@ _WAITED_MS: Final = 2_000
 #: Jobs that a sweep requeues, or removes, at a time.
 _BATCH: Final = 100
 
-#: A request that deletes has so long before a sweep goes on with it (milliseconds).
-_DELETION_MS: Final = 60_000
-
 Fields = dict[str, str | int | float]
 
 
 @dataclass(frozen=True)
 class JobRef:
     """A job among those of all tenants."""
-
-    tenant: str
-    id: str
-
-
-@dataclass(frozen=True)
-class ContextRef:
-    """A context among those of all tenants."""
 
     tenant: str
     id: str
@@ -90,14 +83,24 @@ class TenantRecords:
 
 
 class Records:
-    """The records in the store behind ``client`` (from `connect`)."""
+    """The records in the store behind ``client`` (from `connect`).
+
+    Bodies, such as examples and reports, are files below the fsspec URL ``artifacts_url``, which all processes share;
+    they are in memory where there is no process but this one.
+    """
 
     def __init__(
-        self, client: redis.Redis, limits: QueueLimits | None = None, retention: Retention | None = None
+        self,
+        client: redis.Redis,
+        limits: QueueLimits | None = None,
+        retention: Retention | None = None,
+        artifacts_url: str = "memory://contextune",
     ) -> None:
         self._store = Store(client, take_up)
+        self._bodies = Bodies(artifacts_url)
         self._limits = limits or QueueLimits()
         self._retention = retention or Retention()
+        self.garbage = Garbage(self._store, self._retention.unreferenced)
         self.outbox = Outbox(self._store, self._retention.deliveries)
         self.access = AccessRecords(self._store)
 
@@ -106,7 +109,7 @@ class Records:
         store, keep = self._store, self._retention
         return TenantRecords(
             tenant,
-            Contexts(store, tenant, self._limits, keep),
+            Contexts(store, self._bodies, tenant, self._limits, keep),
             Jobs(store, tenant),
             IdempotencyKeys(store, tenant, keep.idempotency),
             Webhooks(store, tenant),
@@ -134,7 +137,8 @@ class Records:
     def claim(self, models: Sequence[str], worker_id: str) -> Claim | None:
         """Take a queued job of ``models`` under a lease of `LEASE_SECONDS`; None when there is none.
 
-        Tenants are served in turn, the jobs of each in their order. A job whose record cannot be read fails.
+        Tenants are served in turn, the jobs of each in their order. A job whose record cannot be read fails. Raises
+        `ArtifactsUnavailable` when its examples cannot be read now; the job is queued again then.
         """
         answer = self._store.run("claim", worker_id, _LEASE_MS, FORMAT, *models)
         if not answer:
@@ -150,10 +154,13 @@ class Records:
                 fence=int(row["fence"]),
                 attempt=int(row["attempt"]),
                 hyperparameters=tolerant(ResolvedHyperparameters, row["hyperparameters"]),
-                spec=tolerant(TuningSpec, spec or ""),
+                spec=tolerant(TuningSpec, self._bodies.get(spec or "")),
             )
-        except ValidationError as error:
-            structlog.get_logger().error("record_unreadable", job_id=job_id, errors=error.error_count())
+        except ArtifactsUnavailable:
+            self._store.run("release", tenant, job_id, int(row["fence"]), "")
+            raise
+        except (ValidationError, BodyCorrupt) as error:
+            structlog.get_logger().error("record_unreadable", job_id=job_id, kind=type(error).__name__)
             reason = JobError(code=ErrorCode.INTERNAL, message="its record cannot be read")
             self._finish(tenant, job_id, int(row["fence"]), JobStatus.FAILED, error=reason)
             return None
@@ -182,13 +189,22 @@ class Records:
         return str(self._store.run("message", claim.tenant, claim.job_id, claim.fence, level, message, content))
 
     def finish_succeeded(self, claim: Claim, artifact: str, report: Report, fields: Fields) -> str:
-        """End a job with its result. Returns the final status, ``cancelled`` if that was asked for, or ``lost``."""
+        """End a job with its result. Returns the final status, ``cancelled`` if that was asked for, or ``lost``.
+
+        Raises what the file system raises that is to hold the report; the job is as before then.
+        """
         content = report.model_dump_json()
+        address = self._bodies.address(content)
+        while self.begin_write(claim, address) == "wait":
+            time.sleep(POLL_SECONDS)  # a file with the same content is being removed
+        self._bodies.put(content)
         scores = Scores.model_validate(report.model_dump(include=set(Scores.model_fields)))
-        context: Fields = {"artifact": artifact, "scores": scores.model_dump_json()}
-        return self._finish(
-            claim.tenant, claim.job_id, claim.fence, JobStatus.SUCCEEDED, None, fields, context, content
-        )
+        context: Fields = {"artifact": artifact, "report": address, "scores": scores.model_dump_json()}
+        ended = self._finish(claim.tenant, claim.job_id, claim.fence, JobStatus.SUCCEEDED, None, fields, context)
+        if ended != JobStatus.SUCCEEDED and self.end_write(claim, address):
+            self._bodies.remove(address)
+            self.garbage.collected(address)
+        return ended
 
     def finish_failed(self, claim: Claim, error: JobError) -> str:
         """End a job with a reason. Returns the final status or ``lost``."""
@@ -207,11 +223,10 @@ class Records:
         error: JobError | None = None,
         job: Fields | None = None,
         context: Fields | None = None,
-        report: str = "",
     ) -> str:
         reason = error.model_dump_json() if error else ""
         rows = json.dumps(job or {}), json.dumps(context or {})
-        return str(self._store.run("finish", tenant, job_id, fence, status, reason, *rows, report))
+        return str(self._store.run("finish", tenant, job_id, fence, status, reason, *rows))
 
     def release(self, claim: Claim) -> str:
         """Give a job back to the queue uncounted. Returns ``released``, ``cancelled`` (if asked for) or ``lost``."""
@@ -242,29 +257,12 @@ class Records:
         return str(self._store.run("begin_write", claim.tenant, claim.job_id, claim.fence, address))
 
     def end_write(self, claim: Claim, address: str) -> bool:
-        """Give up a file that no row came to refer to; whether the caller must remove it, and say so in `collected`."""
+        """Give up a file that no row refers to; whether the caller must remove it, and tell `Garbage.collected`."""
         return bool(self._store.run("end_write", claim.tenant, claim.job_id, claim.fence, address))
-
-    def collected(self, address: str) -> None:
-        """Note that a file that was to be removed is gone."""
-        self._store.run("collected", address)
 
     def let_go(self, claim: Claim) -> bool:
         """Note that a worker that lost a job writes nothing for it any more; whether its context was deleted."""
         return bool(self._store.run("let_go", claim.tenant, claim.context_id, claim.fence))
-
-    def garbage(self) -> dict[str, bool]:
-        """Addresses of files that a crash left, and whether the file must be removed or only a part of it.
-
-        Those to be removed are found again after a minute, until `collected` was called.
-        """
-        found = cast("list[Any]", self._store.run("garbage", int(self._retention.unreferenced * 1000), _BATCH))
-        return dict(zip(found[::2], map(bool, found[1::2]), strict=True))
-
-    def deletions(self) -> list[ContextRef]:
-        """Contexts whose deletion was begun a minute ago or more and not ended."""
-        found = cast("list[str]", self._store.run("deletions", _DELETION_MS, _BATCH))
-        return [ContextRef(*one.split(":", 1)) for one in found]
 
     # -- what sweeps do ----------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import structlog
 from app.contract.names import ErrorCode
 from app.contract.objects import JobError
 from app.records.connection import StoreUnavailable
+from app.records.files import ArtifactsUnavailable
 from app.records.store import Claim, Records
 from worker.artifacts import Artifacts, address_of
 from worker.cpt.model.sizes import Sizes
@@ -95,6 +96,8 @@ class TuningThread:
             return claim is not None
         except StoreUnavailable as error:
             structlog.get_logger().warning("store_unavailable", reason=str(error))
+        except ArtifactsUnavailable as error:
+            structlog.get_logger().warning("artifacts_unavailable", reason=str(error))
         except Exception as error:  # noqa: BLE001 - the thread must go on: there are other jobs
             structlog.get_logger().error("tuning_failed", exc_info=error)
         return False
@@ -117,6 +120,7 @@ class TuningThread:
             try:
                 result = self._tune(claim, lease)
                 address = self._write(claim, lease, result.content)
+                return self._finish(claim, lease, result, address)
             except Cancelled:
                 self._forget_checkpoint(claim)
                 return self._insist(lambda: self._records.finish_cancelled(claim))
@@ -124,11 +128,10 @@ class TuningThread:
                 return self._insist(lambda: self._records.release(claim))
             except Parked:
                 return "parked"
-            except LeaseLost:
+            except (LeaseLost, StoreUnavailable):
                 raise
             except Exception as error:  # noqa: BLE001 - the thread must go on, and the job's user learns of it
                 return self._fail(claim, error)
-            return self._finish(claim, result, address)
 
     def _tune(self, claim: Claim, lease: Lease) -> Result:
         """Run a job; where memory does not suffice, go on from its checkpoint in chunks of half the size."""
@@ -152,10 +155,16 @@ class TuningThread:
         with suppress(StoreUnavailable):
             self._records.message(claim, text, level="warning")
 
-    def _finish(self, claim: Claim, result: Result, address: str) -> str:
-        ended = self._insist(lambda: self._records.finish_succeeded(claim, address, result.report, result.fields))
-        if ended != "succeeded":
-            self._remove_unwanted(claim, address)
+    def _finish(self, claim: Claim, lease: Lease, result: Result, address: str) -> str:
+        def finish() -> str:
+            return self._insist(lambda: self._records.finish_succeeded(claim, address, result.report, result.fields))
+
+        ended = "lost"
+        try:
+            ended = self._when_there_is_room(claim, lease, finish)
+        finally:
+            if ended != "succeeded":
+                self._remove_unwanted(claim, address)
         if ended == "lost":
             raise LeaseLost
         self._forget_checkpoint(claim)
@@ -165,19 +174,27 @@ class TuningThread:
     def _write(self, claim: Claim, lease: Lease, content: bytes) -> str:
         """Store an artifact, noting that before, and return its address. Raises what `Lease.check` raises."""
         address = address_of(content)
+
+        def put() -> str:
+            self._begin_write(claim, lease, address)
+            return self._artifacts.put(content)
+
         try:
-            for seconds in waits():
-                self._begin_write(claim, lease, address)
-                try:
-                    return self._artifacts.put(content)
-                except OSError as error:
-                    if not lacks_room(error):
-                        raise
-                    self._say(claim, f"no room for the result ({error.strerror}): waiting until there is")
-                lease.wait(seconds)
+            return self._when_there_is_room(claim, lease, put)
         except BaseException:
             self._remove_unwanted(claim, address)
             raise
+
+    def _when_there_is_room(self, claim: Claim, lease: Lease, write: Callable[[], str]) -> str:
+        """Write what needs room on a disk, as often as it takes. Raises what `Lease.check` raises."""
+        for seconds in waits():
+            try:
+                return write()
+            except OSError as error:
+                if not lacks_room(error):
+                    raise
+                self._say(claim, f"no room for the result ({error.strerror}): waiting until there is")
+            lease.wait(seconds)
         raise AssertionError("waits end")
 
     def _begin_write(self, claim: Claim, lease: Lease, address: str) -> None:
@@ -191,7 +208,7 @@ class TuningThread:
         with suppress(StoreUnavailable):  # a sweep removes it then
             if self._records.end_write(claim, address):
                 self._artifacts.remove(address)
-                self._records.collected(address)
+                self._records.garbage.collected(address)
 
     def _let_go(self, claim: Claim) -> None:
         """Leave a lost job to the worker that has it now, or nothing of it if its context was deleted."""

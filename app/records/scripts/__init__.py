@@ -4,9 +4,7 @@ Every script is called with one key, the hash tag of the store, and computes the
 store in cluster mode serves them too. What a tenant owns is ``{ct}:t:<tenant>:<kind>…``:
 
 =================================  ======  =========================================================================
-``context:<id>``                   hash    a context
-``spec:<context>``                 string  the examples and hyperparameters as posted, JSON
-``report:<context>``               string  what was measured, JSON
+``context:<id>``                   hash    a context; ``spec``, ``artifact``, ``report`` are addresses
 ``contexts``                       zset    all ids by order of creation; ``contexts:status:<s>``, ``:model:<m>``,
                                            ``:name:<n>`` and ``:metadata:<sha1>`` are the lists' indexes
 ``name:<name>``                    hash    the contexts of a name by version, ``@<alias>`` → version, ``last`` version

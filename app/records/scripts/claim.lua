@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
 -- Give a queued job to a worker, under a lease: the next of the tenant whose turn it is.
 -- ARGV: worker id, lease in ms, newest format of a row that the worker reads, models.
--- Returns tenant, id, fields and spec of the job, or false if there is none. A worker runs one job at a time: if it holds
+-- Returns tenant, id, fields of the job and the address of its spec, or false if there is none. A worker runs one job at a time: if it holds
 -- one already, it lost the answer to an earlier claim and gets it again.
 local CONSIDERED = 16
 
 local function answer(tenant, job)
-  local row = redis.call('HGETALL', owned(tenant, 'job', job))
-  return {tenant, job, row, redis.call('GET', owned(tenant, 'spec', redis.call('HGET', owned(tenant, 'job', job), 'context_id')))}
+  local row = owned(tenant, 'job', job)
+  local context = redis.call('HGET', row, 'context_id')
+  return {tenant, job, redis.call('HGETALL', row), redis.call('HGET', owned(tenant, 'context', context), 'spec')}
 end
 
 local held = redis.call('HGET', shared('workers'), ARGV[1])

@@ -11,8 +11,8 @@ local function answer()
   return {job, math.max(0, lease - now), cjson.decode(addresses)}
 end
 
-local name, job, artifact, model, status, version, metadata, aliases =
-  fields(key, 'name', 'job_id', 'artifact', 'model', 'status', 'version', 'metadata', 'aliases')
+local name, job, model, status, version, metadata, aliases, artifact, spec, report =
+  fields(key, 'name', 'job_id', 'model', 'status', 'version', 'metadata', 'aliases', 'artifact', 'spec', 'report')
 if not job then return redis.call('EXISTS', deleting) == 1 and answer() end
 if (aliases or '[]') ~= '[]' then return 'in_use' end
 
@@ -27,13 +27,16 @@ if state == 'queued' or state == 'running' or state == 'parked' then
 end
 
 local addresses = {}
-if artifact then
-  redis.call('SREM', shared('refs', artifact), table.concat({tenant, 'context', context}, ':'))
-  if collect(artifact) then table.insert(addresses, artifact) end
+local function forget(address)
+  if address and collect(address) then table.insert(addresses, address) end
 end
-if writing and writing ~= artifact then
-  end_writing(writing, table.concat({tenant, job, fence}, ':'))
-  if collect(writing) then table.insert(addresses, writing) end
+for address in string.gmatch(writing or '', '%S+') do
+  end_writing(address, table.concat({tenant, job, fence}, ':'))
+  if address ~= artifact and address ~= report then forget(address) end
+end
+for _, address in ipairs({spec or '', artifact or '', report or ''}) do
+  redis.call('SREM', shared('refs', address), table.concat({tenant, 'context', context}, ':'))
+  if address ~= '' then forget(address) end
 end
 redis.call('DEL', deleting)
 redis.call('HSET', deleting, 'format', 1, 'job_id', job, 'fence', fence or 0, 'lease_until', lease,
@@ -52,5 +55,5 @@ if name ~= '' then
   if redis.call('EXISTS', owned(tenant, 'succeeded', name)) == 0 then redis.call('ZREM', owned(tenant, 'names'), name) end
   if redis.call('HLEN', versions) == 1 then redis.call('PEXPIRE', versions, ARGV[3]) end
 end
-redis.call('DEL', key, owned(tenant, 'spec', context), owned(tenant, 'report', context))
+redis.call('DEL', key)
 return answer()

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- End a job that is held.
--- ARGV: tenant, job id, fence, status, error or '', and as JSON the fields to set in the job's and the context's row;
--- then the report or ''.
+-- ARGV: tenant, job id, fence, status, error or '', and as JSON the fields to set in the job's and the context's row,
+-- the addresses of its artifact and of its report among the latter.
 -- Returns the status that the job ended with, also when asked again, or 'lost'. A requested cancel wins over success.
 local tenant, job, status = ARGV[1], ARGV[2], ARGV[4]
 local row = owned(tenant, 'job', job)
@@ -16,9 +16,10 @@ save(row, cjson.decode(ARGV[6]))
 if status == 'succeeded' then
   local result = cjson.decode(ARGV[7])
   save(key, result)
-  refer(result.artifact, table.concat({tenant, 'context', context}, ':'))
-  end_writing(result.artifact, table.concat({tenant, job, fence}, ':'))
-  redis.call('SET', owned(tenant, 'report', context), ARGV[8])
+  for _, address in ipairs({result.artifact, result.report}) do
+    refer(address, table.concat({tenant, 'context', context}, ':'))
+    end_writing(address, table.concat({tenant, job, fence}, ':'))
+  end
   if name ~= '' then
     redis.call('ZADD', owned(tenant, 'succeeded', name), version, context)
     redis.call('ZADD', owned(tenant, 'names'), 'GT', sequence, name)

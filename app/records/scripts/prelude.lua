@@ -226,6 +226,15 @@ local COLLECTING_MS = 60000
 
 local function refer(address, referrer) redis.call('SADD', shared('refs', address), referrer) end
 
+-- Note a writer; false while the file is being removed.
+local function begin_writing(address, writer)
+  if tonumber(redis.call('ZSCORE', shared('collecting'), address) or 0) > now then return false end
+  redis.call('ZREM', shared('collecting'), address)
+  redis.call('HSET', shared('writers', address), writer, now)
+  redis.call('ZADD', shared('pending'), now, address)
+  return true
+end
+
 local function end_writing(address, writer)
   redis.call('HDEL', shared('writers', address), writer)
   if redis.call('EXISTS', shared('writers', address)) == 0 then redis.call('ZREM', shared('pending'), address) end

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Find the context of a ref.
--- ARGV: tenant, context id or '', name, what follows its @ (a version, an alias, '' or 'latest'), 1 to read the report.
--- Returns the context's id and fields, its report or false, and the job that a bare name without a version that
+-- ARGV: tenant, context id or '', name, what follows its @ (a version, an alias, '' or 'latest').
+-- Returns the context's id and fields, and the job that a bare name without a version that
 -- succeeded waits for, or false; false when there is no such context. A bare name means its highest version that
 -- succeeded, or its newest while none has.
 local tenant, context, name, selector = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -34,4 +34,4 @@ if context == '' then
 end
 local row = context and redis.call('HGETALL', owned(tenant, 'context', context)) or {}
 if #row == 0 then return false end
-return {context, row, ARGV[5] == '1' and redis.call('GET', owned(tenant, 'report', context)), pending}
+return {context, row, pending}

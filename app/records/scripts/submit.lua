@@ -1,7 +1,7 @@
 #!lua
 -- Create a context and its queued job, both or neither.
--- ARGV: tenant, context id, job id, spec, most jobs queued in all, most of the tenant, and as JSON the context's fields,
--- the job's fields, and the claim on an idempotency key or null.
+-- ARGV: tenant, context id, job id, address of the spec, most jobs queued in all, most of the tenant, and as JSON the
+-- context's fields, the job's fields, and the claim on an idempotency key or null.
 -- Returns 'created', 'overloaded', 'jobs' or 'contexts' when the tenant has as many as it may have, 'gone' when it is
 -- being deleted, or 'lost' when the claim has gone to another request. Posting the same ids again changes nothing, so a
 -- retry after a lost answer is safe.
@@ -9,7 +9,10 @@ local tenant, context, job = ARGV[1], ARGV[2], ARGV[3]
 local key = owned(tenant, 'context', context)
 local claim = cjson.decode(ARGV[9])
 if claim == cjson.null then claim = nil end
-if redis.call('EXISTS', key) == 1 then return 'created' end
+if redis.call('EXISTS', key) == 1 then
+  end_writing(ARGV[4], table.concat({tenant, context, 0}, ':'))
+  return 'created'
+end
 if gone(tenant) then return 'gone' end
 if not may_answer(tenant, claim) then return 'lost' end
 local limits = limits_of(tenant)
@@ -29,8 +32,9 @@ if row.name ~= '' then
   redis.call('ZADD', owned(tenant, 'contexts', 'name', row.name), sequence, context)
 end
 save(key, row)
-redis.call('HSET', key, 'version', version, 'sequence', sequence, 'created_at', now)
-redis.call('SET', owned(tenant, 'spec', context), ARGV[4])
+redis.call('HSET', key, 'spec', ARGV[4], 'version', version, 'sequence', sequence, 'created_at', now)
+refer(ARGV[4], table.concat({tenant, 'context', context}, ':'))
+end_writing(ARGV[4], table.concat({tenant, context, 0}, ':'))
 redis.call('ZADD', owned(tenant, 'contexts'), sequence, context)
 redis.call('ZADD', owned(tenant, 'contexts', 'model', row.model), sequence, context)
 for name, value in pairs(cjson.decode(row.metadata)) do

@@ -6,11 +6,13 @@ from threading import Thread
 import pytest
 import redis
 
-from app.artifacts import ArtifactsUnavailable, remove_artifact, remove_checkpoint
+from app.artifacts import remove_artifact, remove_checkpoint
 from app.contexts.deletion import collect, delete
 from app.contract.names import artifact_url, checkpoint_url
 from app.errors import DomainError
-from app.records.store import ContextRef, Records
+from app.records.files import ArtifactsUnavailable
+from app.records.garbage import ContextRef
+from app.records.store import Records
 from tests.app.artifact_files import partly_written, written
 from tests.app.records.steps import REPORT, claim, submit
 from tests.waiting import eventually
@@ -68,7 +70,7 @@ def test_deletion_that_a_crash_broke_off_is_ended_by_a_sweep(records: Records, c
     collect(records, root)
     assert files[0].exists()  # whoever deletes it may still be at it
     client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
-    assert records.deletions() == [ContextRef("default", context_id)]
+    assert records.garbage.deletions() == [ContextRef("default", context_id)]
     client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
     collect(records, root)
     assert not any(file.exists() for file in files)

@@ -1,10 +1,14 @@
 """Contexts: versions, refs, aliases, metadata, deletion."""
 
+from pathlib import Path
+from typing import cast
+
 import pytest
 import redis
 
 from app.contract.names import JobStatus
 from app.contract.objects import Scores
+from app.records.bodies import Bodies
 from app.records.contexts import AliasMoved, AliasRefused, ContextInUse, Deletion, TooMuchMetadata
 from app.records.lists import ContextFilter
 from app.records.rows import NewerFormat
@@ -176,7 +180,8 @@ def test_deleted_context_leaves_only_its_job(records: Records, client: redis.Red
     contexts = records.of("default").contexts
     context_id = succeed(records, "intents", metadata={"team": "cards"})
     job_id = context_of(records, context_id).context.job_id
-    deletion = Deletion(job_id, 0, ("address",))
+    spec, report = cast("list[str]", client.hmget(f"{{ct}}:t:default:context:{context_id}", "spec", "report"))
+    deletion = Deletion(job_id, 0, (spec, "address", report))
     assert [contexts.delete(context_id) for _ in range(2)] == [deletion, deletion]
     contexts.deleted(context_id)
     assert contexts.delete(context_id) is None
@@ -226,13 +231,16 @@ def test_unknown_context_cannot_be_deleted(records: Records, client: redis.Redis
 
 
 def test_fields_that_are_not_known_are_ignored_and_missing_ones_filled_in(
-    records: Records, client: redis.Redis
+    records: Records, client: redis.Redis, tmp_path: Path
 ) -> None:
     context_id = succeed(records, "intents")
     key = f"{{ct}}:t:default:context:{context_id}"
     client.hset(key, "mood", "sunny")
     client.hset(key, "scores", '{"served":"icl","mood":"sunny"}')
-    client.set(f"{{ct}}:t:default:report:{context_id}", '{"served":"tuned","loss_curve":[1],"mood":"sunny"}')
+    report = '{"served":"tuned","loss_curve":[1],"mood":"sunny"}'
+    bodies = Bodies(f"file://{tmp_path}/artifacts")
+    bodies.put(report)
+    client.hset(key, "report", bodies.address(report))
     client.hdel(key, "aliases", "encoder", "metadata")
     context = context_of(records, context_id).context
     assert (context.aliases, context.encoder, context.metadata) == ((), None, {})

@@ -16,7 +16,7 @@ def test_file_that_was_written_in_vain_is_removed_by_its_writer(records: Records
     assert records.begin_write(claimed, ADDRESS) == "go"
     assert records.end_write(claimed, ADDRESS)
     assert client.exists(f"{{ct}}:writers:{ADDRESS}", "{ct}:pending") == 0
-    records.collected(ADDRESS)
+    records.garbage.collected(ADDRESS)
     assert client.exists("{ct}:collecting") == 0
 
 
@@ -32,7 +32,7 @@ def test_file_is_kept_while_another_writes_it_or_refers_to_it(records: Records, 
     records.finish_succeeded(again, ADDRESS, REPORT, {})
     assert not records.end_write(lost, ADDRESS)
     assert not records.let_go(lost)
-    assert records.garbage() == {}
+    assert records.garbage.files() == {}
 
 
 def test_writer_waits_while_the_same_file_is_being_removed(records: Records, client: redis.Redis) -> None:
@@ -42,12 +42,12 @@ def test_writer_waits_while_the_same_file_is_being_removed(records: Records, cli
     records.begin_write(first, ADDRESS)
     assert records.end_write(first, ADDRESS)
     assert records.begin_write(second, ADDRESS) == "wait"
-    records.collected(ADDRESS)
+    records.garbage.collected(ADDRESS)
     assert records.begin_write(second, ADDRESS) == "go"
     assert records.end_write(second, ADDRESS)
     client.zadd("{ct}:collecting", {ADDRESS: 1})  # the remover died, and its lease is over
     assert records.begin_write(second, ADDRESS) == "go"
-    assert records.garbage() == {}
+    assert records.garbage.files() == {}
 
 
 def test_who_lost_the_job_does_not_begin_to_write(records: Records, client: redis.Redis) -> None:
@@ -62,13 +62,13 @@ def test_what_a_crash_left_is_found_after_the_grace(records: Records, client: re
     impatient = Records(client, retention=Retention(unreferenced=-1))
     submit(records)
     records.begin_write(claim(records), ADDRESS)
-    assert records.garbage() == {}
-    assert impatient.garbage() == {ADDRESS: True}
-    assert impatient.garbage() == {}  # until the remover's lease is over
+    assert records.garbage.files() == {}
+    assert impatient.garbage.files() == {ADDRESS: True}
+    assert impatient.garbage.files() == {}  # until the remover's lease is over
     client.zadd("{ct}:collecting", {ADDRESS: 1})
-    assert records.garbage() == {ADDRESS: True}
-    records.collected(ADDRESS)
-    assert records.garbage() == {}
+    assert records.garbage.files() == {ADDRESS: True}
+    records.garbage.collected(ADDRESS)
+    assert records.garbage.files() == {}
 
 
 def test_what_a_dead_writer_left_of_a_file_in_use_is_found(records: Records, client: redis.Redis) -> None:
@@ -79,4 +79,4 @@ def test_what_a_dead_writer_left_of_a_file_in_use_is_found(records: Records, cli
     again = claim(records)
     records.begin_write(again, ADDRESS)
     records.finish_succeeded(again, ADDRESS, REPORT, {})
-    assert Records(client, retention=Retention(unreferenced=-1)).garbage() == {ADDRESS: False}
+    assert Records(client, retention=Retention(unreferenced=-1)).garbage.files() == {ADDRESS: False}

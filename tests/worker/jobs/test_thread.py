@@ -14,6 +14,7 @@ import torch
 
 from app.contract.names import JobStatus
 from app.contract.objects import Job
+from app.records.bodies import Bodies
 from app.records.store import JobRef, Records
 from tests.submissions import MODEL, overdue, submission
 from tests.waiting import eventually
@@ -136,7 +137,8 @@ def artifact_of(records: Records, context_id: str) -> str | None:
 
 
 def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*.*") if path.is_file()]
+    """Artifacts and checkpoints, and parts of them; not the examples."""
+    return [path for path in folder.rglob("*.safetensors*") if path.is_file()]
 
 
 def test_queued_jobs_are_run_in_their_order(records: Records, artifacts: Artifacts, start: Start) -> None:
@@ -178,10 +180,12 @@ def test_failing_job_tells_its_user_and_the_next_one_runs(
 
 
 def test_record_that_cannot_be_read_does_not_hold_up_the_others(
-    records: Records, client: redis.Redis, start: Start
+    records: Records, client: redis.Redis, start: Start, tmp_path: Path
 ) -> None:
     context_id, broken = submit(records)
-    client.set(f"{{ct}}:t:default:spec:{context_id}", '{"of": "another version"}')
+    bodies, spec = Bodies(f"file://{tmp_path}/artifacts"), '{"of": "another version"}'
+    bodies.put(spec)
+    client.hset(f"{{ct}}:t:default:context:{context_id}", "spec", bodies.address(spec))
     _, job_id = submit(records)
     start()
     when(records, job_id, "succeeded")

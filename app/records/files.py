@@ -1,0 +1,88 @@
+"""Files behind an fsspec URL, written whole or not at all. Knows bytes only, not what they mean."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+#: Times that a file is written at most because others remove its folder.
+_TRIES: Final = 10
+
+
+class ArtifactsUnavailable(Exception):
+    """The file system of the artifacts did not do what it was asked."""
+
+
+def write_file(url: str, content: bytes) -> None:
+    """Write a file in place of the one before. Raises what the file system raises."""
+    filesystem, path = fsspec.url_to_fs(url)
+    partial = f"{path}.{secrets.token_hex(4)}.partial"
+    folder = path.rpartition("/")[0]
+    try:
+        _pipe(filesystem, partial, content)
+        if isinstance(filesystem, LocalFileSystem):
+            _sync(partial)
+        filesystem.mv(partial, path)
+        if isinstance(filesystem, LocalFileSystem):
+            _sync(folder)
+    except BaseException:
+        with suppress(OSError):
+            filesystem.rm_file(partial)
+        raise
+
+
+def read_file(url: str) -> bytes:
+    """The bytes of a file. Raises FileNotFoundError and what the file system raises."""
+    filesystem, path = fsspec.url_to_fs(url)
+    content: bytes = filesystem.cat_file(path)
+    return content
+
+
+def remove_file(url: str, *, whole: bool = True) -> None:
+    """Remove a file, and what writers that died left of it, where it is there; without ``whole`` the latter alone.
+
+    Raises `ArtifactsUnavailable`.
+    """
+    try:
+        filesystem, path = fsspec.url_to_fs(url)
+        for one in [*filesystem.glob(f"{path}.*.partial"), *([path] if whole else [])]:
+            with suppress(FileNotFoundError):
+                filesystem.rm_file(one)
+                _remove_if_empty(filesystem, one)
+    except Exception as error:
+        raise ArtifactsUnavailable(str(error)) from error
+
+
+def _pipe(filesystem: Any, path: str, content: bytes) -> None:
+    """Write a file in a folder that is made if need be, and again if it is removed, being empty, meanwhile."""
+    folder = path.rpartition("/")[0]
+    for left in reversed(range(_TRIES)):
+        filesystem.makedirs(folder, exist_ok=True)
+        try:
+            filesystem.pipe_file(path, content)
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
+
+
+def _remove_if_empty(filesystem: Any, path: str) -> None:
+    """Remove the folder of a local file that was removed, if it was the last there."""
+    if isinstance(filesystem, LocalFileSystem):
+        with suppress(OSError):
+            Path(path).parent.rmdir()
+
+
+def _sync(path: str) -> None:
+    """Return when a local file or folder is on disk: a record must not name what a power cut can still take away."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
