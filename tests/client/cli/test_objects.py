@@ -64,9 +64,11 @@ def test_what_is_deleted(
 
 
 def test_alias_is_moved(service: StandIn, command: Command) -> None:
-    service.then(says({"name": "intents", "alias": "prod", "version": 3, "resident": True}))
-    assert command("alias", "set", "intents", "prod", "3", "--if-version", "2").out == "intents@prod → intents@3\n"
-    assert (only(service).headers["if-match"], json.loads(only(service).body)) == ('"2"', {"version": 3})
+    service.then(says({"name": "intents", "alias": "prod", "version": 3, "previous_version": 2, "resident": True}))
+    asked = ("alias", "set", "intents", "prod", "3", "--if-version", "2", "--not-worse-than", "prod")
+    assert command(*asked).out == "intents@prod → intents@3 (was 2)\n"
+    body = {"version": 3, "require": {"not_worse_than": "prod"}}
+    assert (only(service).headers["if-match"], json.loads(only(service).body)) == ('"2"', body)
 
 
 def test_adapter_is_exported_and_imported(service: StandIn, command: Command, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.client.standin import StandIn, says
 INTERVALS = {f"{name}_ci95": [0.5, 1.0] for name in ("accuracy", "macro_f1", "nll", "ece", "brier")}
 SCORE = {"accuracy": 0.75, "macro_f1": 0.7, "nll": 0.4, "ece": 0.1, "brier": 0.2, "n": 4, **INTERVALS}
 REPORT = {
+    "verdict": {"decision": "serve_above_threshold", "reason": "Above 0.60 the error is at most 5%."},
     "icl": SCORE,
     "tuned": {**SCORE, "accuracy": 1.0},
     "difference": {"accuracy": 0.25, "accuracy_ci95": [-0.1, 0.5], "nll": -0.1, "nll_ci95": [-0.2, 0.1]},
@@ -74,6 +75,7 @@ def test_file_becomes_a_context_and_a_readable_report(service: StandIn, command:
     }  # fmt: skip
     for expected in (
         "intents@1 · succeeded · 2 labels · tiny",
+        "Verdict: serve it above a min_confidence. Above 0.60 the error is at most 5%.",
         "What answers: the tuned context",
         "accuracy                 75.0% (50.0% to 100.0%)  100.0% (50.0% to 100.0%)",
         "Tuned minus plain, on the same examples: +25.0% accuracy (95%: -10.0% to +50.0%)",

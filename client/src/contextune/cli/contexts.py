@@ -71,12 +71,18 @@ def set_alias(
     word: Annotated[str, typer.Argument(help="The alias, such as prod.")],
     version: Annotated[int, typer.Argument(min=1, help="The version that it shall point at.")],
     if_version: Annotated[int | None, typer.Option(help="Only if it points at this version now.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Only if the report bears out this accuracy.")] = None,
+    max_ece: Annotated[float | None, typer.Option(help="Only if the report bears out this calibration error.")] = None,
+    not_worse_than: Annotated[str | None, typer.Option(help="Only if it is not worse than this alias.")] = None,
     as_json: Json = False,
 ) -> None:
     """Point an alias at a version."""
+    require = {"min_accuracy": min_accuracy, "max_ece": max_ece, "not_worse_than": not_worse_than}
+    given = {key: value for key, value in require.items() if value is not None}
     with connect(context) as client:
-        found = client.aliases.set(name, word, version, if_version=if_version)
-    Output(as_json).result(found, lambda console: console.print(f"{name}@{word} → {name}@{found.version}"))
+        found = client.aliases.set(name, word, version, if_version=if_version, require=given or None)
+    before = f" (was {found.previous_version})" if found.previous_version else ""
+    Output(as_json).result(found, lambda console: console.print(f"{name}@{word} → {name}@{found.version}{before}"))
 
 
 @alias.command(name="show")

@@ -18,6 +18,16 @@ Located = Callable[[str], str]
 
 _FIGURES: Final = (("accuracy", "accuracy", True), ("macro F1", "macro_f1", True), ("log loss", "nll", False),
                    ("calibration error (ECE)", "ece", False), ("Brier score", "brier", False))  # fmt: skip
+_DECISIONS: Final = {
+    "serve": "serve it",
+    "serve_above_threshold": "serve it above a min_confidence",
+    "more_examples": "give it more examples first",
+}
+_SERVED: Final = {
+    "tuned": "the tuned context",
+    "calibrated": "the calibrated context, not tuned",
+    "icl": "the plain context (ICL)",
+}
 _MOST_LABELS_OF_A_MATRIX: Final = 10
 _MOST_ROWS: Final = 12
 _BARS: Final = "▁▂▃▄▅▆▇█"
@@ -50,12 +60,10 @@ def print_report(console: Console, report: Report, labels: Sequence[str], locate
 
 
 def _verdict(report: Report) -> Iterator[str]:
-    verdict = getattr(report, "verdict", None)
-    if verdict:
-        reason = getattr(report, "verdict_reason", None)
-        yield f"Verdict: {str(verdict).replace('_', ' ')}{f' - {reason}' if reason else ''}"
-    served = {"tuned": "the tuned context", "icl": "the plain context (ICL)"}.get(report.served, report.served)
-    yield f"What answers: {served}"
+    if report.verdict:
+        decision = _DECISIONS.get(report.verdict.decision, report.verdict.decision)
+        yield f"Verdict: {decision}. {report.verdict.reason}".rstrip()
+    yield f"What answers: {_SERVED.get(report.served, report.served)}"
 
 
 def _quality(report: Report) -> Iterator[str | Text]:
@@ -67,6 +75,8 @@ def _quality(report: Report) -> Iterator[str | Text]:
     yield f"Quality on {scores[0][1].n} {of}, with 95% intervals"
     rows = [[label, *(_figure(score, field, share) for _, score in scores)] for label, field, share in _FIGURES]
     yield table(["", *(name for name, _ in scores)], rows, right=range(1, len(scores) + 1))
+    if any(score.chance_ece for _, score in scores):
+        yield f"(An ECE of {scores[-1][1].chance_ece:.3f} is what as many examples show by chance.)"
     if report.difference:
         gain, (low, high) = report.difference.accuracy, report.difference.accuracy_ci95
         yield f"Tuned minus plain, on the same examples: {gain:+.1%} accuracy (95%: {low:+.1%} to {high:+.1%})"

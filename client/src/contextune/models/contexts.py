@@ -89,11 +89,16 @@ class DryRun(Answered):
 
 
 class Alias(Answered):
-    """A word that points at one version of a context. ``resident`` is false where no worker has it at hand yet."""
+    """A word that points at one version of a context.
+
+    After a move ``previous_version`` is where it pointed before, and ``resident`` is false where no worker has the
+    version at hand yet.
+    """
 
     object: str = "alias"
     name: str = ""
     alias: str = ""
     version: int
     context_id: str | None = None
+    previous_version: int | None = None
     resident: bool | None = None

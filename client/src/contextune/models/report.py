@@ -21,7 +21,11 @@ class LabelScore(Answered):
 
 
 class Score(Answered):
-    """Quality of one set of predictions, each figure with a 95% interval. ``nll`` is in nats for each input."""
+    """Quality of one set of predictions, each figure with a 95% interval.
+
+    ``nll`` is in nats for each input. ``chance_ece`` is the ECE that confidences which mean exactly what they say have
+    on as many inputs.
+    """
 
     accuracy: float
     macro_f1: float
@@ -33,6 +37,7 @@ class Score(Answered):
     nll_ci95: Interval
     ece_ci95: Interval
     brier_ci95: Interval
+    chance_ece: float = 0.0
     n: int
 
 
@@ -55,12 +60,16 @@ class EpsilonUse(Answered):
 
 
 class SuspectExample(Answered):
-    """An example that held-out predictions contradict; ``param`` is the JSON pointer to it."""
+    """An example that held-out predictions contradict; ``param`` is the JSON pointer to it.
+
+    ``probability`` is that of its label, ``wrong`` the chance that the label is wrong.
+    """
 
     param: str
     probability: float
     prediction: str
     prediction_probability: float
+    wrong: float = 0.0
 
 
 class HarmfulExample(Answered):
@@ -81,11 +90,28 @@ class Threshold(Answered):
     precision_ci95: Interval
 
 
+class Verdict(Answered):
+    """Whether to serve, and why. ``decision`` is serve, serve_above_threshold or more_examples."""
+
+    decision: str
+    reason: str = ""
+
+
+class Trial(Answered):
+    """A trial of the search: its settings, whether it was done or dropped, and how it did on what was held out."""
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+    status: str
+    nll: float | None = None
+    accuracy: float | None = None
+
+
 class Report(Answered):
     """What is known of a context. Figures are of examples that were held out, or there are none.
 
     ``served`` is what answers: tuned, calibrated or icl. The rows of ``confusion_matrix`` are true labels, its columns
-    predicted ones, in the order of the context's labels.
+    predicted ones, in the order of the context's labels. ``weights`` are those of the parts of the mixture,
+    ``shortlist`` how many labels are scored exactly (None is all).
     """
 
     icl: Score | None = None
@@ -102,3 +128,7 @@ class Report(Answered):
     harmful_examples: tuple[HarmfulExample, ...] = ()
     thresholds: tuple[Threshold, ...] = ()
     reproducibility: dict[str, Any] | None = None
+    verdict: Verdict | None = None
+    trials: tuple[Trial, ...] = ()
+    weights: tuple[float, ...] = ()
+    shortlist: int | None = None
