@@ -1,6 +1,9 @@
-"""The command ``up`` that the server adds to ``contextune``. It takes no options: configuration is by environment."""
+"""The command ``up`` that the server adds to ``contextune``. Configuration is by environment."""
 
 from __future__ import annotations
+
+import webbrowser
+from typing import Annotated
 
 import pydantic
 import typer
@@ -13,10 +16,14 @@ cli = typer.Typer(name="up", add_completion=False, pretty_exceptions_enable=Fals
 
 
 @cli.command()
-def up() -> None:
-    """Start the whole service on this machine; Ctrl-C stops it."""
+def up(
+    browse: Annotated[
+        bool, typer.Option("--open", help="Open the service in a browser as soon as it is ready.")
+    ] = False,
+) -> None:
+    """Start the whole service on this machine; Ctrl-C stops it. Settings come from the environment."""
     try:
-        whole_service.run(Settings())
+        whole_service.run(Settings(), webbrowser.open if browse else None)
     except pydantic.ValidationError as error:
         for problem in error.errors():
             typer.echo(f"CONTEXTUNE_{str(problem['loc'][0]).upper()}: {problem['msg']}", err=True)

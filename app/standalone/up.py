@@ -34,8 +34,8 @@ class CannotStartError(RuntimeError):
     """Nothing was started; the text says why."""
 
 
-def run(settings: Settings) -> None:
-    """Runs the service until a signal ends it.
+def run(settings: Settings, open_page: Callable[[str], object] | None = None) -> None:
+    """Runs the service until a signal ends it; ``open_page`` is given its address as soon as it is ready.
 
     Raises ``CannotStartError`` or ``app.standalone.supervisor.StartFailedError``; nothing is left running then.
     """
@@ -43,7 +43,7 @@ def run(settings: Settings) -> None:
     url = base_url(settings.host, settings.port, settings.tls_cert is not None)
     # The certificate is that of the gateway's public name, and it is on this machine that the gateway is asked.
     http = httpx.Client(trust_env=False, verify=settings.tls_cert is None)
-    with claimed(settings.data_dir, url), foreground(), Display(url) as display, http:
+    with claimed(settings.data_dir, url), foreground(), Display(url, open_page) as display, http:
         check_port(settings.host, settings.port)
         if settings.store_url and (reason := refusal(settings.store_url)):
             raise CannotStartError(reason)
