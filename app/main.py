@@ -12,6 +12,7 @@ import structlog
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from app.compat import cohere, openai, systemone
 from app.config import Settings
 from app.contract.version import VERSION
 from app.gateway import open_gateway
@@ -31,6 +32,7 @@ from app.routes import (
     context_creation,
     contexts,
     docs,
+    doors,
     events,
     health,
     jobs,
@@ -65,6 +67,9 @@ _BODIES: Final = (
     tenants.TenantChanges,
     webhooks.NewWebhook,
     aliases.AliasTarget,
+    openai.DecisionRequest,
+    systemone.SystemOneRequest,
+    cohere.CohereRequest,
 )
 
 
@@ -103,6 +108,8 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
     for noun in nouns:
         app.include_router(noun.router)
         app.include_router(noun.router, prefix="/v1", include_in_schema=False)
+    app.include_router(doors.router)
+    app.include_router(doors.aliases)
     for pages in (health, metrics, docs):
         app.include_router(pages.router)
     app.mount(docs.ASSETS_PATH, docs.assets())

@@ -20,6 +20,7 @@ from starlette.routing import Match, Mount
 
 from app.classification.admission import Overloaded
 from app.classification.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, Refused, WorkerLost
+from app.compat.doors import door_error, longest_retry
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.errors import DomainError
@@ -43,6 +44,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.ROUTE_NOT_FOUND: 404,
     ErrorCode.CONTEXT_NOT_FOUND: 404,
     ErrorCode.JOB_NOT_FOUND: 404,
+    ErrorCode.MODEL_NOT_FOUND: 404,
     ErrorCode.TENANT_NOT_FOUND: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
     ErrorCode.REQUEST_TIMEOUT: 408,
@@ -151,18 +153,22 @@ def problem_document(error: DomainError, path: str, request_id: str, status: int
 def problem_response(request: Request, error: DomainError, status: int | None = None) -> JSONResponse:
     """The answer to a request that failed, with ``Retry-After`` where another try can help."""
     document = problem_document(error, request.scope["path"], request.state.request_id, status)
-    headers = _retry_headers(error, document.status)
+    headers = _retry_headers(error, document.status, longest_retry(request.scope["path"]))
     if error.code in _CHALLENGES:
         headers["WWW-Authenticate"] = f'Bearer realm="contextune"{_CHALLENGES[error.code]}'
     if error.code == ErrorCode.REQUEST_TIMEOUT:
         headers["Connection"] = "close"  # the rest of the body is not waited for
+    if (shaped := door_error(request.scope["path"], document.model_dump())) is not None:
+        body, status, more = shaped
+        return JSONResponse(body, status, headers | more)
     return JSONResponse(document.model_dump(), document.status, headers, media_type=_MEDIA_TYPE)
 
 
-def _retry_headers(error: DomainError, status: int) -> dict[str, str]:
+def _retry_headers(error: DomainError, status: int, longest: float) -> dict[str, str]:
     seconds = RETRY_AFTER_SECONDS.get(status) if error.retry_after is None else error.retry_after
     if seconds is None:
         return {}
+    seconds = min(seconds, longest)
     return {"Retry-After": str(max(1, math.ceil(seconds))), "retry-after-ms": str(math.ceil(seconds * 1000))}
 
 

@@ -23,7 +23,7 @@ FEWEST_OF_A_LABEL: Final = 2
 _PRESET_IGNORED: Final = "preset is ignored: presets do not exist here"
 
 
-class ClassifyRequest(Payload):
+class CohereRequest(Payload):
     """The body of ``POST /v1/classify``: ``examples`` with a base model, or the ref of a context as ``model``."""
 
     model_config = ConfigDict(extra="ignore")
@@ -35,7 +35,7 @@ class ClassifyRequest(Payload):
     truncate: Literal["NONE", "START", "END"] | None = None
 
     @model_validator(mode="after")
-    def _enough_examples(self) -> ClassifyRequest:
+    def _enough_examples(self) -> CohereRequest:
         counts = Counter(example.label for example in self.examples or ())
         for label, count in counts.items():
             if count < FEWEST_OF_A_LABEL:
@@ -62,7 +62,7 @@ def classification(identifier: str, text: str, labels: Sequence[str], probabilit
     }
 
 
-def response(identifier: str, classifications: Sequence[dict[str, Any]], request: ClassifyRequest) -> dict[str, Any]:
+def response(identifier: str, classifications: Sequence[dict[str, Any]], request: CohereRequest) -> dict[str, Any]:
     """The response, with a warning for what was ignored."""
     meta: dict[str, Any] = {"api_version": {"version": "1"}}
     if request.preset is not None:

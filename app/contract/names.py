@@ -95,6 +95,7 @@ class ErrorCode(StrEnum):
     CONTRADICTING_EXAMPLES = "contradicting_examples"
     TEMPLATE_INVALID = "template_invalid"
     MODEL_UNKNOWN = "model_unknown"
+    MODEL_NOT_FOUND = "model_not_found"
     MODEL_UNSUPPORTED = "model_unsupported"
     CONTEXT_TOO_LONG = "context_too_long"
     INPUT_TOO_LONG = "input_too_long"

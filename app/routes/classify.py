@@ -13,15 +13,13 @@ from pydantic_core import PydanticCustomError
 
 from app.classification import answers
 from app.classification.batch_calibration import FEWEST, batch_calibrated
-from app.classification.bus import DeadlineExceeded, Refused
-from app.contexts.lookup import find_ready
+from app.contexts.classifying import classify_texts
 from app.contract.access import Scope
 from app.contract.messages import Scored, Truncate
 from app.contract.names import ErrorCode
 from app.contract.objects import Context
 from app.contract.payload import Payload
 from app.contract.texts import MAX_INPUTS, Text
-from app.errors import DomainError
 from app.gateway import GatewayDep, RecordsDep
 from app.routes.bodies import json_body
 from app.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, cancel_on_disconnect
@@ -104,21 +102,11 @@ async def classify(
 ) -> Response:
     """Classify texts. With ``batch_calibration`` answers depend on all inputs of the request, else on nothing else."""
     await take(request, inputs=len(body.inputs))
+    work = classify_texts(records, gateway.batcher, body.context, body.truncate, body.inputs)
     try:
-        async with asyncio.timeout(gateway.batcher.seconds_for(len(body.inputs))):
-            stored, artifact = await asyncio.to_thread(find_ready, records, body.context)
-            context = stored.context
-            work = gateway.batcher.classify(context.model, artifact, body.truncate, body.inputs)
-            scored = await cancel_on_disconnect(request, work)
+        context, scored = await cancel_on_disconnect(request, work)
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    except TimeoutError:
-        raise DeadlineExceeded from None
-    except Refused as refused:
-        if refused.failure.code == ErrorCode.CONTEXT_NOT_FOUND:  # its artifact is gone: deleted meanwhile, or lost?
-            await asyncio.to_thread(find_ready, records, context.id)
-            raise DomainError(ErrorCode.ARTIFACT_CORRUPT, "the context's artifact is missing", "/context") from refused
-        raise
     tokens = sum(one.tokens for one in scored)
     gateway.access.meter.add(records.tenant, len(scored), tokens, context.tokens)
     write = partial(_answer, context, scored, body)

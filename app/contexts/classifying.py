@@ -1,0 +1,36 @@
+"""Classifying texts with a context: what ``/classify`` and every door call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from app.classification.batcher import Batcher
+from app.classification.bus import DeadlineExceeded, Refused
+from app.contexts.lookup import find_ready
+from app.contract.messages import Scored, Truncate
+from app.contract.names import ErrorCode
+from app.contract.objects import Context
+from app.errors import DomainError
+from app.records.store import TenantRecords
+
+
+async def classify_texts(
+    records: TenantRecords, batcher: Batcher, ref: str, truncate: Truncate, inputs: Sequence[str]
+) -> tuple[Context, list[Scored]]:
+    """The context of a ref, without its report, and the answers to ``inputs`` in their order.
+
+    Raises `DomainError`, `DeadlineExceeded`, and what `Batcher.classify` raises. Once cancelled, it sends nothing more.
+    """
+    try:
+        async with asyncio.timeout(batcher.seconds_for(len(inputs))):
+            stored, artifact = await asyncio.to_thread(find_ready, records, ref)
+            context = stored.context
+            return context, await batcher.classify(context.model, artifact, truncate, inputs)
+    except TimeoutError:
+        raise DeadlineExceeded from None
+    except Refused as refused:
+        if refused.failure.code == ErrorCode.CONTEXT_NOT_FOUND:  # its artifact is gone: deleted meanwhile, or lost?
+            await asyncio.to_thread(find_ready, records, context.id)
+            raise DomainError(ErrorCode.ARTIFACT_CORRUPT, "the context's artifact is missing", "/context") from refused
+        raise
