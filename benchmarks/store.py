@@ -1,7 +1,8 @@
 """The store with 100,000 contexts and jobs: latencies, memory for each, and what is left once all of it has ended.
 
 ``python -m benchmarks.store``; with ``--count`` fewer. It runs a store of its own in a temporary folder, configured as
-``contextune up`` configures it, but for the fsync of each write while it is filled and emptied.
+``contextune up`` configures it, but for the fsync of each write while it is filled and emptied. Examples and reports,
+which are files, are kept in memory.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import redis
 
 from app.contract.names import ErrorCode, JobStatus
 from app.contract.objects import JobError, Report
+from app.contract.tuning import Example
 from app.records.connection import connect, new_id
 from app.records.limits import QueueLimits, Retention
 from app.records.lists import ContextFilter, JobFilter
 from app.records.store import Records
 from app.standalone.embedded import EmbeddedServer
-from tests.submissions import submission
+from tests.submissions import EXAMPLES, submission
 from tests.waiting import eventually
 
 _TENANTS: Final = ("default", "other")
@@ -61,7 +63,9 @@ def fill(records: Records, count: int) -> None:
 def _create(records: Records, number: int, ends: bool) -> None:
     tenant, model = _TENANTS[number % 5 == 0], _MODELS[number % 20 == 0]
     metadata = {"team": f"team-{number % 1000}", "rare": "yes" if number % 10_000 == 0 else "no"}
-    given = submission(f"name-{number // _VERSIONS}", model if ends else "queued", metadata=metadata)
+    examples = (*EXAMPLES, Example(text=f"film {number}", label="good"))
+    name = f"name-{number // _VERSIONS}"
+    given = submission(name, model if ends else "queued", metadata=metadata, examples=examples)
     records.of(tenant).contexts.submit(given)
     if not ends:
         return
