@@ -24,7 +24,7 @@ from app.middleware.proxies import ProxyMiddleware
 from app.middleware.request_ids import RequestIdMiddleware
 from app.middleware.stopping import StoppingMiddleware
 from app.problems import install_error_handlers
-from app.records.requirements import refusal
+from app.records.requirements import bus_refusal, refusal
 from app.routes import (
     accounts,
     aliases,
@@ -144,8 +144,11 @@ def main() -> None:
     settings = Settings()
     configure_logging(settings.log_level)
     structlog.get_logger().info("gateway_starting", host=settings.host, port=settings.port)
-    if settings.store_url is not None and (reason := refusal(settings.store_url)):
-        structlog.get_logger().error("store_refused", reason=reason)
+    reason = (settings.store_url and refusal(settings.store_url)) or (
+        settings.bus_url and bus_refusal(settings.bus_url)
+    )
+    if reason:
+        structlog.get_logger().error("server_refused", reason=reason)
         sys.exit(1)
     serve(settings, create_app)
 

@@ -12,7 +12,7 @@ from celery.signals import worker_shutting_down
 from transformers.utils.logging import disable_progress_bar
 
 from app.contract.log_lines import log_json_lines
-from app.records.requirements import refusal
+from app.records.requirements import bus_refusal, refusal
 from worker.celery_app import create_celery_app, serve
 from worker.config import WorkerSettings
 from worker.devices import NoSuchDevice
@@ -27,8 +27,8 @@ def main() -> None:
     settings = WorkerSettings()  # type: ignore[call-arg]  # the environment gives the URLs
     log_json_lines(settings.log_level, own=["app", "worker"])
     disable_progress_bar()
-    if reason := refusal(settings.store_url):
-        structlog.get_logger().error("store_refused", reason=reason)
+    if reason := refusal(settings.store_url) or bus_refusal(settings.bus_url):
+        structlog.get_logger().error("server_refused", reason=reason)
         sys.exit(1)
     host = Host(settings, on_failure=_end)
 

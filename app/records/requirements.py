@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import redis
 import structlog
 
-from app.records.connection import HASH_TAG, AnyClient, Store, StoreRefused, StoreUnavailable, connect
+from app.records.connection import HASH_TAG, AnyClient, Store, StoreRefused, StoreUnavailable, connect, store_errors
 from app.records.scripts import source
 
 #: What this program writes, and the oldest that a program must read to use a store that holds it. A program stops only
@@ -64,6 +64,19 @@ def refusal(url: str) -> str | None:
     if doubts:
         structlog.get_logger().warning("store_may_lose_records", doubts=doubts)
     return None
+
+
+def bus_refusal(url: str) -> str | None:
+    """Why the server at this URL must not be the bus; None also for one that does not answer yet."""
+    client = connect(url)
+    try:
+        with store_errors():
+            in_cluster = client.info("cluster").get("cluster_enabled")
+    except (StoreUnavailable, redis.ResponseError):
+        return None
+    finally:
+        client.close()
+    return "the bus is in cluster mode, which Celery cannot use: give it a server of its own" if in_cluster else None
 
 
 def _config(client: AnyClient, node: dict[str, Any]) -> dict[str, str]:

@@ -21,7 +21,7 @@ import httpx
 
 from app.access.first_key import FILE_NAME
 from app.config import Settings
-from app.records.requirements import refusal
+from app.records.requirements import bus_refusal, refusal
 from app.standalone.children import ChildError
 from app.standalone.display import Display
 from app.standalone.processes import check_packages, children
@@ -45,8 +45,9 @@ def run(settings: Settings, open_page: Callable[[str], object] | None = None) ->
     http = httpx.Client(trust_env=False, verify=settings.tls_cert is None)
     with claimed(settings.data_dir, url), foreground(), Display(url, open_page) as display, http:
         check_port(settings.host, settings.port)
-        if settings.store_url and (reason := refusal(settings.store_url)):
-            raise CannotStartError(reason)
+        for role_url, refuse in ((settings.store_url, refusal), (settings.bus_url, bus_refusal)):
+            if role_url and (reason := refuse(role_url)):
+                raise CannotStartError(reason)
         try:
             check_packages()
             processes = children(settings)

@@ -12,7 +12,7 @@ import redis
 
 from app.records.connection import connect
 from app.records.limits import Retention
-from app.records.requirements import refusal
+from app.records.requirements import bus_refusal, refusal
 from app.records.store import Records
 from app.standalone.embedded import STORE_OPTIONS, find_binary
 from tests.app.records.steps import REPORT, claim, context_of, submit, succeed
@@ -82,3 +82,8 @@ def test_store_in_cluster_mode_serves_whichever_node_is_asked(asked: int) -> Non
 
 def test_store_in_cluster_mode_has_no_other_database(asked: int) -> None:
     assert "database 0 alone" in (refusal(f"redis://127.0.0.1:{asked}/1") or "")
+
+
+def test_bus_in_cluster_mode_is_refused(asked: int, bus_url: str) -> None:
+    assert "cluster mode" in (bus_refusal(f"redis://127.0.0.1:{asked}/0") or "")
+    assert bus_refusal(bus_url) is None
