@@ -1,6 +1,7 @@
 """The real clients of other services, unpatched but for base URL and key, against the real service."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any, cast
 
 import cohere
@@ -35,18 +36,21 @@ def taught_contexts(service: Service) -> None:
 
 
 @pytest.fixture
-def open_ai(service: Service, taught_contexts: None) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{root(service)}/v1", api_key=KEY, max_retries=0)
+def open_ai(service: Service, taught_contexts: None) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{root(service)}/v1", api_key=KEY, max_retries=0) as client:
+        yield client
 
 
 @pytest.fixture
-def system_one(service: Service, taught_contexts: None) -> TypeSafeClient:
-    return TypeSafeClient(base_url=root(service), api_key=KEY)
+def system_one(service: Service, taught_contexts: None) -> Iterator[TypeSafeClient]:
+    with TypeSafeClient(base_url=root(service), api_key=KEY) as client:
+        yield client
 
 
 @pytest.fixture
-def co(service: Service, taught_contexts: None) -> cohere.Client:
-    return cohere.Client(api_key=KEY, base_url=f"{root(service)}/compat/cohere")
+def co(service: Service, taught_contexts: None) -> Iterator[cohere.Client]:
+    with cohere.Client(api_key=KEY, base_url=f"{root(service)}/compat/cohere") as client:
+        yield client
 
 
 def probabilities(service: Service, ref: str, text: str = TEXT) -> dict[str, float]:
