@@ -114,6 +114,15 @@ def test_job_is_not_waited_for_where_that_is_asked(service: StandIn, command: Co
     assert json.loads(service.seen[1].body)["name"] == "mine"
 
 
+def test_examples_are_added_to_a_context(service: StandIn, command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "more.csv"
+    path.write_text("text,label\nyes indeed,yes\n")
+    service.then(says(DRY_RUN), says({"context": context(status="queued", version=2), "job": job()}, 202))
+    assert command("tune", str(path), "--base", "intents@prod", "--detach").status == 0
+    body = {"examples": [{"text": "yes indeed", "label": "yes"}], "base_context": "intents@prod"}
+    assert json.loads(service.seen[1].body) == body
+
+
 def test_fault_that_the_service_finds_is_told_by_its_line(service: StandIn, command: Command, file: Path) -> None:
     detail = "/examples/2: the same text has another label elsewhere"
     problem = {"status": 422, "code": "contradicting_examples", "detail": detail, "param": "/examples/2"}

@@ -58,6 +58,12 @@ def test_whatever_has_texts_and_labels_is_read(source: Any) -> None:
     assert bodies(source) == PAIRS
 
 
+def test_examples_that_do_not_stand_alone_may_have_one_label() -> None:
+    assert len(examples_from([("a", "yes"), ("b", "yes")], alone=False)) == 2
+    with pytest.raises(SourceError, match="all 2 examples have the label 'yes'"):
+        examples_from([("a", "yes"), ("b", "yes")])
+
+
 def test_labels_that_are_numbers_are_written_out() -> None:
     assert bodies([("a", 0), ("b", 1.0), ("c", True)]) == [("a", "0"), ("b", "1"), ("c", "True")]
 

@@ -44,7 +44,9 @@ def classify(
     body: dict[str, Any] = {
         "context": context.id if isinstance(context, Context) else context,
         "inputs": [inputs] if isinstance(inputs, str) else list(inputs),
-        "examples": None if examples is None else [example.body for example in examples_from(examples)],
+        "examples": None
+        if examples is None
+        else [example.body for example in examples_from(examples, alone=labels is None)],
         "labels": None if labels is None else list(labels),
         "model": model,
         "template": template,

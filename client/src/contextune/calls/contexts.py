@@ -44,7 +44,7 @@ def create(
     field that is not given is its.
     """
     body = _body(
-        examples=_written(examples),
+        examples=_written(examples, alone=labels is None and base_context is None),
         name=name,
         model=model,
         labels=_labels(labels),
@@ -80,7 +80,7 @@ def dry_run(
 ) -> Call[DryRun]:
     """Check examples and say what a context of them would need; nothing is stored. Arguments are those of `create`."""
     body = _body(
-        examples=_written(examples),
+        examples=_written(examples, alone=labels is None and base_context is None),
         model=model,
         labels=_labels(labels),
         training_examples=_written(training_examples),
@@ -198,8 +198,8 @@ def _body(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _written(source: ExampleSource | None) -> list[dict[str, str]] | None:
-    return None if source is None else [example.body for example in examples_from(source)]
+def _written(source: ExampleSource | None, *, alone: bool = False) -> list[dict[str, str]] | None:
+    return None if source is None else [example.body for example in examples_from(source, alone=alone)]
 
 
 def _texts(texts: Iterable[str] | None) -> list[str] | None:

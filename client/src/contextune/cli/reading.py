@@ -27,18 +27,23 @@ _POINTER: Final = re.compile(r"/examples/(\d+)(?:/.*)?")
 
 
 class Examples:
-    """The labelled examples of a file."""
+    """The labelled examples of a file. Pointers of the service are theirs if they stand ``alone``."""
 
-    def __init__(self, path: Path, examples: Sequence[SourcedExample], columns: Columns) -> None:
+    def __init__(self, path: Path, examples: Sequence[SourcedExample], columns: Columns, *, alone: bool) -> None:
         self.path = path
+        self.alone = alone
         self.examples = examples
         self.columns = columns
         self.labels = list(dict.fromkeys(example.label for example in examples))
 
     @classmethod
-    def read(cls, path: Path, columns: Columns, file_format: str | None, encoding: str | None) -> Examples:
-        """Read them. Raises ``SourceError`` that names the options to mend it with."""
-        return cls(path, *examples_in(open_table(path, columns, file_format, encoding), columns))
+    def read(
+        cls, path: Path, columns: Columns, file_format: str | None, encoding: str | None, *, alone: bool = False
+    ) -> Examples:
+        """Read them; they need two labels if they stand ``alone``. Raises ``SourceError``."""
+        return cls(
+            path, *examples_in(open_table(path, columns, file_format, encoding), columns, alone=alone), alone=alone
+        )
 
     def preview(self, output: Output) -> None:
         """Say what was found, and in which columns."""
@@ -52,19 +57,24 @@ class Examples:
 
     def located(self, pointer: str) -> str:
         """The example that a JSON pointer means, as a person finds it in the file."""
-        match = _POINTER.fullmatch(pointer)
-        if not match or int(match[1]) >= len(self.examples):
+        example = self._at(pointer)
+        if example is None:
             return pointer
-        example = self.examples[int(match[1])]
         return f"{example.where}: {clipped(example.text, 50)!r} ({example.label})"
 
     def blamed(self, error: InvalidRequestError) -> SourceError | InvalidRequestError:
         """A refusal of the service, with the line that it is about where it is about one."""
-        match = _POINTER.fullmatch(error.param or "")
-        if not match or int(match[1]) >= len(self.examples):
+        example = self._at(error.param or "")
+        if example is None:
             return error
         detail = error.detail.removeprefix(f"{error.param}: ")
-        return SourceError(f"{self.path}, {self.examples[int(match[1])].where}: {detail}")
+        return SourceError(f"{self.path}, {example.where}: {detail}")
+
+    def _at(self, pointer: str) -> SourcedExample | None:
+        match = _POINTER.fullmatch(pointer)
+        if not self.alone or not match or int(match[1]) >= len(self.examples):
+            return None
+        return self.examples[int(match[1])]
 
 
 def open_table(path: Path, columns: Columns, file_format: str | None, encoding: str | None) -> Table:

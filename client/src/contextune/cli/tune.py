@@ -26,6 +26,9 @@ def tune(
     name: Annotated[str | None, typer.Option(help="The context's name; the file's unless given.")] = None,
     model: Annotated[str | None, typer.Option(help="The base model; the service's first unless given.")] = None,
     method: Annotated[str | None, typer.Option(help="auto, cpt or icl.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A context whose examples come first; its name and settings are kept.")
+    ] = None,
     max_seconds: Annotated[float | None, typer.Option(min=1, help="The time that auto may take.")] = None,
     validation: Annotated[Path | None, typer.Option(help="A file of examples that are only measured.")] = None,
     text_column: TextColumn = None,
@@ -45,13 +48,14 @@ def tune(
     """
     output = Output(as_json)
     columns = Columns(text_column, label_column)
-    examples = Examples.read(file, columns, file_format, encoding)
+    examples = Examples.read(file, columns, file_format, encoding, alone=base is None)
     measured = Examples.read(validation, columns, file_format, encoding) if validation else None
     examples.preview(output)
     body: dict[str, Any] = {
         "examples": examples.examples,
         "validation_examples": measured.examples if measured else None,
         "model": model,
+        "base_context": base,
         "hyperparameters": _hyperparameters(setting or [], method=method, max_seconds=max_seconds),
     }
     with connect(context) as client:
@@ -61,7 +65,7 @@ def tune(
             if dry_run:
                 output.result(planned, lambda console: console.print(_needs(planned)))
                 return
-            tuning = client.contexts.create(**body, name=name or name_of(file))
+            tuning = client.contexts.create(**body, name=name or (None if base else name_of(file)))
         except InvalidRequestError as error:
             raise examples.blamed(error) from None
         if detach or tuning.job is None:

@@ -32,19 +32,27 @@ class SourcedExample:
         return {"text": self.text, "label": self.label}
 
 
-def examples_from(source: ExampleSource, columns: Columns = Columns()) -> list[SourcedExample]:  # noqa: B008 - frozen
-    """Read labelled examples. Raises ``SourceError`` that says what is wrong and where."""
-    return examples_in(as_table(source), columns)[0]
+def examples_from(
+    source: ExampleSource,
+    columns: Columns = Columns(),  # noqa: B008 - frozen
+    *,
+    alone: bool = True,
+) -> list[SourcedExample]:
+    """Read labelled examples, which need two labels if they stand ``alone``.
+
+    Raises ``SourceError`` that says what is wrong and where.
+    """
+    return examples_in(as_table(source), columns, alone=alone)[0]
 
 
-def examples_in(table: Table, columns: Columns) -> tuple[list[SourcedExample], Columns]:
+def examples_in(table: Table, columns: Columns, *, alone: bool = True) -> tuple[list[SourcedExample], Columns]:
     """The examples of a table, and the columns that they were found in."""
     table, settled = settle(table, columns, label_needed=True)
     examples = list(_examples(table, settled))
     if not examples:
         raise table.fault("there is no example")
     labels = {example.label for example in examples}
-    if len(labels) < 2:
+    if alone and len(labels) < 2:
         count = f"all {len(examples)} examples have" if len(examples) > 1 else "the only example has"
         raise table.fault(f"{count} the label {labels.pop()!r}; at least two different labels are needed")
     return examples, settled
