@@ -65,9 +65,9 @@ class Key(Payload):
 
 
 class NewKey(Key):
-    """A key that was just made, with its secret in ``key``: it is not shown again."""
+    """A key that was just made, with its secret in ``key``: null in the answer to a repeated request."""
 
-    key: str
+    key: str | None
 
 
 class TenantLimits(Payload):

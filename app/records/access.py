@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from app.contract.access import Key, KeyLimits, Scope, Tenant, TenantLimits
 from app.records.connection import Store
+from app.records.idempotency import Answered, ClaimLost
 from app.records.lists import Page, read_rows
 from app.records.rows import FORMAT, Row, optional_time, refuse_newer, row_of, time_of, tolerant
 
@@ -63,10 +64,13 @@ class AccessRecords:
         limits: KeyLimits,
         expires_at: datetime | None,
         occasion: Occasion = "asked",
+        answered: Answered | None = None,
+        asked_by: str = "",
     ) -> Key | None:
         """Make a key, and with its first key the tenant; None if there was nothing to make.
 
-        May be repeated with the same arguments. Raises `TenantDeleting`, and `Expired` where its end is past.
+        ``answered`` is kept under its idempotency key, of the tenant ``asked_by``, by the same script. May be repeated
+        with the same arguments. Raises `TenantDeleting`, `ClaimLost`, and `Expired` where its end is past.
         """
         fields: dict[str, str | int] = {
             "format": FORMAT,
@@ -76,9 +80,13 @@ class AccessRecords:
             "limits": limits.model_dump_json(exclude_none=True),
             "expires_at": "" if expires_at is None else str(int(expires_at.timestamp() * 1000)),
         }
-        outcome, *made = self._store.run("create_key", tenant, secret_hash, occasion, json.dumps(fields))
+        claim = answered.as_json() if answered else "null"
+        given = (tenant, secret_hash, occasion, json.dumps(fields), claim, asked_by)
+        outcome, *made = self._store.run("create_key", *given)
         if outcome == "deleting":
             raise TenantDeleting
+        if outcome == "lost":
+            raise ClaimLost
         if outcome == "expired":
             raise Expired
         return key_from_row(row_of(made[0])) if outcome == "created" else None

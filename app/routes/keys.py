@@ -8,17 +8,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, status
 from pydantic import AwareDatetime, Field, StringConstraints
 
+from app.access.callers import Caller
 from app.access.secrets import hash_of, new_secret
 from app.contract.access import Key, KeyLimits, NewKey, Scope, TenantId, effective
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.contract.texts import Characters
 from app.errors import DomainError
-from app.gateway import CallerDep, GatewayDep
-from app.records.access import Expired, TenantDeleting
+from app.gateway import CallerDep, GatewayDep, RecordsDep
+from app.records.access import AccessRecords, Expired, TenantDeleting
 from app.records.connection import new_id
+from app.records.idempotency import Answered
 from app.routes.bodies import json_body
 from app.routes.guard import GuardedRoute, needs, note_changed
+from app.routes.idempotency import IdempotencyKey, attempt
 from app.routes.lists import After, Limit, Listing
 from app.routes.openapi import BODY, CHANGES, problems, request_body
 
@@ -45,7 +48,14 @@ EXAMPLE_BODY = {
 @router.post(
     "/keys",
     status_code=status.HTTP_201_CREATED,
-    responses=problems(ErrorCode.TENANT_DELETING, *CHANGES, *BODY),
+    responses=problems(
+        ErrorCode.TENANT_DELETING,
+        ErrorCode.IDEMPOTENCY_IN_PROGRESS,
+        ErrorCode.IDEMPOTENCY_KEY_REUSED,
+        ErrorCode.DELETED,
+        *CHANGES,
+        *BODY,
+    ),
     openapi_extra=request_body(KeyRequest, EXAMPLE_BODY),
     dependencies=[needs(Scope.ADMIN, Scope.OPERATOR, change="key.create")],
 )
@@ -53,28 +63,51 @@ async def create_key(
     request: Request,
     body: Annotated[KeyRequest, json_body(KeyRequest)],
     gateway: GatewayDep,
+    records: RecordsDep,
     caller: CallerDep,
+    idempotency_key: IdempotencyKey = None,
 ) -> NewKey:
-    """Make a key. Its secret, in ``key``, is shown this once."""
+    """Make a key. Its secret, in ``key``, is shown this once, and not to a request that is repeated."""
     tenant = body.tenant or caller.tenant
-    if not caller.may(Scope.OPERATOR):
-        if tenant != caller.tenant:
-            raise DomainError(ErrorCode.INSUFFICIENT_SCOPE, "a key of another tenant needs the scope operator")
-        if beyond := effective(body.scopes) - caller.scopes:
-            raise DomainError(ErrorCode.INSUFFICIENT_SCOPE, f"you have not yourself: {', '.join(sorted(beyond))}")
-    secret, key_id, scopes = new_secret(), new_id("key"), tuple(dict.fromkeys(body.scopes))
-    make = gateway.records.access.create_key
-    given = (key_id, hash_of(secret), tenant, body.name, scopes, body.limits, body.expires_at)
+    _require_to_give(caller, tenant, body.scopes)
+    async with attempt(records, idempotency_key, "POST /keys", body) as once:
+        if once.before is not None:
+            found = (await asyncio.to_thread(gateway.records.access.find, once.before)).found
+            if found is None:
+                raise DomainError(ErrorCode.DELETED, "the key that this request created was deleted, or has expired")
+            note_changed(request, found.key.id)
+            return NewKey(**dict(found.key), key=None)
+        secret = new_secret()
+        answered = once.answered(hash_of(secret))
+        key = await asyncio.to_thread(_make, gateway.records.access, body, tenant, secret, answered, caller.tenant)
+    gateway.access.callers.close_doors()
+    note_changed(request, key.id)
+    return NewKey(**dict(key), key=secret)
+
+
+def _require_to_give(caller: Caller, tenant: str, scopes: tuple[Scope, ...]) -> None:
+    """Raise `DomainError` unless the caller may give these scopes to this tenant."""
+    if caller.may(Scope.OPERATOR):
+        return
+    if tenant != caller.tenant:
+        raise DomainError(ErrorCode.INSUFFICIENT_SCOPE, "a key of another tenant needs the scope operator")
+    if beyond := effective(scopes) - caller.scopes:
+        raise DomainError(ErrorCode.INSUFFICIENT_SCOPE, f"you have not yourself: {', '.join(sorted(beyond))}")
+
+
+def _make(
+    access: AccessRecords, body: KeyRequest, tenant: str, secret: str, answered: Answered | None, asked_by: str
+) -> Key:
+    scopes = tuple(dict.fromkeys(body.scopes))
+    given = (new_id("key"), hash_of(secret), tenant, body.name, scopes, body.limits, body.expires_at)
     try:
-        key = await asyncio.to_thread(make, *given)
+        key = access.create_key(*given, answered=answered, asked_by=asked_by)
     except Expired:
         raise DomainError(ErrorCode.INVALID_REQUEST, "`expires_at` is not in the future", "/expires_at") from None
     except TenantDeleting:
         raise DomainError(ErrorCode.TENANT_DELETING, "this tenant is being deleted", "/tenant") from None
     assert key is not None  # noqa: S101 - on this occasion there is always one to make
-    gateway.access.callers.close_doors()
-    note_changed(request, key_id)
-    return NewKey(**dict(key), key=secret)
+    return key
 
 
 @router.get("/keys", responses=problems(), dependencies=[needs(Scope.ADMIN, Scope.OPERATOR)])

@@ -36,6 +36,7 @@ class Stack:
         self._compose = shlex.split(compose)
         self._build_args = build_args
         self._files: tuple[str, ...] = _PLAIN
+        self._key: str | None = None
         outside = {name: value for name, value in os.environ.items() if not name.startswith("CONTEXTUNE_")}
         self._environment = {**outside, "CONTEXTUNE_TAG": TAG, "CONTEXTUNE_PORT": str(self.port)}
 
@@ -69,6 +70,7 @@ class Stack:
 
     def down(self) -> None:
         """Stop and remove everything, volumes included."""
+        self._key = None
         self._run_compose(["down", "-v"], seconds=120)
 
     def left_over(self) -> list[str]:
@@ -127,8 +129,11 @@ class Stack:
     def request(self, method: str, path: str, body: object = None, seconds: float = 70) -> tuple[int, Any]:
         """Status and JSON body of the gateway's answer; status 0 while it cannot be reached."""
         content = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        if not path.startswith("/health/"):
+            headers["Authorization"] = f"Bearer {self._first_key()}"
         url = f"http://127.0.0.1:{self.port}{path}"
-        request = urllib.request.Request(url, content, {"Content-Type": "application/json"}, method=method)
+        request = urllib.request.Request(url, content, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=seconds) as answer:
                 return answer.status, json.loads(answer.read() or "null")
@@ -136,6 +141,12 @@ class Stack:
             return problem.code, json.loads(problem.read() or "null")
         except OSError:
             return 0, None
+
+    def _first_key(self) -> str:
+        """The key that the gateway made at its first start."""
+        if self._key is None:
+            self._key = self.execute("gateway", "cat", "/data/admin-key").strip()
+        return self._key
 
     def _names_resolve(self) -> bool:
         try:

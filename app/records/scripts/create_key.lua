@@ -1,9 +1,10 @@
 #!lua
 -- Make a key, and with its first key a tenant.
--- ARGV: tenant, hash of the secret, occasion, the key's fields as JSON. On the occasion 'first' nothing is made if a key
+-- ARGV: tenant, hash of the secret, occasion, and as JSON the key's fields and the claim on an idempotency key or null,
+-- then the tenant of the claim. On the occasion 'first' nothing is made if a key
 -- was ever made; on 'configured' the new key takes the place of the one that was made on the last such occasion.
 -- Returns {'created', its fields}; {'exists'} when there was nothing to make, {'expired'} when its end is past,
--- {'deleting'} when the tenant is being removed.
+-- {'deleting'} when the tenant is being removed, {'lost'} when the claim has gone to another request.
 local tenant, hash, occasion, access = ARGV[1], ARGV[2], ARGV[3], shared('access')
 local configured, made = fields(access, 'configured', 'made')
 local row, given = shared('key', hash), cjson.decode(ARGV[4])
@@ -12,6 +13,9 @@ if redis.call('EXISTS', row) == 1 and (occasion ~= 'configured' or configured ==
   return {occasion == 'configured' and 'exists' or 'created', redis.call('HGETALL', row)}
 end
 if occasion == 'first' and made then return {'exists'} end
+local claim = cjson.decode(ARGV[5])
+if claim == cjson.null then claim = nil end
+if not may_answer(ARGV[6], claim) then return {'lost'} end
 if redis.call('HGET', shared('tenant', tenant), 'status') == 'deleting' then return {'deleting'} end
 redis.call('ZREM', shared('tenants', 'removed'), tenant)
 if occasion == 'configured' then
@@ -31,4 +35,5 @@ if redis.call('HSETNX', shared('tenant', tenant), 'created_at', now) == 1 then
   redis.call('HSET', shared('tenant', tenant), 'status', 'active', 'format', redis.call('HGET', row, 'format'))
   redis.call('ZADD', shared('tenants'), order, tenant)
 end
+keep_answer(ARGV[6], claim)
 return {'created', redis.call('HGETALL', row)}

@@ -38,6 +38,27 @@ def test_a_key_is_shown_once_with_its_secret_and_listed_without(settings: Settin
     serve(settings, scenario)
 
 
+def test_a_repeated_request_makes_one_key_and_shows_its_secret_once(settings: Settings) -> None:
+    async def scenario(service: Service) -> None:
+        admin = service.key(Scope.ADMIN, tenant="acme")
+
+        async def post(name: str = "bot") -> Any:
+            body, headers = {"name": name, "scopes": ["read"]}, {"Idempotency-Key": "once"}
+            return await service.ask(admin, "POST", "/keys", json=body, headers=headers)
+
+        first, again, other = await post(), await post(), await post("other")
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert first.json()["key"].startswith("ctk_")
+        assert again.json() == {**first.json(), "key": None}
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert len((await service.ask(admin, "GET", "/keys")).json()["data"]) == 2
+        await service.ask(admin, "DELETE", f"/keys/{first.json()['id']}")
+        gone = await post()
+        assert (gone.status_code, gone.json()["code"]) == (410, "deleted")
+
+    serve(settings, scenario)
+
+
 @pytest.mark.parametrize(
     ("holder", "body", "status"),
     [
