@@ -168,7 +168,7 @@ def all_in_one_image_serves_and_stops(stack: Stack) -> str:
     try:
         _eventually(lambda: stack.request("GET", "/health/ready")[0] == 200, 300, "/health/ready answers 200")
         ready = time.monotonic() - started
-        _eventually(lambda: _model_is_ready(stack), 300, "the model is ready")
+        _eventually(lambda: _models_ready(stack), 300, "the models are ready")
         job = _ended_job(stack, _post_examples(stack, steps=4)["job"]["id"])
         assert job["status"] == "succeeded", f"the job ended as {job['status']}: {job['error']}"
         stack.run("stop", "--time=60", container, seconds=90)
@@ -267,11 +267,6 @@ def _post_examples(stack: Stack, steps: int) -> dict[str, Any]:
     status, created = stack.request("POST", "/contexts", body)
     assert status == 202, f"POST /contexts answered {status}: {created}"
     return dict(created)
-
-
-def _model_is_ready(stack: Stack) -> bool:
-    status, readiness = stack.request("GET", "/health/ready")
-    return status == 200 and all(model["status"] == "ready" for model in readiness["checks"]["models"].values())
 
 
 def _job(stack: Stack, job_id: str, wait: int = 0) -> dict[str, Any]:

@@ -54,8 +54,14 @@ class Stack:
         _run([self.engine, "build", *options, "-t", f"contextune:{TAG}", "."], self._environment, 1800, show=True)
 
     def run_all_in_one(self) -> str:
-        """Start that image as a user would; the container's id."""
-        options = ["-d", f"--label={_LABEL}", "-p", f"127.0.0.1:{self.port}:8000"]
+        """Start that image as a user would, found as the service `gateway`; the container's id."""
+        options = [
+            "-d",
+            f"--label={_LABEL}",
+            "--label=com.docker.compose.service=gateway",
+            "-p",
+            f"127.0.0.1:{self.port}:8000",
+        ]
         return self.run("run", *options, f"contextune:{TAG}", seconds=120).strip()
 
     def up(self) -> str:
