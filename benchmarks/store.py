@@ -1,8 +1,8 @@
 """The store with 100,000 contexts and jobs: latencies, memory for each, and what is left once all of it has ended.
 
 ``python -m benchmarks.store``; with ``--count`` fewer. It runs a store of its own in a temporary folder, configured as
-``contextune up`` configures it, but for the fsync of each write while it is filled and emptied. Examples and reports,
-which are files, are kept in memory.
+``contextune up`` configures it, but for the fsync of each write while it is filled and emptied. Examples and reports
+are files beside it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _THREADS: Final = 8
 
 
 @contextmanager
-def store() -> Iterator[redis.Redis]:
-    """A client of a store of its own."""
+def store() -> Iterator[tuple[redis.Redis, str]]:
+    """A client of a store of its own, and where its files go."""
     with tempfile.TemporaryDirectory() as folder:
         server = EmbeddedServer.store(Path(folder))
         server.start()
@@ -49,7 +49,7 @@ def store() -> Iterator[redis.Redis]:
             eventually(server.answers)
             with connect(server.url) as client:
                 client.config_set("maxmemory", 0)
-                yield client
+                yield client, f"file://{folder}/artifacts"
         finally:
             server.stop()
 
@@ -153,20 +153,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     count = parser.parse_args().count
-    with store() as client:
+    with store() as (client, files):
         limits = QueueLimits(all=10 * count, tenant=10 * count)
-        records = Records(client, limits, Retention(names=0.001))
+        records = Records(client, limits, Retention(names=0.001), files)
         before, started = _memory(client), time.monotonic()
         client.config_set("appendfsync", "no")
         fill(records, count)
-        print(f"{count:,} contexts and as many jobs, filled in {time.monotonic() - started:.0f} s:")
+        print(f"{count:,} contexts and as many jobs, filled in {time.monotonic() - started:.0f} s:", flush=True)
         print(f"{(_memory(client) - before) / count:,.0f} bytes of memory for a context with its job and events")
         client.config_set("appendfsync", "always")
         print("\n| | median ms | p99 ms | most ms |\n| --- | ---: | ---: | ---: |")
         for what, ask in questions(records, count).items():
             print(f"| {what} | " + " | ".join(f"{each:.2f}" for each in measured(ask)) + " |", flush=True)
         client.config_set("appendfsync", "no")
-        empty(Records(client, limits, Retention(jobs=-1, names=0.001)))
+        empty(Records(client, limits, Retention(jobs=-1, names=0.001), files))
         time.sleep(0.1)
         left = {key: client.type(key) for key in cast("list[str]", sorted(client.keys("*")))}
         print(f"\nleft, once all contexts were deleted and all jobs had been kept long enough: {', '.join(left)}")
