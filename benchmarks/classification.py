@@ -24,9 +24,9 @@ from benchmarks.settings import Settings
 from benchmarks.subject import Subject, Task, gguf_file
 from benchmarks.tuning import DifferentResultError
 from worker.cpt.model.base_model import word_embeddings
-from worker.cpt.scoring.features import features
 from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.scoring.scorer import score
+from worker.cpt.scoring.scorer import read, score
+from worker.cpt.scoring.trie import LabelTrie
 
 CONTEXT_EXAMPLES = 8
 #: Log-probabilities further apart than this are not of the same computation. llama.cpp's weights are quantised.
@@ -110,14 +110,16 @@ def _labels(subject: Subject, settings: Settings, prefix: PrefixKV, batch: int) 
 
 
 def _head(subject: Subject, settings: Settings, prefix: PrefixKV, batch: int) -> Cell:
-    """Ours by label scores alone and with what a head reads besides, taking turns; few labels."""
+    """Ours by label scores alone, and with all parts of a mixture, taking turns; few labels."""
     base, queries, texts = subject.base, subject.queries(batch), subject.query_texts(batch)
     labels = min(settings.labels)
     scores = partial(score, base.model, prefix, subject.label_ids(labels), queries)
+    tries = [LabelTrie.build(subject.label_ids(labels))] * batch
 
     def with_head() -> None:
-        scores()
-        features(base.model, base.tokenizer, texts, base.context_length)
+        read(base.model, prefix, tries, queries)
+        if base.encoder is not None:
+            base.encoder.embed(texts)
 
     with_head()
     seconds = interleaved({"scores": scores, "with_head": with_head}, settings.rounds)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.cpt.scoring.scorer import LabelTrie
+from worker.cpt.scoring.trie import LabelTrie
 
 MOST_TOGETHER = 16
 _SEQUENCES = 64  # llama.cpp's limit in its smallest build

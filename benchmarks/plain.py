@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from benchmarks.measurement import timed
-from worker.cpt.scoring.scorer import LabelTrie
+from worker.cpt.scoring.trie import LabelTrie
 
 _SIZES = (1, 8, 16, 32, 64)
 
@@ -98,7 +98,7 @@ def score_nodes(
         mask = torch.zeros(batch, 1, nodes, context + padding + nodes)
         for row, length in enumerate(lengths):
             mask[row, :, :, context + length : context + padding] = float("-inf")
-        mask[..., context + padding :] = torch.where(trie.ancestors(), 0.0, float("-inf"))
+        mask[..., context + padding :] = torch.where(trie.tree[1], 0.0, float("-inf"))
         positions = context + torch.tensor(lengths)[:, None] - 1 + torch.tensor(trie.depths)
         ids = torch.tensor([trie.tokens]).expand(batch, -1)
         following = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache)
@@ -124,7 +124,7 @@ def _positions(width: int, context: int, lengths: Sequence[int], trie: LabelTrie
 def _mask(width: int, context: int, lengths: Sequence[int], trie: LabelTrie) -> Tensor:
     """[B, 1, L, T + L]: a query's token sees context and query up to itself, a node its ancestors in the trie too."""
     own = torch.full((width, width), float("-inf")).triu(1).repeat(len(lengths), 1, 1, 1)
-    branches = torch.where(trie.ancestors(), 0.0, float("-inf"))
+    branches = torch.where(trie.tree[1], 0.0, float("-inf"))
     for row, length in enumerate(lengths):
         end = length + len(trie.tokens)
         own[row, 0, length:end, length:end] = branches

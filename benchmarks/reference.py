@@ -17,7 +17,7 @@ from benchmarks.plain import padded, score_nodes
 from worker.cpt.encoding.context import Tokens
 from worker.cpt.encoding.template import TokenType
 from worker.cpt.model.memory import GraphMeter, free_memory
-from worker.cpt.scoring.scorer import LabelTrie
+from worker.cpt.scoring.trie import LabelTrie
 from worker.cpt.tuning.config import CPTConfig
 
 _SIZES = (1, 2, 4, 8, 16, 32)

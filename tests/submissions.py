@@ -44,9 +44,7 @@ def plan(**changes: Any) -> Plan:
         context_limit=256,
         training_examples=len(EXAMPLES),
         hyperparameters=resolved(**changes),
-        trials=0,
         total_steps=resolved(**changes).steps,
-        plain_seconds=1.5,
         estimated_seconds=1.5,
     )
 

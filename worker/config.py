@@ -28,6 +28,7 @@ class ModelSource(BaseModel):
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
+    encoder: str | None = None
 
 
 class WorkerSettings(BaseSettings):
@@ -52,6 +53,12 @@ class WorkerSettings(BaseSettings):
     resident_bytes: int | None = Field(default=None, gt=0)
     """Memory of a worker for contexts that are ready to answer, half of what is free on a GPU, on the CPU a quarter
     and at most 2 GiB unless given; those in use may take as much again.
+    """
+
+    encoder: str = "auto"
+    """Sentence encoder beside a model that names none (`"encoder"` in its entry): a folder or hub id with safetensors,
+    `none`, or `auto` for multilingual-e5-small, which `contextune-e5-small` carries, where that is installed. A context
+    answers only beside the encoder that it was made with.
     """
 
     pinned_contexts: Annotated[tuple[str, ...], NoDecode] = ()

@@ -6,6 +6,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
 
@@ -24,11 +25,14 @@ from worker.classification.resident import ModelChanged, Resident, ResidentConte
 from worker.config import ModelSource, WorkerSettings
 from worker.cpt.encoding.template import Template
 from worker.cpt.formats.bundle import load
+from worker.cpt.scoring.predict import Predictor
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.device import Device
 from worker.devices import resident_bytes, resolve, state
+from worker.encoders import load_encoder
+from worker.jobs.encoding import Unplannable
 from worker.jobs.plan_threads import PlanThreads
-from worker.jobs.planning import Unplannable, plan
+from worker.jobs.planning import plan
 from worker.jobs.thread import TuningThread
 from worker.models import LanguageModel, load_language_model
 
@@ -99,6 +103,8 @@ class Host:
         started = time.monotonic()
         folder, enter = self._settings.data_dir / "models", partial(self._enter, model_id)
         base = self._device.run(partial(load_language_model, model_id, source, folder, enter))
+        encoder = source.encoder or self._settings.encoder
+        base = replace(base, encoder=self._device.run(partial(load_encoder, encoder, base.device, folder, enter)))
         self._bases[model_id] = base
         structlog.get_logger().info(
             "model_loaded", model=model_id, device=base.device, seconds=round(time.monotonic() - started, 1)
@@ -243,9 +249,16 @@ def prepare(base: LanguageModel, content: bytes) -> Resident:
         raise UnusableContext(str(error)) from error
     if tuned.metadata.get("model_sha256") != base.fingerprint:
         raise ModelChanged(base.id)
-    return Resident(
-        prefix=PrefixKV.compute(base.model, tuned.embeds),
+    if tuned.classifier is not None and tuned.classifier.encoder_head is not None:
+        _check_encoder(base, tuned.metadata.get("encoder"))
+    predictor = Predictor(
+        prefixes=tuple(PrefixKV.compute(base.model, prompt.embeds) for prompt in tuned.prompts),
         label_ids=tuple(tuple(ids) for ids in tuned.metadata["label_ids"]),
-        template=Template(**tuned.metadata["template"]),
         classifier=tuned.classifier,
     )
+    return Resident(predictor, Template(**tuned.metadata["template"]))
+
+
+def _check_encoder(base: LanguageModel, wanted: object) -> None:
+    if base.encoder is None or base.encoder.fingerprint != wanted:
+        raise ModelChanged(base.id)

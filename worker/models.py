@@ -23,6 +23,7 @@ from transformers.utils import cached_file
 from worker.config import ModelSource
 from worker.cpt.kernels.linear import product
 from worker.cpt.model.base_model import word_embeddings
+from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.model.support import check_supported, context_length
 from worker.cpt.model.trial import try_out
 from worker.devices import resolve
@@ -34,6 +35,8 @@ _EMBEDDED: Final = {
 
 #: Parameters from which on a model is loaded in bfloat16 on a GPU.
 _LARGE: Final = 10**9
+#: Products that the matrix rate is measured with: on a busy machine few of them have it to themselves.
+_PRODUCTS: Final = 16
 #: Word embeddings that are looked up at once.
 _LOOKED_UP: Final = 4096
 
@@ -55,6 +58,7 @@ class LanguageModel:
     embedding_norm: float
     fingerprint: str
     revision: str | None = None
+    encoder: SentenceEncoder | None = None
 
     @property
     def device(self) -> str:
@@ -173,11 +177,11 @@ def dtype_for(name: str, device: str, config: Any) -> torch.dtype:
 
 
 def _measure_flops(model: Any) -> float:
-    """Matrix-multiply rate of the model's device in its dtype: the fastest of three products of 256 x 1024 x 1024."""
+    """Matrix-multiply rate of the model's device in its dtype: the fastest of many products of 256 x 1024 x 1024."""
     rows = torch.randn(256, 1024, device=model.device, dtype=model.dtype)
     weight = torch.randn(1024, 1024, device=model.device, dtype=model.dtype)
     seconds = []
-    for _ in range(4):
+    for _ in range(_PRODUCTS):
         started = time.perf_counter()
         product(rows, weight).sum().item()
         seconds.append(time.perf_counter() - started)

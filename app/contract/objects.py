@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from app.contract.names import ErrorCode, JobKind, JobStatus
 from app.contract.payload import Payload
-from app.contract.tuning import Hyperparameters, ResolvedHyperparameters, Template
+from app.contract.tuning import Hyperparameters, ResolvedHyperparameters, Template, TrialSettings
 
 Interval = tuple[float, float]
 
@@ -27,8 +27,8 @@ class Score(Payload):
 
     The interval of the accuracy is Wilson's, those of ``nll`` and ``brier`` are Student's, those of ``macro_f1`` and
     ``ece`` come from a bootstrap over the inputs: the first with one more of which nothing is known, the second from 0
-    if confidences that mean exactly what they say would have such an ECE too. ``nll`` is in nats per input; ``brier``
-    is the squared distance from the truth, 0 to 2.
+    if confidences that mean exactly what they say would have such an ECE too. ``chance_ece`` is the ECE that these have
+    on as many inputs. ``nll`` is in nats per input; ``brier`` is the squared distance from the truth, 0 to 2.
     """
 
     accuracy: float
@@ -41,6 +41,7 @@ class Score(Payload):
     nll_ci95: Interval
     ece_ci95: Interval
     brier_ci95: Interval
+    chance_ece: float = 0.0
     n: int
 
 
@@ -63,25 +64,31 @@ class EpsilonUse(Payload):
 
 
 class SuspectExample(Payload):
-    """An example that held-out predictions contradict; ``param`` is the JSON pointer to it."""
+    """An example that held-out predictions contradict; ``param`` is the JSON pointer to it.
+
+    ``probability`` is that of its label, ``wrong`` the chance that the label is wrong.
+    """
 
     param: str
     probability: float
+    wrong: float = 0.0
     prediction: str
     prediction_probability: float
 
 
 class HarmfulExample(Payload):
-    """An example without which the head predicts the others better, by ``gain`` nats each."""
+    """An example without which the encoder's head predicts the others better, by ``gain`` nats each."""
 
     param: str
     gain: float
 
 
 class Threshold(Payload):
-    """The least ``min_confidence`` with which the wanted precision can be expected, and how the held-out ones fared.
+    """The least ``min_confidence`` from which on held-out inputs support the wanted precision.
 
-    ``coverage`` is the share answered, ``answered`` their number, ``precision`` the share of these that were right.
+    They do where the exact bound (Clopper and Pearson 1934) on the share of wrong answers keeps to it in 95% of cases,
+    the choice among thresholds allowed for. ``coverage`` is the share answered, ``answered`` their number,
+    ``precision`` the share of these that were right.
     """
 
     target_precision: float
@@ -90,6 +97,22 @@ class Threshold(Payload):
     answered: int
     precision: float
     precision_ci95: Interval
+
+
+class Verdict(Payload):
+    """Whether to serve, for the wanted ``target_error``, and why."""
+
+    decision: Literal["serve", "serve_above_threshold", "more_examples"]
+    reason: str
+
+
+class TrialReport(Payload):
+    """A trial of the search: its settings, whether it was done, and its loss and accuracy on what was held out."""
+
+    settings: TrialSettings
+    status: Literal["done", "dropped"]
+    nll: float | None = None
+    accuracy: float | None = None
 
 
 class Reproducibility(Payload):
@@ -105,19 +128,27 @@ class Reproducibility(Payload):
     template: Template
     model: str
     model_revision: str
+    encoder: str | None = None
     versions: dict[str, str]
     device: str
     dtype: str | None = None
     threads: int
 
 
+#: "calibrated" is the classifier without a step of tuning, "icl" the plain label scores.
+Served = Literal["tuned", "calibrated", "icl"]
+
+
 class Scores(Payload):
-    """What of a report stands in lists: the figures of ``measured_on``, and what is served."""
+    """What of a report stands in lists: the figures of ``measured_on``, and what is served.
+
+    ``icl`` are the plain label scores under one prompt, ``tuned`` is what is served.
+    """
 
     icl: Score | None = None
     tuned: Score | None = None
     difference: Difference | None = None
-    served: Literal["tuned", "icl"]
+    served: Served
     measured_on: Literal["validation_examples", "folds"] | None = None
 
 
@@ -137,6 +168,12 @@ class Report(Scores):
     suspect_examples: tuple[SuspectExample, ...] = ()
     harmful_examples: tuple[HarmfulExample, ...] = ()
     thresholds: tuple[Threshold, ...] = ()
+    verdict: Verdict | None = None
+    trials: tuple[TrialReport, ...] = ()
+    #: What the parts weigh in the mixture: label scores, states, sentence vectors, those that there are.
+    weights: tuple[float, ...] = ()
+    #: Labels that are scored after the heads have chosen them; None is all.
+    shortlist: int | None = None
     reproducibility: Reproducibility | None = None
 
 

@@ -54,6 +54,20 @@ class Template(Payload):
 Auto = Literal["auto"]
 
 
+class TrialSettings(Payload):
+    """One configuration that a search of method "auto" tries as a whole.
+
+    ``steps`` is how far each prompt is tuned, ``context_examples`` how many examples stand in each at most, and
+    ``examples`` how many are read under each at most.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    steps: Annotated[int, Field(ge=0, le=10_000)]
+    context_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
+    examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
+
+
 class Hyperparameters(Payload):
     """How a context is tuned; ``"auto"`` leaves a value to the service. Values of another JSON type are refused.
 
@@ -67,14 +81,16 @@ class Hyperparameters(Payload):
     - ``leave_one_out`` hides a training example's own copy in the context from it; ``token_dropout`` hides tokens at
       random.
     - ``learning_rate_schedule`` "cosine" lets the learning rate fall to nothing over the steps.
-    - ``cross_validation`` tunes on folds besides, to report and to choose on examples that were held out;
-      ``early_stopping`` takes no more steps than did best on them.
-    - ``calibration`` subtracts from the label scores what the context says of any text, and fits a temperature and a
+    - ``cross_validation`` holds out, to report and to choose: method "auto" serves two prompts, each tuned without one
+      half of the examples; other methods tune on folds besides.
+    - ``early_stopping`` takes the trial that held-out examples speak for, not the last that was done.
+    - ``calibration`` subtracts from the label scores what a prompt says of any text, and fits a temperature and a
       bias for each label to what was held out.
-    - ``head`` mixes in logistic regression on the base model's hidden states over the text alone; what a label is
-      called counts as one more example of it.
-    - ``max_seconds`` bounds the search of method "auto".
-    - ``context_examples`` is how many of the examples stand in the context; method "auto" chooses which.
+    - ``head`` mixes in logistic regression on the hidden states of the pass that scores the labels, ``encoder`` one on
+      the vectors of the sentence encoder.
+    - ``max_seconds`` bounds the search of method "auto", ``trials`` (those of a report) takes the place of that bound:
+      all of them are run whole.
+    - ``context_examples`` is how many of the examples stand in a prompt; method "auto" chooses which.
     - ``target_error`` is the share of wrong answers above the threshold that the report recommends.
     """
 
@@ -97,9 +113,11 @@ class Hyperparameters(Payload):
     early_stopping: bool | Auto = "auto"
     calibration: bool | Auto = "auto"
     head: bool | Auto = "auto"
+    encoder: bool | Auto = "auto"
     max_seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)] | Auto = "auto"
     context_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)] | Auto = "auto"
     target_error: float = Field(default=0.05, gt=0, lt=1)
+    trials: Annotated[tuple[TrialSettings, ...], Field(min_length=1, max_length=16, strict=False)] | None = None
 
 
 class ResolvedHyperparameters(Payload):
@@ -125,6 +143,11 @@ class ResolvedHyperparameters(Payload):
     early_stopping: bool = False
     calibration: bool = False
     head: bool = False
+    encoder: bool = False
+    max_seconds: float | None = None
+    context_examples: int = 1
+    target_error: float = 0.05
+    trials: tuple[TrialSettings, ...] = ()
 
 
 #: What only the whole shows is told by its own code; the schema says it too.
@@ -211,12 +234,19 @@ def _check_examples(examples: Mapping[str, Example], labels: Set[str]) -> None:
             raise _fault(ErrorCode.CONTRADICTING_EXAMPLES, pointer, "the same text has another label elsewhere")
 
 
-class Plan(Payload):
-    """A worker's answer to what a `TuningSpec` would need: exact token counts, resolved values and an estimate.
+class BudgetOffer(Payload):
+    """What a bound on the seconds of a search would buy; ``max_seconds`` None is no bound."""
 
-    ``trials`` are the tuning runs on folds before the last one; ``total_steps`` are those of all of them.
-    ``plain_seconds`` is what one plain run would take: a search takes 4 times that at most, unless steps or batch size
-    are the user's own.
+    max_seconds: float | None
+    estimated_seconds: float
+    trials: tuple[TrialSettings, ...]
+
+
+class Plan(Payload):
+    """A worker's answer to what a `TuningSpec` would need: token counts, resolved values and an estimate.
+
+    ``context_tokens`` are those of all prompts: exact, but about so many where method "auto" is still to choose the
+    examples. ``total_steps`` are those of all trials. ``budgets`` say what other bounds on the time would buy.
     """
 
     context_tokens: int
@@ -224,7 +254,6 @@ class Plan(Payload):
     context_limit: int
     training_examples: int
     hyperparameters: ResolvedHyperparameters
-    trials: int
     total_steps: int
-    plain_seconds: float
     estimated_seconds: float
+    budgets: tuple[BudgetOffer, ...] = ()

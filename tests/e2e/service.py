@@ -36,6 +36,7 @@ class Service:
             **os.environ,
             "CONTEXTUNE_DATA_DIR": str(folder),
             "CONTEXTUNE_PORT": str(port),
+            "CONTEXTUNE_ENCODER": "none",
             **{f"CONTEXTUNE_{name.upper()}": value for name, value in settings.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -19,9 +19,7 @@ from tests.submissions import EXAMPLES, MODEL, submission
 from tests.waiting import eventually
 from tests.worker.tiny import CONTEXT_LENGTH, base_model, causal_model, classifier, part, stored_context, tokenizer
 from worker.artifacts import Artifacts
-from worker.classification.classify import probabilities
 from worker.config import ModelSource, WorkerSettings
-from worker.cpt.turn import ALONE
 from worker.devices import NoSuchDevice
 from worker.host import Host, prepare
 
@@ -113,7 +111,7 @@ def test_context_with_a_head_answers_where_embeddings_are_narrower_than_hidden_s
     artifacts = Artifacts(f"file://{tmp_path}")
     head = classifier(len(spec.label_names), hidden=32)
     resident = prepare(base, artifacts.get(stored_context(base, artifacts, spec, classifier=head)))
-    found = probabilities(base, resident, [[5, 6]], ["a film"], ALONE)
+    found = resident.predictor.probabilities(base.model, None, [[5, 6]], ["a film"])
     assert found.sum().item() == pytest.approx(1)
 
 

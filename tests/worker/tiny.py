@@ -5,17 +5,18 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from app.contract.messages import ClassifyPart, PartReply, Truncate
 from app.contract.tuning import TuningSpec
 from worker.artifacts import Artifacts
-from worker.cpt.formats.bundle import TunedContext, save
+from worker.cpt.formats.bundle import Prompt, TunedContext, save
+from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.scoring.classifier import Classifier
-from worker.cpt.scoring.features import VIEWS
 from worker.cpt.scoring.head import Head
 from worker.cpt.scoring.mixture import Mixture
-from worker.jobs.planning import encode
+from worker.cpt.scoring.scorer import VIEWS
+from worker.jobs.encoding import encode
 from worker.models import LanguageModel
 
 CONTEXT_LENGTH = 512
@@ -53,7 +54,22 @@ def causal_model(seed: int = 0) -> Any:
     return model
 
 
-def base_model(seed: int = 0) -> LanguageModel:
+def sentence_encoder(seed: int = 0) -> SentenceEncoder:
+    """A random encoder of 24 numbers."""
+    config = BertConfig(
+        vocab_size=258, hidden_size=24, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, pad_token_id=1
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = BertModel(config, add_pooling_layer=False)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(10)
+    return SentenceEncoder(model, tokenizer(), "mean", "query: ", f"encoder {seed}").prepare()
+
+
+def base_model(seed: int = 0, encoder: SentenceEncoder | None = None) -> LanguageModel:
     model = causal_model(seed)
     return LanguageModel(
         id="tiny",
@@ -64,19 +80,20 @@ def base_model(seed: int = 0) -> LanguageModel:
         flops=1e9,
         embedding_norm=model.get_input_embeddings().weight.norm(dim=1).mean().item(),
         fingerprint=f"{seed:064x}",
+        encoder=encoder,
     )
 
 
-def classifier(labels: int, hidden: int = 16) -> Classifier:
-    """A random head, mixed with the label scores."""
+def classifier(labels: int, hidden: int = 16, prompts: int = 1) -> Classifier:
+    """Random heads on the states under each prompt, mixed with the label scores."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.rand(shape, generator=generator)
 
     views = len(VIEWS), hidden
-    head = Head(random(*views), random(*views), 9 * random(*views, labels), random(labels))
-    return Classifier(random(labels), Mixture(random(2), random(labels)), head)
+    heads = [Head(random(*views), random(*views), 9 * random(*views, labels), random(labels)) for _ in range(prompts)]
+    return Classifier(random(prompts, labels), Mixture(random(2), random(labels)), tuple(heads))
 
 
 def stored_context(
@@ -87,16 +104,18 @@ def stored_context(
     classifier: Classifier | None = None,
 ) -> str:
     """Address of a context that answers for ``base``; every delta has the value ``delta``."""
-    encoded = encode(base, spec)
-    tokens = encoded.context.tokens
+    shots = encode(base, spec).shots
+    tokens = shots.context_of(range(shots.context)).tokens
     embedding = base.model.get_input_embeddings()(torch.tensor(tokens.ids)).detach()
     metadata = {
         "model_sha256": base.fingerprint,
         "labels": spec.label_names,
-        "label_ids": encoded.shots.label_ids,
+        "label_ids": shots.label_ids,
         "template": spec.template.model_dump(),
+        "encoder": base.encoder.fingerprint if base.encoder is not None else None,
     }
-    return artifacts.put(save(TunedContext(tokens, embedding, torch.full_like(embedding, delta), metadata, classifier)))
+    prompts = (Prompt(tokens, embedding, torch.full_like(embedding, delta)),)
+    return artifacts.put(save(TunedContext(prompts, metadata, classifier)))
 
 
 def part(artifact: str, *inputs: str, truncate: Truncate = "NONE", first: int = 0) -> ClassifyPart:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from torch import Tensor
 
 from app.contract.messages import ClassifyBatch, ClassifyPart, Failure, PartReply, Scored, Truncate
 from app.contract.names import ErrorCode
@@ -17,8 +16,6 @@ from worker.artifacts import ArtifactCorrupt
 from worker.classification.resident import ModelChanged, Resident, ResidentContexts, UnusableContext
 from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.template import Template
-from worker.cpt.scoring.features import features
-from worker.cpt.scoring.scorer import score
 from worker.cpt.turn import Turn
 from worker.device import Device, DeviceStopped, out_of_memory, unusable_after
 from worker.models import LanguageModel
@@ -175,34 +172,18 @@ def _failure(error: Exception, request_ids: Sequence[str]) -> Failure:
 
 
 def _confidences(base: LanguageModel, resident: Resident, queries: Sequence[_Query], turn: Turn) -> list[_Confidences]:
-    """Probabilities over the labels, one row a query"""
+    """Probabilities over the labels, one row a query."""
     if not queries:
         return []
     ids, texts = [query.ids for query in queries], [query.text for query in queries]
-    rows: list[list[float]] = probabilities(base, resident, ids, texts, turn).tolist()
+    predict = resident.predictor.probabilities
+    rows: list[list[float]] = predict(base.model, base.encoder, ids, texts, turn=turn).tolist()
     return [tuple(row) for row in rows]
 
 
-def probabilities(
-    base: LanguageModel,
-    resident: Resident,
-    queries: Sequence[list[int]],
-    texts: Sequence[str],
-    turn: Turn,
-) -> Tensor:
-    """Probabilities (Q, L) float64 for queries as tokens and as texts."""
-    scores = score(base.model, resident.prefix, resident.label_ids, queries, turn=turn)  # (Q, L)
-    classifier = resident.classifier
-    if classifier is None:
-        return scores.double().softmax(dim=1)
-    if classifier.head is None:
-        return classifier.probabilities(scores)
-    views = features(base.model, base.tokenizer, texts, base.context_length, turn)  # (V, Q, H)
-    return classifier.probabilities(scores, views)
-
-
 def _encode_part(base: LanguageModel, resident: Resident, part: ClassifyPart) -> list[_Query] | Failure:
-    room = base.context_length - resident.prefix.tokens - max(len(ids) for ids in resident.label_ids)
+    predictor = resident.predictor
+    room = base.context_length - predictor.tokens - max(len(ids) for ids in predictor.label_ids)
     try:
         return [
             _fit(base, resident.template, text, room, part.truncate, index)

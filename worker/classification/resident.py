@@ -13,8 +13,7 @@ from typing import Final
 
 from worker.artifacts import Artifacts
 from worker.cpt.encoding.template import Template
-from worker.cpt.scoring.classifier import Classifier
-from worker.cpt.scoring.prefix import PrefixKV
+from worker.cpt.scoring.predict import Predictor
 
 #: Batches that may have contexts in use: together they hold no more than is kept.
 _SHARES: Final = 8
@@ -22,17 +21,15 @@ _SHARES: Final = 8
 
 @dataclass(frozen=True)
 class Resident:
-    """A context that is ready to answer; ``classifier`` is None where the label scores are all there is."""
+    """A context that is ready to answer."""
 
-    prefix: PrefixKV
-    label_ids: tuple[tuple[int, ...], ...]
+    predictor: Predictor
     template: Template
-    classifier: Classifier | None = None
 
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return self.prefix.nbytes + (self.classifier.nbytes if self.classifier is not None else 0)
+        return self.predictor.nbytes
 
 
 class UnusableContext(Exception):

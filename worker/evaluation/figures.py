@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from app.contract.objects import Difference, LabelScore, Score, Threshold
+from app.contract.objects import Difference, LabelScore, Score
 from worker.cpt.selection.student import t95
 from worker.cpt.turn import ALONE, Turn
 
@@ -21,8 +21,6 @@ _LARGEST_LOSS: Final = -math.log(_SMALLEST)
 _RESAMPLES: Final = 1000
 #: Inputs that are drawn at once, of all resamples together.
 _BLOCK: Final = 2**18
-#: Confidences that a threshold is chosen among.
-_STEPS: Final = 10_000
 
 _Draw = Callable[[int, torch.Generator], Tensor]
 
@@ -50,13 +48,14 @@ def evaluate(probabilities: Tensor, truth: Tensor, turn: Turn = ALONE) -> Score:
         nll_ci95=_mean_interval(losses, 0.0, _LARGEST_LOSS),
         ece_ci95=_ece_interval(ece, confidence, right, turn),
         brier_ci95=_mean_interval(distances, 0.0, 2.0),
+        chance_ece=chance_ece(probabilities, turn),
         n=n,
     )
 
 
-def usual_ece(probabilities: Tensor) -> float:
+def chance_ece(probabilities: Tensor, turn: Turn = ALONE) -> float:
     """The ECE to expect of predictions (N, L) whose confidences mean exactly what they say: not 0, with few."""
-    return _ece_if_calibrated(probabilities.double().max(1).values, ALONE).mean().item()
+    return _ece_if_calibrated(probabilities.double().max(1).values, turn).mean().item()
 
 
 def compare(tuned: Tensor, plain: Tensor, truth: Tensor) -> Difference:
@@ -69,34 +68,6 @@ def compare(tuned: Tensor, plain: Tensor, truth: Tensor) -> Difference:
         accuracy_ci95=paired_interval(int(gained), int(lost), len(truth)),
         nll=losses.mean().item(),
         nll_ci95=_mean_interval(losses, -_LARGEST_LOSS, _LARGEST_LOSS),
-    )
-
-
-def threshold(probabilities: Tensor, truth: Tensor, precision: float) -> Threshold | None:
-    """The least confidence from which on ``precision`` can be expected; None if there is none.
-
-    What to expect of n answers of which r were right is (r + 1) / (n + 2), Laplace's rule: the best of many thresholds
-    looks better than it is, most of all one with few answers. A multiple of 0.0001, like those it is chosen among.
-    """
-    confidence, predicted = probabilities.max(1)
-    least = (confidence.double() * _STEPS).floor()
-    order = least.argsort(descending=True, stable=True)
-    least = least[order]
-    right = (predicted == truth)[order].double().cumsum(0)
-    ends = torch.cat([least[1:] < least[:-1], torch.tensor([True])])  # whoever is as sure is answered too
-    expected = (right + 1) / (torch.arange(1, len(truth) + 1) + 2)
-    enough = ((expected >= precision) & ends).nonzero().flatten().tolist()
-    if not enough:
-        return None
-    last = enough[-1]
-    answered, seen = last + 1, right[last].item() / (last + 1)
-    return Threshold(
-        target_precision=precision,
-        min_confidence=least[last].item() / _STEPS,
-        coverage=answered / len(truth),
-        answered=answered,
-        precision=seen,
-        precision_ci95=wilson_interval(seen, answered),
     )
 
 

@@ -18,26 +18,25 @@ from app.contract.objects import (
     HarmfulExample,
     Report,
     Reproducibility,
+    Served,
     SuspectExample,
     Threshold,
+    TrialReport,
 )
-from app.contract.tuning import TuningSpec
+from app.contract.tuning import TrialSettings, TuningSpec
 from app.records.store import Claim
 from worker.cpt.encoding.template import TokenType
 from worker.cpt.selection.influence import MOST_TRIED
-from worker.cpt.selection.search import Found
+from worker.cpt.selection.result import SearchResult
 from worker.cpt.turn import Turn
-from worker.evaluation.figures import compare, confusion_matrix, evaluate, per_label, threshold, usual_ece
+from worker.evaluation.figures import compare, confusion_matrix, evaluate, per_label
+from worker.evaluation.verdict import threshold, verdict
 from worker.models import LanguageModel
 
 #: Below so many measured examples the figures come with a warning in words.
 _FEW: Final = 30
 _FEW_OF_LABEL: Final = 5
-#: From so many on the ECE of honest confidences is near 0.
-_FEW_FOR_ECE: Final = 200
-#: A label is doubted when held-out predictions give it less than a chance of this share of its fair one.
-_DOUBT: Final = 0.5
-_PRECISIONS: Final = (0.8, 0.9, 0.95)
+_PRECISIONS: Final = (0.8, 0.9)
 #: A delta that uses this share of its epsilon is at the boundary.
 _AT_BOUNDARY: Final = 0.999
 _TYPES: Final = (TokenType.INPUT_TEMPLATE, TokenType.INPUT, TokenType.OUTPUT_TEMPLATE)
@@ -46,56 +45,68 @@ _PACKAGES: Final = ("contextune", "torch", "transformers")
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities (N, L) of the plain and of the tuned context for examples with the labels ``truth`` (N,)."""
+    """Probabilities (N, L) of the plain label scores and of what is served, for examples with the labels ``truth``."""
 
     of: Literal["validation_examples", "folds"]
     truth: Tensor
     icl: Tensor
-    tuned: Tensor
-
-    @property
-    def tuned_is_worse(self) -> bool:
-        """Whether tuning lost accuracy."""
-        right = [(each.argmax(1) == self.truth).sum().item() for each in (self.tuned, self.icl)]
-        return right[0] < right[1]
+    served: Tensor
 
 
 def report(
     base: LanguageModel,
     claim: Claim,
-    found: Found,
+    found: SearchResult,
     measured: Predictions | None,
-    served: Literal["tuned", "icl"],
-    losses: Sequence[float],
+    served: Served,
     turn: Turn,
 ) -> Report:
     """All that is known; figures only where something was ``measured``. The turn is offered now and then."""
-    metrics = Report(
+    target = claim.hyperparameters.target_error
+    known = Report(
         served=served,
-        loss_curve=tuple(losses),
+        loss_curve=found.losses,
         epsilon_use=_epsilon_use(found),
+        trials=_trials(found),
+        weights=() if found.classifier is None else tuple(found.classifier.mixture.weights.tolist()),
+        shortlist=None if found.classifier is None else found.classifier.shortlist,
         reproducibility=_reproducibility(base, claim),
     )
     if measured is None:
-        return metrics.model_copy(update={"notes": _notes_without_figures(claim)})
-    labels = claim.spec.label_names
-    chosen = measured.tuned if served == "tuned" else measured.icl
-    thresholds = [threshold(chosen, measured.truth, target) for target in _PRECISIONS]
-    matrix = confusion_matrix(chosen, measured.truth)
-    tuned = claim.hyperparameters.method != "icl"
-    return metrics.model_copy(
+        update = {"notes": _notes_without_figures(claim), "verdict": verdict(None, None, target)}
+        return known.model_copy(update=update)
+    labels, tuned = claim.spec.label_names, claim.hyperparameters.method != "icl"
+    wanted = sorted({*_PRECISIONS, 1 - target})
+    thresholds = [threshold(measured.served, measured.truth, one) for one in wanted]
+    matrix = confusion_matrix(measured.served, measured.truth)
+    return known.model_copy(
         update={
             "icl": evaluate(measured.icl, measured.truth, turn),
-            "tuned": evaluate(measured.tuned, measured.truth, turn) if tuned else None,
-            "difference": compare(measured.tuned, measured.icl, measured.truth) if tuned else None,
+            "tuned": evaluate(measured.served, measured.truth, turn) if tuned else None,
+            "difference": compare(measured.served, measured.icl, measured.truth) if tuned else None,
             "measured_on": measured.of,
-            "notes": (*_notes(claim, measured, served), *_notes_on_confidence(chosen, thresholds)),
+            "notes": (*_notes(claim, measured), *_notes_on_thresholds(wanted, thresholds)),
             "confusion_matrix": matrix,
             "per_label": dict(zip(labels, per_label(matrix), strict=True)),
             "suspect_examples": tuple(_suspects(claim.spec, found)),
             "harmful_examples": tuple(_harmful(claim.spec, found)),
             "thresholds": tuple(one for one in thresholds if one is not None),
+            "verdict": verdict(measured.served, measured.truth, target),
         }
+    )
+
+
+def _trials(found: SearchResult) -> tuple[TrialReport, ...]:
+    return tuple(
+        TrialReport(
+            settings=TrialSettings(
+                steps=one.trial.steps, context_examples=one.trial.context_examples, examples=one.trial.examples
+            ),
+            status=one.status,
+            nll=one.nll,
+            accuracy=one.accuracy,
+        )
+        for one in found.outcomes
     )
 
 
@@ -105,7 +116,7 @@ def _notes_without_figures(claim: Claim) -> tuple[str, ...]:
     return ("No examples were held out: nothing is known of the quality of this context without validation examples.",)
 
 
-def _notes(claim: Claim, measured: Predictions, served: str) -> Iterator[str]:
+def _notes(claim: Claim, measured: Predictions) -> Iterator[str]:
     n, spec = len(measured.truth), claim.spec
     if n < _FEW:
         yield (
@@ -124,14 +135,13 @@ def _notes(claim: Claim, measured: Predictions, served: str) -> Iterator[str]:
         known = {example.text for example in (*spec.examples, *spec.training_examples)}
         if repeated := sum(example.text in known for example in spec.validation_examples):
             yield f"Validation examples that are learned from too: {repeated} of {n}. They flatter all figures."
-    if served == "icl" and measured.tuned_is_worse:
-        yield "The plain context is served: on the examples that were measured the tuned one did worse."
 
 
 def _notes_on_folds(claim: Claim) -> Iterator[str]:
-    yield "Each fold was predicted by a context without its examples, so the served context may do a little better."
     if claim.hyperparameters.method == "auto":
-        yield "Steps and loss were chosen on the same folds, so it may also do a little worse."
+        yield "Each example was predicted by a prompt that has not seen it; all together may do a little better."
+    else:
+        yield "Each fold was predicted by a context without its examples, so the served context may do a little better."
     texts = [example.text for example in (*claim.spec.examples, *claim.spec.training_examples)]
     if len(texts) > MOST_TRIED:
         yield f"Harmful examples were not looked for among {len(texts)}: up to {MOST_TRIED} are tried one by one."
@@ -150,52 +160,46 @@ def _alone(spec: TuningSpec) -> frozenset[str]:
     return frozenset(label for label, count in counts.items() if count == 1)
 
 
-def _notes_on_confidence(chosen: Tensor, thresholds: Sequence[Threshold | None]) -> Iterator[str]:
-    if len(chosen) < _FEW_FOR_ECE:
-        yield (
-            f"Of {len(chosen)} examples an ECE of about {usual_ece(chosen):.2f} is to be expected even if confidences "
-            "mean exactly what they say."
-        )
-    if missing := [str(wanted) for wanted, one in zip(_PRECISIONS, thresholds, strict=True) if one is None]:
+def _notes_on_thresholds(wanted: Sequence[float], found: Sequence[Threshold | None]) -> Iterator[str]:
+    if missing := [f"{one:g}" for one, threshold in zip(wanted, found, strict=True) if threshold is None]:
         yield (
             f"No min_confidence is suggested for a precision of {' or '.join(missing)}: too few examples were "
             "measured, or too few of the surest answers were right."
         )
 
 
-def _suspects(spec: TuningSpec, found: Found) -> Iterator[SuspectExample]:
-    """Examples whose label held-out predictions contradict, the least likely first."""
+def _suspects(spec: TuningSpec, found: SearchResult) -> Iterator[SuspectExample]:
+    """Examples whose label is likely wrong, the likeliest first."""
     if found.held_out is None:
         return
     names, pointed = spec.label_names, list(spec.pointed())
-    numbers = [number for fold in found.held_out.folds for number in fold]
-    truth = torch.tensor([names.index(pointed[number][1].label) for number in numbers])
-    likely, predicted = found.held_out.tuned.max(1)
-    own = found.held_out.tuned.gather(1, truth[:, None]).flatten()
-    alone = _alone(spec)  # which held-out predictions know nothing of
-    for place in own.argsort(stable=True).tolist():
-        if own[place] >= _DOUBT / len(names):
-            return
-        if predicted[place] != truth[place] and names[int(truth[place])] not in alone:
-            yield SuspectExample(
-                param=pointed[numbers[place]][0],
-                probability=own[place].item(),
-                prediction=names[int(predicted[place])],
-                prediction_probability=likely[place].item(),
-            )
+    places = {number: place for place, number in enumerate(found.held_out.numbers)}
+    alone = _alone(spec)  # of which held-out predictions know nothing
+    for number, wrong in found.suspect:
+        label = pointed[number][1].label
+        if number not in places or label in alone:
+            continue
+        row = found.held_out.served[places[number]]
+        yield SuspectExample(
+            param=pointed[number][0],
+            probability=row[names.index(label)].item(),
+            wrong=wrong,
+            prediction=names[int(row.argmax())],
+            prediction_probability=row.max().item(),
+        )
 
 
-def _harmful(spec: TuningSpec, found: Found) -> Iterator[HarmfulExample]:
+def _harmful(spec: TuningSpec, found: SearchResult) -> Iterator[HarmfulExample]:
     """Examples without which the head predicts the others better, the worst first."""
     pointed = list(spec.pointed())
     for number, gain in found.harmful:
         yield HarmfulExample(param=pointed[number][0], gain=gain)
 
 
-def _epsilon_use(found: Found) -> dict[str, EpsilonUse]:
-    """By token type, for the types whose deltas are learned."""
-    use = found.delta.norm(dim=1) / found.epsilon
-    kinds = torch.tensor([int(kind) for kind in found.tokens.types])
+def _epsilon_use(found: SearchResult) -> dict[str, EpsilonUse]:
+    """By token type, for the types whose deltas are learned, in all prompts."""
+    use = torch.cat([prompt.delta.norm(dim=1) / prompt.epsilon for prompt in found.prompts])
+    kinds = torch.tensor([int(kind) for prompt in found.prompts for kind in prompt.tokens.types])
     uses = {kind.name.lower(): use[kinds == kind].double() for kind in _TYPES if (kinds == kind).any()}
     return {
         name: EpsilonUse(
@@ -218,6 +222,7 @@ def _reproducibility(base: LanguageModel, claim: Claim) -> Reproducibility:
         template=spec.template,
         model=claim.model,
         model_revision=base.revision or base.fingerprint,
+        encoder=base.encoder.fingerprint if base.encoder is not None and claim.hyperparameters.encoder else None,
         versions={package: version(package) for package in _PACKAGES},
         device=base.device,
         dtype=str(base.model.dtype).removeprefix("torch."),

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 
 import safetensors.torch
 import structlog
@@ -14,24 +14,24 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from app.contract.objects import Report
-from app.contract.tuning import ResolvedHyperparameters
+from app.contract.objects import Report, Served
+from app.contract.tuning import ResolvedHyperparameters, TrialSettings
 from app.records.store import Claim
 from worker.artifacts import Artifacts
-from worker.classification.classify import probabilities
-from worker.classification.resident import Resident
-from worker.cpt.formats.bundle import TunedContext, save
-from worker.cpt.scoring.classifier import Classifier
+from worker.cpt.formats.bundle import Prompt, TunedContext, save
+from worker.cpt.scoring.predict import Predictor
 from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.selection.search import Found, Search
+from worker.cpt.selection.result import SearchResult
+from worker.cpt.selection.search import Search
 from worker.cpt.tuning.tuner import CHUNK_TOKENS
 from worker.device import Device
 from worker.evaluation.report import Predictions, report
+from worker.jobs.defaults import search_settings
+from worker.jobs.encoding import Encoded, encode
 from worker.jobs.lease import Lease, Stopping
-from worker.jobs.planning import Encoded, encode, search_settings
 from worker.models import LanguageModel
 
-#: Validation examples that are classified at once: their features take memory.
+#: Validation examples that are classified at once: their states take memory.
 _AT_ONCE: Final = 512
 
 
@@ -63,13 +63,12 @@ class JobRun:
         self._lease = lease
         self._encoded: Encoded = encode(base, claim.spec)
         self._hyperparameters: ResolvedHyperparameters = claim.hyperparameters
-        settings = search_settings(base, claim.spec.hyperparameters, claim.hyperparameters, self._encoded)
-        make = partial(Search, base.model, self._encoded.shots, settings, base.context_length)
-        make = partial(make, chunk_tokens=chunk_tokens)
-        self._search: Search = device.run(make)
-        self._losses: list[float] = []
+        self._chunk_tokens = chunk_tokens
         self._started = time.monotonic()
-        self._started_at_step = 0
+        self._seconds_before = 0.0
+        self._fraction_before = 0.0
+        self._losses: list[float] = []
+        self._search: Search = device.run(self._make_search)
 
     def to_end(self, checkpoint_seconds: float) -> Result:
         """Tune, measure and return the result.
@@ -92,34 +91,47 @@ class JobRun:
                 saved = time.monotonic()
         return self._device.run(self._result)
 
-    def _step(self) -> None:
-        self._losses.append(self._device.run(partial(self._search.step, self)))
-        self._note(0.0)
-
-    def offer(self, done: float | None = None, /) -> None:
-        """Be the job's turn: end a job that must not go on, note how far it is, and let queries pass."""
+    def offer(self, _: float | None = None, /) -> None:
+        """Be the job's turn: end a job that must not go on, and let queries pass."""
         self._lease.check()
-        if done is not None:
-            self._note(done)
         self._device.let_queries_pass()
 
-    def _note(self, fraction: float) -> None:
-        done = len(self._losses) - self._started_at_step + fraction
-        elapsed = time.monotonic() - self._started
-        left = max(0.0, self._search.total_steps - len(self._losses) - fraction)
-        self._lease.note(self._progress(fraction), elapsed / done * left if done > 0 else None)
+    def _make_search(self) -> Search:
+        base, resolved, encoded = self._base, self._hyperparameters, self._encoded
+        return Search(
+            base.model,
+            base.encoder if resolved.encoder else None,
+            encoded.shots,
+            search_settings(base, resolved, encoded.shots),
+            calibration_texts=encoded.calibration_texts if resolved.calibration else (),
+            clock=self._seconds,
+            chunk_tokens=self._chunk_tokens,
+        )
 
-    def _progress(self, fraction: float) -> dict[str, str | int | float]:
-        steps, done = self._search.total_steps, len(self._losses)
+    def _seconds(self) -> float:
+        """Seconds that the job has run, on all workers that had it."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def _step(self) -> None:
+        loss = self._device.run(partial(self._search.step, self))
+        if loss is not None:
+            self._losses.append(loss)
+        done, elapsed = self._search.fraction - self._fraction_before, time.monotonic() - self._started
+        left = elapsed / done * (1 - self._search.fraction) if done > 0 else None
+        self._lease.note(self._progress(), left)
+
+    def _progress(self) -> dict[str, str | int | float]:
         return {
-            "step": done,
-            "fraction": round(min(1.0, (done + fraction) / steps), 4) if steps else 1.0,
+            "step": len(self._losses),
+            "total_steps": self._search.total_steps,
+            "fraction": round(self._search.fraction, 4),
             "trained_tokens": self._search.trained_tokens,
         }
 
     def _save(self, state: dict[str, Tensor]) -> bool:
         """Write the state after the last completed step as the job's checkpoint; without one, tuning still goes on."""
-        content = safetensors.torch.save(state, metadata=self._checkpoint_metadata())
+        whole = {name: tensor.contiguous() for name, tensor in state.items()}
+        content = safetensors.torch.save(whole, metadata=self._checkpoint_metadata())
         try:
             self._artifacts.put_checkpoint(self._claim.job_id, content)
         except Exception as error:  # noqa: BLE001 - any file system, any reason: a checkpoint is only a saving of time
@@ -127,8 +139,15 @@ class JobRun:
             return False
         return True
 
-    def _checkpoint_metadata(self, losses: list[float] | None = None) -> dict[str, str]:
-        return {"losses": json.dumps(self._losses if losses is None else losses), **self._base.arithmetic}
+    def _checkpoint_metadata(self) -> dict[str, str]:
+        notes = {"losses": self._losses, "seconds": self._seconds()}
+        return {"notes": json.dumps(notes), **self._arithmetic}
+
+    @property
+    def _arithmetic(self) -> dict[str, str]:
+        """What a checkpoint was computed with."""
+        encoder = self._base.encoder if self._hyperparameters.encoder else None
+        return {**self._base.arithmetic, "encoder": encoder.fingerprint if encoder is not None else ""}
 
     def _resume(self) -> None:
         """Go on from the job's checkpoint if there is one that can be used; else from the start."""
@@ -138,60 +157,53 @@ class JobRun:
                 return
             header_bytes = int.from_bytes(content[:8], "little")
             metadata = json.loads(content[8 : 8 + header_bytes])["__metadata__"]
-            losses = json.loads(metadata["losses"])
-            if metadata != self._checkpoint_metadata(losses):
-                raise ValueError("it was computed with another model, dtype or kind of device")
+            notes = json.loads(metadata.pop("notes"))
+            losses, seconds = [float(loss) for loss in notes["losses"]], float(notes["seconds"])
+            if metadata != self._arithmetic:
+                raise ValueError("it was computed with another model, encoder, dtype or kind of device")
             state = safetensors.torch.load(content)
             self._device.run(partial(self._search.load_state, state))
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             structlog.get_logger().warning("checkpoint_not_usable", job_id=self._claim.job_id, reason=str(error))
             return
-        self._losses = losses
-        self._started_at_step = len(losses)
+        self._losses, self._seconds_before, self._fraction_before = losses, seconds, self._search.fraction
 
     def _result(self) -> Result:
-        """Serve what was tuned, unless it is known to be worse than the plain context. To be called on the device."""
+        """What was found, and what is known of it. To be called on the device."""
         found = self._search.result(self)
-        measured = self._measured(found)
-        worse = measured is not None and measured.tuned_is_worse
-        plain = self._hyperparameters.method == "icl" or (worse and self._may_choose)
-        served: Literal["tuned", "icl"] = "icl" if plain else "tuned"
-        losses = self._losses[len(self._losses) - found.steps :]
-        metrics = report(self._base, self._claim, found, measured, served, losses, self)
-        fields = self._progress(0.0) | {
-            "step": len(self._losses),
+        served = self._served(found)
+        reported = report(self._base, self._claim, found, self._measured(found), served, self)
+        fields = self._progress() | {
             "total_steps": len(self._losses),
             "fraction": 1.0,
             "hyperparameters": self._hyperparameters_of(found).model_dump_json(),
         }
-        return Result(self._dump(found, served), metrics, fields)
+        return Result(self._dump(found), reported, fields)
 
-    @property
-    def _may_choose(self) -> bool:
-        """Whether the plain context may be served instead: not to a user who asked for a method by name."""
-        return self._hyperparameters.method == "auto"
+    def _served(self, found: SearchResult) -> Served:
+        if found.trial.steps > 0:
+            return "tuned"
+        return "calibrated" if found.classifier is not None else "icl"
 
-    def _hyperparameters_of(self, found: Found) -> ResolvedHyperparameters:
-        """The hyperparameters with what was chosen on held-out folds."""
-        return self._hyperparameters.model_copy(
-            update={
-                "steps": found.steps,
-                "weighted_loss_type": found.config["opt_weighted_loss_type"],
-                "loss_decay_factor": found.config["opt_loss_decay_factor"],
-            }
+    def _hyperparameters_of(self, found: SearchResult) -> ResolvedHyperparameters:
+        """The hyperparameters with what was chosen, and with the trials as they were done: they give the same again."""
+        done = tuple(
+            TrialSettings(
+                steps=one.trial.steps,
+                context_examples=one.trial.context_examples,
+                examples=max(1, min(one.trial.examples, one.examples) if one.examples else one.trial.examples),
+            )
+            for one in found.outcomes
+            if one.status == "done"
         )
+        return self._hyperparameters.model_copy(update={"steps": found.trial.steps, "trials": done})
 
-    def _classifier(self, found: Found) -> Classifier | None:
-        """None where label scores are all there is."""
-        return found.classifier if self._hyperparameters.calibration or self._hyperparameters.head else None
-
-    def _dump(self, found: Found, served: str) -> bytes:
-        spec, tuned = self._claim.spec, served == "tuned"
+    def _dump(self, found: SearchResult) -> bytes:
+        spec, encoder = self._claim.spec, self._base.encoder
+        has_encoder = found.classifier is not None and found.classifier.encoder_head is not None
         return save(
             TunedContext(
-                tokens=found.tokens,
-                embedding=found.embedding,
-                delta=found.delta if tuned else torch.zeros_like(found.delta),
+                prompts=tuple(Prompt(one.tokens, one.embedding, one.delta) for one in found.prompts),
                 metadata={
                     "context_id": self._claim.context_id,
                     "model": self._claim.model,
@@ -199,36 +211,32 @@ class JobRun:
                     "labels": spec.label_names,
                     "label_ids": self._encoded.shots.label_ids,
                     "template": spec.template.model_dump(),
+                    "encoder": encoder.fingerprint if encoder is not None and has_encoder else None,
                 },
-                classifier=self._classifier(found) if tuned else None,
+                classifier=found.classifier,
             )
         )
 
-    def _resident(self, embeds: Tensor, classifier: Classifier | None) -> Resident:
-        shots = self._encoded.shots
-        prefix = PrefixKV.compute(self._base.model, embeds)
-        return Resident(prefix=prefix, label_ids=shots.label_ids, template=shots.template, classifier=classifier)
-
-    def _measured(self, found: Found) -> Predictions | None:
-        """Predictions for the validation examples or else for those of the held-out folds, if there are either."""
-        examples = self._claim.spec.validation_examples
-        if examples:
-            names = self._claim.spec.label_names
-            truth = torch.tensor([names.index(example.label) for example in examples])
-            icl = tuned = self._classified(self._resident(found.embedding, None))
+    def _measured(self, found: SearchResult) -> Predictions | None:
+        """Predictions for the validation examples or else for those that were held out, if there are either."""
+        spec = self._claim.spec
+        if spec.validation_examples:
+            names = spec.label_names
+            truth = torch.tensor([names.index(example.label) for example in spec.validation_examples])
+            plain = [PrefixKV.compute(self._base.model, prompt.embedding) for prompt in found.prompts[:1]]
+            icl = served = self._classified(Predictor(tuple(plain), self._encoded.shots.label_ids))
             if self._hyperparameters.method != "icl":
-                tuned = self._classified(self._resident(found.embedding + found.delta, self._classifier(found)))
-            return Predictions("validation_examples", truth, icl, tuned)
+                tuned = [PrefixKV.compute(self._base.model, prompt.embeds) for prompt in found.prompts]
+                served = self._classified(Predictor(tuple(tuned), self._encoded.shots.label_ids, found.classifier))
+            return Predictions("validation_examples", truth, icl, served)
         if found.held_out is None:
             return None
-        numbers = [number for fold in found.held_out.folds for number in fold]
-        truth = torch.tensor([self._encoded.shots.truth[number] for number in numbers])
-        return Predictions("folds", truth, found.held_out.icl, found.held_out.tuned)
+        truth = torch.tensor([self._encoded.shots.truth[number] for number in found.held_out.numbers])
+        return Predictions("folds", truth, found.held_out.icl, found.held_out.served)
 
-    def _classified(self, resident: Resident) -> Tensor:
+    def _classified(self, predictor: Predictor) -> Tensor:
         """Probabilities (N, L) for the validation examples."""
-        queries = [list(query) for query in self._encoded.validation]
-        texts = [example.text for example in self._claim.spec.validation_examples]
-        classify = partial(probabilities, self._base, resident, turn=self)
+        queries, texts = self._encoded.validation, self._encoded.validation_texts
         parts = [slice(start, start + _AT_ONCE) for start in range(0, len(queries), _AT_ONCE)]
+        classify = partial(predictor.probabilities, self._base.model, self._base.encoder, turn=self)
         return torch.cat([classify(queries[part], texts[part]) for part in parts])

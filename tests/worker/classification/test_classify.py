@@ -219,7 +219,7 @@ def test_long_input_is_cut_to_the_room_there_is(
     short, cut = reply.scored
     assert (short.truncated, cut.truncated) == (False, True)
     resident = residents.get(context)
-    room = CONTEXT_LENGTH - resident.prefix.tokens - max(len(ids) for ids in resident.label_ids)
+    room = CONTEXT_LENGTH - resident.predictor.tokens - max(len(ids) for ids in resident.predictor.label_ids)
     assert 0.95 * room < cut.tokens <= room
     kept = cut.tokens - len(encode_query(base.tokenizer, Template(), ""))
     same = text[:kept] if truncate == "END" else text[-kept:]
@@ -231,7 +231,7 @@ def test_input_that_just_fits_is_left_alone(
     base: LanguageModel, residents: ResidentContexts, context: str, truncate: str
 ) -> None:
     resident = residents.get(context)
-    room = CONTEXT_LENGTH - resident.prefix.tokens - max(len(ids) for ids in resident.label_ids)
+    room = CONTEXT_LENGTH - resident.predictor.tokens - max(len(ids) for ids in resident.predictor.label_ids)
     text = "x" * (room - len(encode_query(base.tokenizer, Template(), "")))
     (reply,) = answers(base, residents, part(context, text, truncate=truncate))  # type: ignore[arg-type]
     assert (reply.scored[0].tokens, reply.scored[0].truncated) == (room, False)

@@ -7,11 +7,10 @@ import torch
 
 from tests.worker.turns import Watched
 from worker.evaluation.figures import (
+    chance_ece,
     compare,
     evaluate,
     paired_interval,
-    threshold,
-    usual_ece,
     wilson_interval,
 )
 
@@ -122,16 +121,16 @@ def test_overconfidence_shows_in_the_interval_of_the_ece() -> None:
 
 def test_ece_to_expect_of_honest_confidences_shrinks_with_their_number() -> None:
     halves = torch.full((1, 2), 0.5, dtype=torch.float64)
-    assert usual_ece(halves) == pytest.approx(0.5)
+    assert chance_ece(halves) == pytest.approx(0.5)
     # Of 100 tosses the share of heads is off by sqrt(2 / pi) standard deviations on average.
-    assert usual_ece(halves.expand(100, 2)) == pytest.approx(0.05 * math.sqrt(2 / math.pi), rel=0.1)
+    assert chance_ece(halves.expand(100, 2)) == pytest.approx(0.05 * math.sqrt(2 / math.pi), rel=0.1)
 
 
 def test_many_inputs_are_resampled_in_blocks() -> None:
     turn = Watched()
     probabilities, truth = many(3000)
     evaluate(probabilities, truth, turn)
-    assert len(turn.offers) == 3 * math.ceil(1000 / (2**18 // 3000))
+    assert len(turn.offers) == 4 * math.ceil(1000 / (2**18 // 3000))
 
 
 @pytest.mark.parametrize(
@@ -151,37 +150,3 @@ def test_difference_is_paired() -> None:
     assert better.accuracy == pytest.approx(1 - evaluate(probabilities, truth).accuracy)
     assert better.accuracy_ci95[0] > 0
     assert better.nll_ci95[1] < 0
-
-
-def test_threshold_is_the_least_confidence_with_the_wanted_precision() -> None:
-    sure = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]], dtype=torch.float64)
-    found = threshold(sure, torch.tensor([0, 0, 1, 0]), 0.66)
-    assert found
-    assert (found.answered, found.coverage, found.precision) == (4, 1.0, 0.75)
-    assert found.min_confidence == pytest.approx(0.6, abs=2e-4)
-    assert found.precision_ci95 == wilson_interval(0.75, 4)
-    found = threshold(sure, torch.tensor([0, 0, 1, 1]), 0.75)
-    assert found
-    assert [found.min_confidence, found.coverage] == pytest.approx([0.8, 0.5], abs=2e-4)
-    assert threshold(sure, torch.tensor([1, 1, 1, 1]), 0.5) is None
-
-
-def test_threshold_does_not_rest_on_a_few_answers() -> None:
-    def all_right(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.tensor([[0.95, 0.05]] * n, dtype=torch.float64), torch.zeros(n, dtype=torch.int64)
-
-    assert threshold(*all_right(7), 0.9) is None
-    assert threshold(*all_right(8), 0.9)
-    assert threshold(*all_right(17), 0.95) is None
-    assert threshold(*all_right(18), 0.95)
-
-
-@pytest.mark.parametrize("nearly", [0.0, 2e-5])
-def test_threshold_counts_all_that_are_as_sure(nearly: float) -> None:
-    """Ten equal confidences, or ten that a multiple of 0.0001 cannot tell apart, the first seven of them right."""
-    sure = torch.tensor([[0.95005 - nearly * place / 10, 0.04] for place in range(10)], dtype=torch.float64)
-    truth = torch.tensor([0] * 7 + [1] * 3)
-    assert threshold(sure, truth, 0.7) is None
-    found = threshold(sure, truth, 0.66)
-    assert found
-    assert (found.coverage, (sure.max(1).values >= found.min_confidence).double().mean().item()) == (1.0, 1.0)

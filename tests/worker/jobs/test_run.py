@@ -77,7 +77,8 @@ def test_result_holds_the_tuned_context(records: Records, base: LanguageModel, a
     assert tuned.metadata["context_id"] == claim.context_id
     assert tuned.metadata["labels"] == ["good", "bad"]
     assert tuned.metadata["model_sha256"] == base.fingerprint
-    assert tuned.delta.abs().sum() > 0
+    (prompt,) = tuned.prompts
+    assert prompt.delta.abs().sum() > 0
 
 
 def test_same_job_gives_the_same_bytes(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
@@ -150,7 +151,7 @@ def test_tokens_may_be_left_as_they_are(
 def test_icl_tunes_nothing(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
     claim = claimed(records, validation_examples=VALIDATION, hyperparameters={"method": "icl"})
     result = run(records, claim, base, artifacts)
-    assert load(result.content).delta.abs().sum() == 0
+    assert load(result.content).prompts[0].delta.abs().sum() == 0
     assert (result.report.served, result.report.tuned, result.report.loss_curve) == ("icl", None, ())
     assert result.report.icl
     assert result.fields["fraction"] == 1.0
@@ -173,7 +174,7 @@ def test_every_hyperparameter_has_an_effect(
 ) -> None:
     usual = load(run(records, claimed(records), base, artifacts).content)
     other = load(run(records, claimed(records, hyperparameters=changes), base, artifacts).content)
-    assert other.delta.ne(usual.delta).any()
+    assert other.prompts[0].delta.ne(usual.prompts[0].delta).any()
 
 
 def test_training_examples_are_trained_on_but_stay_out_of_the_context(
@@ -182,7 +183,7 @@ def test_training_examples_are_trained_on_but_stay_out_of_the_context(
     more = (Example(text="what a film", label="good"),)
     usual = run(records, claimed(records), base, artifacts)
     extended = run(records, claimed(records, training_examples=more), base, artifacts)
-    assert load(usual.content).tokens == load(extended.content).tokens
+    assert load(usual.content).prompts[0].tokens == load(extended.content).prompts[0].tokens
     assert usual.report.loss_curve != extended.report.loss_curve
 
 

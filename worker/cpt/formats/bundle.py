@@ -22,22 +22,30 @@ _FORMAT = {"embedding": ("F32", 2), "delta": ("F32", 2), "ids": ("I64", 1), "typ
 
 
 @dataclass(frozen=True)
-class TunedContext:
-    """Tokens, their word embeddings and projected deltas [T, H] float32, and what else belongs to them as JSON.
-
-    `classifier` is None where the label scores are all there is. `metadata` has the tokens of each label, `label_ids`.
-    """
+class Prompt:
+    """Tokens, and their word embeddings and projected deltas [T, H] float32."""
 
     tokens: Tokens
     embedding: Tensor
     delta: Tensor
-    metadata: Mapping[str, Any]
-    classifier: Classifier | None = None
 
     @property
     def embeds(self) -> Tensor:
-        """[T, H] the context's tuned embeddings."""
+        """[T, H] the tuned embeddings."""
         return self.embedding + self.delta
+
+
+@dataclass(frozen=True)
+class TunedContext:
+    """The prompts of a context, at least one, and what else belongs to them as JSON.
+
+    `classifier` is None where the label scores under a single prompt are all there is. `metadata` has the tokens of
+    each label, `label_ids`.
+    """
+
+    prompts: tuple[Prompt, ...]
+    metadata: Mapping[str, Any]
+    classifier: Classifier | None = None
 
 
 def save(tuned: TunedContext) -> bytes:
@@ -46,19 +54,32 @@ def save(tuned: TunedContext) -> bytes:
     Raises:
         ValueError: tensors that do not fit the tokens.
     """
-    expected = (len(tuned.tokens), tuned.embedding.shape[-1])
-    if not tuned.embedding.shape == tuned.delta.shape == expected:
-        raise ValueError(f"Embedding and delta must both have the shape {expected}.")
     tensors = {
-        "embedding": tuned.embedding.detach().float().cpu().contiguous(),
-        "delta": tuned.delta.detach().float().cpu().contiguous(),
-        "ids": torch.tensor(tuned.tokens.ids, dtype=torch.int64),
-        "types": torch.tensor(tuned.tokens.reference_types(), dtype=torch.int64),
+        f"prompts.{number}.{name}": tensor
+        for number, prompt in enumerate(tuned.prompts)
+        for name, tensor in _tensors(prompt).items()
     }
     if tuned.classifier is not None:
         tensors |= {f"{_CLASSIFIER}{name}": tensor for name, tensor in tuned.classifier.tensors().items()}
     metadata = json.dumps(tuned.metadata, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return safetensors.torch.save(tensors, {_METADATA: metadata})
+
+
+def _tensors(prompt: Prompt) -> dict[str, Tensor]:
+    expected = (len(prompt.tokens), prompt.embedding.shape[-1])
+    if not prompt.embedding.shape == prompt.delta.shape == expected:
+        raise ValueError(f"Embedding and delta must both have the shape {expected}.")
+    return {
+        "embedding": _copy(prompt.embedding),
+        "delta": _copy(prompt.delta),
+        "ids": torch.tensor(prompt.tokens.ids, dtype=torch.int64),
+        "types": torch.tensor(prompt.tokens.reference_types(), dtype=torch.int64),
+    }
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """A tensor of its own: safetensors stores none that share memory."""
+    return tensor.detach().float().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def load(
@@ -72,8 +93,10 @@ def load(
         ValueError: anything but a whole, consistent blob; the message says what is wrong.
     """
     header = _header(blob)
-    tokens, size = _check_shapes(header)
-    if width is not None and size != width:
+    count = _count(header)
+    sizes = {_check_shapes(header, f"prompts.{number}.") for number in range(count)}
+    (size,) = sizes if len(sizes) == 1 else (0,)
+    if not size or (width is not None and size != width):
         raise ValueError(f"The adapter has embeddings of size {size}, the model of size {width}.")
     try:
         tensors = safetensors.torch.load(blob)
@@ -82,25 +105,32 @@ def load(
         raise ValueError("The adapter is damaged.") from error
     if not isinstance(metadata, dict):
         raise ValueError("The adapter's metadata is not an object.")
-    if not (tensors["embedding"].isfinite().all() and tensors["delta"].isfinite().all()):
+    prompts = tuple(_prompt(tensors, f"prompts.{number}.", vocabulary) for number in range(count))
+    return TunedContext(prompts, metadata, _classifier(tensors, metadata, count, size if hidden is None else hidden))
+
+
+def _prompt(tensors: dict[str, Tensor], name: str, vocabulary: int | None) -> Prompt:
+    embedding, delta = tensors[f"{name}embedding"], tensors[f"{name}delta"]
+    if not (embedding.isfinite().all() and delta.isfinite().all()):
         raise ValueError("The adapter holds numbers that are not finite.")
-    ids, types = tensors["ids"].tolist(), tensors["types"].tolist()
+    ids, types = tensors[f"{name}ids"].tolist(), tensors[f"{name}types"].tolist()
     if min(ids) < 0 or (vocabulary is not None and max(ids) >= vocabulary):
         raise ValueError("The adapter has token ids outside the vocabulary.")
-    if min(types) < 0 or max(types) > 4 * tokens:
+    if min(types) < 0 or max(types) > 4 * len(ids):
         raise ValueError("The adapter has unknown token types.")
-    classifier = _classifier(tensors, metadata, size if hidden is None else hidden)
-    return TunedContext(Tokens.from_reference(ids, types), tensors["embedding"], tensors["delta"], metadata, classifier)
+    return Prompt(Tokens.from_reference(ids, types), embedding, delta)
 
 
-def _classifier(tensors: dict[str, Tensor], metadata: dict[str, Any], size: int) -> Classifier | None:
+def _classifier(tensors: dict[str, Tensor], metadata: dict[str, Any], prompts: int, size: int) -> Classifier | None:
     stored = {
         name.removeprefix(_CLASSIFIER): tensor for name, tensor in tensors.items() if name.startswith(_CLASSIFIER)
     }
     if not stored:
+        if prompts > 1:
+            raise ValueError("The adapter has several prompts and no classifier.")
         return None
     labels = metadata.get("label_ids")
-    return Classifier.from_tensors(stored, len(labels) if isinstance(labels, list) else 0, size)
+    return Classifier.from_tensors(stored, prompts, len(labels) if isinstance(labels, list) else 0, size)
 
 
 def _header(blob: bytes) -> dict[str, Any]:
@@ -113,27 +143,34 @@ def _header(blob: bytes) -> dict[str, Any]:
         header = json.loads(blob[8 : 8 + size])
     except (ValueError, RecursionError) as error:
         raise ValueError("The adapter is not a safetensors file.") from error
-    names = {name for name in header if not name.startswith(_CLASSIFIER)} if isinstance(header, dict) else set()
-    if names != {*_FORMAT, "__metadata__"}:
+    if not isinstance(header, dict) or not _count(header):
         raise ValueError("The adapter does not hold embedding, delta, ids and types.")
     return header
 
 
-def _check_shapes(header: dict[str, Any]) -> tuple[int, int]:
-    """(T, H), if dtypes and shapes are as they must be."""
+def _count(header: dict[str, Any]) -> int:
+    """How many prompts there are; 0 where anything is missing, or there that does not belong."""
+    names = {name for name in header if not name.startswith(_CLASSIFIER)} - {"__metadata__"}
+    count = len(names) // len(_FORMAT)
+    expected = {f"prompts.{number}.{name}" for number in range(count) for name in _FORMAT}
+    return count if names == expected and "__metadata__" in header else 0
+
+
+def _check_shapes(header: dict[str, Any], name: str) -> int:
+    """H, if dtypes and shapes of a prompt are as they must be."""
     shapes = {}
-    for name, (dtype, dimensions) in _FORMAT.items():
-        entry = header[name] if isinstance(header[name], dict) else {}
+    for part, (dtype, dimensions) in _FORMAT.items():
+        entry = header[f"{name}{part}"] if isinstance(header[f"{name}{part}"], dict) else {}
         shape = entry.get("shape")
         if entry.get("dtype") != dtype or not isinstance(shape, list) or len(shape) != dimensions:
-            raise ValueError(f"The adapter's {name} must have {dimensions} dimensions of type {dtype}.")
-        shapes[name] = shape
+            raise ValueError(f"The adapter's {part} must have {dimensions} dimensions of type {dtype}.")
+        shapes[part] = shape
     if any(not isinstance(entry, dict) or entry.get("dtype") != "F32" for entry in _of_classifier(header)):
         raise ValueError("The adapter's classifier must be of type F32.")
     tokens, size = shapes["embedding"]
     if shapes["delta"] != [tokens, size] or shapes["ids"] != [tokens] or shapes["types"] != [tokens] or not tokens:
         raise ValueError("The adapter's tensors have different lengths.")
-    return tokens, size
+    return int(size)
 
 
 def _of_classifier(header: dict[str, Any]) -> list[Any]:

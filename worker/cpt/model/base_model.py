@@ -129,18 +129,32 @@ def run(
     return output.logits[0], current.own
 
 
-def hidden_states(model: Any, embeds: Tensor, packing: Packing, layers: Sequence[int]) -> list[Tensor]:
-    """[N, H] of each of `layers` for packed rows `embeds` [N, H] without a context; 0 are the embeddings."""
-    current = _Pass(packing, None, None)
+def state_layers(model: Any) -> int:
+    """Number of the last hidden state that has the hidden size: some models project the very last one down."""
+    config = model.config.get_text_config()
+    projected = getattr(config, "word_embed_proj_dim", config.hidden_size) != config.hidden_size
+    return int(config.num_hidden_layers) - projected
+
+
+def run_with_states(
+    model: Any,
+    embeds: Tensor,
+    packing: Packing,
+    context: Sequence[tuple[Tensor, Tensor]],
+    logits_at: Tensor,
+    layers: Sequence[int],
+) -> tuple[Tensor, list[Tensor]]:
+    """The logits [n, V] of `run`, and the hidden states [N, H] of each of `layers`, 0 being the embeddings."""
+    current = _Pass(packing, context, None)
     with _passing(current):
         output = model(
             inputs_embeds=embeds[None].to(model.dtype),
             use_cache=False,
             output_hidden_states=True,
-            logits_to_keep=1,
+            logits_to_keep=logits_at,
             **_positions(model, embeds, current),
         )
-    return [output.hidden_states[layer][0] for layer in layers]
+    return output.logits[0], [output.hidden_states[layer][0] for layer in layers]
 
 
 def _positions(model: Any, embeds: Tensor, current: _Pass) -> dict[str, Tensor]:

@@ -53,19 +53,17 @@ class Packing:
             context_mask=None if hidden is None else hidden[None].to(device),
         )
 
-    def branching(self, trunks: Sequence[int], depths: Tensor, ancestors: Tensor) -> "Packing":
-        """The same rows, where all tokens of row b after its first `trunks[b]` are nodes of one tree.
+    def branching(self, trunks: Sequence[int], trees: Sequence[tuple[Tensor, Tensor]]) -> "Packing":
+        """The same rows, where all tokens of row b after its first `trunks[b]` are nodes of its tree.
 
-        A node sees the context, the trunk and itself and the nodes above it (`ancestors` [M, M] bool); it is
-        `depths` [M] tokens after the trunk.
+        A tree has `depths` [M], how many tokens after the trunk each node is, and `ancestors` [M, M] bool. A node sees
+        the context, the trunk and itself and the nodes above it.
         """
-        nodes = len(depths)
         mask = torch.full((self.longest, self.longest), MASKED).triu(1).repeat(self.rows, 1, 1)
-        branches = torch.where(ancestors, 0.0, MASKED)
         positions, start = self.positions.cpu(), 0
-        for row, trunk in enumerate(trunks):
-            end = trunk + nodes
-            mask[row, trunk:end, trunk:end] = branches
+        for row, (trunk, (depths, ancestors)) in enumerate(zip(trunks, trees, strict=True)):
+            end = trunk + len(depths)
+            mask[row, trunk:end, trunk:end] = torch.where(ancestors, 0.0, MASKED)
             positions[start + trunk : start + end] = self.offset + trunk - 1 + depths
             start += end
         device = self.positions.device

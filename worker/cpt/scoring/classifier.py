@@ -1,63 +1,115 @@
-"""What turns a query's label scores and features into probabilities."""
+"""What turns what is read of a query under the prompts, and its sentence vector, into probabilities."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from worker.cpt.scoring.features import VIEWS
 from worker.cpt.scoring.head import Head
 from worker.cpt.scoring.mixture import Mixture
+from worker.cpt.scoring.scorer import VIEWS, Reading
 
 _HEAD: Final = ("center", "scale", "weight", "bias")
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """`score_bias` [L] is taken from the label scores before they are mixed with the predictions of a head, if any."""
+    """A mixture of label scores, heads on the states under each prompt, and a head on sentence vectors.
+
+    `score_bias` [P, L] is taken from the label scores under each of P prompts. `state_heads` are one for each prompt or
+    none. With a `shortlist` only so many labels, the likeliest by the mixture `cheap` of the heads alone, are scored;
+    none at all if it is 0.
+    """
 
     score_bias: Tensor
     mixture: Mixture
-    head: Head | None = None
+    state_heads: tuple[Head, ...] = ()
+    encoder_head: Head | None = None
+    shortlist: int | None = None
+    cheap: Mixture | None = None
 
     @property
     def nbytes(self) -> int:
         """Memory held."""
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
-    def probabilities(self, scores: Tensor, features: Tensor | None = None) -> Tensor:
-        """[N, L] float64 from label scores [N, L] and, if there is a head, features [V, N, H]."""
-        parts = [label_part(scores, self.score_bias)]
-        if self.head is not None:
-            if features is None:
-                raise ValueError("The head needs features.")
-            parts.append(self.head.log_probabilities(features))
-        return self.mixture.probabilities(torch.stack(parts))
+    def probabilities(self, readings: Sequence[Reading], vectors: Tensor | None = None) -> Tensor:
+        """[N, L] float64 from readings under each prompt and, if there is an encoder's head, vectors [N, E]."""
+        parts = [label_part([reading.scores for reading in readings], self.score_bias)]
+        return self.mixture.probabilities(torch.stack([*parts, *self.cheap_parts(readings, vectors)]))
+
+    def cheap_parts(self, readings: Sequence[Reading], vectors: Tensor | None) -> list[Tensor]:
+        """Log-probabilities [N, L] of the heads."""
+        parts = []
+        if self.state_heads:
+            under = [
+                head.log_probabilities(reading.states) for head, reading in zip(self.state_heads, readings, strict=True)
+            ]
+            parts.append(torch.stack(under).mean(0).log_softmax(1))
+        if self.encoder_head is not None:
+            if vectors is None:
+                raise ValueError("The head needs sentence vectors.")
+            parts.append(self.encoder_head.log_probabilities(vectors[None]))
+        return parts
 
     def tensors(self) -> dict[str, Tensor]:
         """All there is to store, float32."""
         stored = {"score_bias": self.score_bias, "weights": self.mixture.weights, "bias": self.mixture.bias}
-        if self.head is not None:
-            stored |= {f"head_{name}": getattr(self.head, name) for name in _HEAD}
+        if self.cheap is not None:
+            stored |= {"cheap_weights": self.cheap.weights, "cheap_bias": self.cheap.bias}
+        if self.shortlist is not None:
+            stored["shortlist"] = torch.tensor([self.shortlist])
+        for name in _HEAD if self.state_heads else ():
+            stored[f"state_{name}"] = torch.stack([getattr(head, name) for head in self.state_heads])
+        for name in _HEAD if self.encoder_head is not None else ():
+            stored[f"encoder_{name}"] = getattr(self.encoder_head, name)
         return {name: tensor.float().contiguous() for name, tensor in stored.items()}
 
     @classmethod
-    def from_tensors(cls, stored: dict[str, Tensor], labels: int, hidden: int) -> "Classifier":
+    def from_tensors(cls, stored: dict[str, Tensor], prompts: int, labels: int, hidden: int) -> "Classifier":
         """What `tensors` gave; raises ValueError for any other names or shapes, or numbers that are not finite."""
-        has_head, views = "head_weight" in stored, len(VIEWS)
-        shapes: dict[str, tuple[int, ...]] = {"score_bias": (labels,), "weights": (1 + has_head,), "bias": (labels,)}
-        if has_head:
-            shapes |= {"head_center": (views, hidden), "head_scale": (views, hidden)}
-            shapes |= {"head_weight": (views, hidden, labels), "head_bias": (labels,)}
-        if {name: tuple(tensor.shape) for name, tensor in stored.items()} != shapes:
+        if {name: tuple(tensor.shape) for name, tensor in stored.items()} != _shapes(stored, prompts, labels, hidden):
             raise ValueError("The classifier's tensors do not have the expected shapes.")
         if not all(tensor.isfinite().all() for tensor in stored.values()):
             raise ValueError("The classifier holds numbers that are not finite.")
-        head = Head(*(stored[f"head_{name}"] for name in _HEAD)) if has_head else None
-        return cls(stored["score_bias"], Mixture(stored["weights"], stored["bias"]), head)
+        states = range(prompts if "state_weight" in stored else 0)
+        has_encoder, cheap = "encoder_weight" in stored, "cheap_weights" in stored
+        shortlist = int(stored["shortlist"].item()) if "shortlist" in stored else None
+        if shortlist is not None and not (0 <= shortlist <= labels and cheap):
+            raise ValueError("The classifier's shortlist is not one.")
+        return cls(
+            score_bias=stored["score_bias"],
+            mixture=Mixture(stored["weights"], stored["bias"]),
+            state_heads=tuple(Head(*(stored[f"state_{name}"][prompt] for name in _HEAD)) for prompt in states),
+            encoder_head=Head(*(stored[f"encoder_{name}"] for name in _HEAD)) if has_encoder else None,
+            shortlist=shortlist,
+            cheap=Mixture(stored["cheap_weights"], stored["cheap_bias"]) if cheap else None,
+        )
 
 
-def label_part(scores: Tensor, bias: Tensor) -> Tensor:
-    """[N, L] log-probabilities from label scores [N, L] less a bias [L]."""
-    return (scores.double() - bias).log_softmax(1)
+def _shapes(stored: dict[str, Tensor], prompts: int, labels: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """The shapes that the tensors must have, as far as their names say what there is."""
+    has_states, has_encoder = "state_weight" in stored, "encoder_weight" in stored
+    heads = has_states + has_encoder
+    shapes: dict[str, tuple[int, ...]] = {"score_bias": (prompts, labels), "weights": (1 + heads,), "bias": (labels,)}
+    if "cheap_weights" in stored and heads:
+        shapes |= {"cheap_weights": (heads,), "cheap_bias": (labels,)}
+    if "shortlist" in stored:
+        shapes["shortlist"] = (1,)
+    if has_states:
+        several = (prompts, len(VIEWS), hidden)
+        shapes |= {"state_center": several, "state_scale": several}
+        shapes |= {"state_weight": (*several, labels), "state_bias": (prompts, labels)}
+    if has_encoder:
+        size = stored["encoder_weight"].shape[1] if stored["encoder_weight"].dim() == 3 else 0
+        shapes |= {"encoder_center": (1, size), "encoder_scale": (1, size)}
+        shapes |= {"encoder_weight": (1, size, labels), "encoder_bias": (labels,)}
+    return shapes
+
+
+def label_part(scores: Sequence[Tensor], bias: Tensor) -> Tensor:
+    """[N, L] log-probabilities, averaged over prompts, from label scores [N, L] under each less its bias [L]."""
+    under = [(one.double() - less).log_softmax(1) for one, less in zip(scores, bias, strict=True)]
+    return torch.stack(under).mean(0).log_softmax(1)

@@ -1,6 +1,6 @@
-"""A head: multinomial logistic regression on features of a text alone, with an L2 penalty.
+"""A head: multinomial logistic regression on frozen features, with an L2 penalty that held-out rows choose.
 
-What a label is called is a text too: its features join those of the examples as one more example of the label.
+What a label is called, or described as, may stand among the rows as one more example of it.
 """
 
 import math
@@ -15,8 +15,12 @@ from torch.nn import functional
 from worker.cpt.scoring.minimise import minimise
 from worker.cpt.turn import ALONE, Turn
 
-#: Weight of the squared norm of the head against the summed negative log-likelihood.
-_PENALTY: Final = 0.02
+#: Weights of the squared norm of a head against the summed negative log-likelihood, the strongest first.
+PENALTIES: Final = (0.1, 0.03, 0.01, 0.003)
+#: Where nothing is held out.
+USUAL_PENALTY: Final = 0.01
+#: Rows that a view's mean deviation counts as, when the deviation of a dimension is estimated: two rows tell little.
+_PRIOR_ROWS: Final = 4
 #: Deviation below which a dimension counts as constant, as a share of the view's mean deviation.
 _LEAST_DEVIATION: Final = 1e-3
 
@@ -39,49 +43,82 @@ class Head:
         return (rows @ self.weight.double().flatten(0, 1) + self.bias).log_softmax(1)
 
 
-def fit_head(features: Tensor, truth: Tensor, names: Tensor, turn: Turn = ALONE) -> Head:
-    """The head for features [V, N, H] of examples with the labels `truth` [N], and `names` [V, L, H] of all labels.
+@dataclass(frozen=True)
+class CrossFit:
+    """Log-probabilities [N, L] float64 by heads that have not seen what they predict, and the penalty that did best."""
 
-    Deterministic. The turn is offered before each small piece of work.
-    """
-    center = features.double().mean(1)
-    deviation = features.double().std(1, correction=0)
-    scale = 1 / deviation.clamp_min(_LEAST_DEVIATION * deviation.mean(1, keepdim=True).clamp_min(1e-12))
-    labels = names.shape[1]
-    rows = _rows(torch.cat([features, names], 1), center, scale)
-    targets = torch.cat([truth, torch.arange(labels)])
-    # The best weights lie in the span of the rows: fewer unknowns where rows are few.
-    basis = torch.linalg.qr(rows.T).Q  # [V * H, min(N + L, V * H)]
-    inside = rows @ basis
-
-    def loss(weight: Tensor, bias: Tensor) -> Tensor:
-        likelihood = functional.cross_entropy(inside @ weight + bias, targets, reduction="sum")
-        return likelihood + _PENALTY / 2 * (weight.square().sum() + bias.square().sum())
-
-    weight, bias = minimise(loss, torch.zeros(basis.shape[1], labels), torch.zeros(labels), turn=turn)
-    weight = (basis @ weight).unflatten(0, center.shape)
-    return Head(center.float(), scale.float(), weight.float(), bias.float())
+    penalty: float
+    predicted: Tensor
 
 
-def predict_held_out(
-    features: Tensor,
-    truth: Tensor,
-    names: Tensor,
-    folds: Sequence[Sequence[int]],
-    allowed: Sequence[int],
-    turn: Turn = ALONE,
-) -> Tensor:
-    """[N, L] float64 log-probabilities for the examples in `folds` by heads that were fitted to the `allowed` rest.
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """Features [V, N, H] of examples with the labels `truth` [N], and perhaps of all labels' names [V, L, H]."""
 
-    Folds and `allowed` are numbers of examples; for the others see `fit_head`. Examples in no fold have zeros.
-    """
-    predicted = torch.zeros(len(truth), names.shape[1], dtype=torch.float64)
-    for fold in folds:
-        held_out = list(fold)
-        kept = [number for number in allowed if number not in set(held_out)]
-        head = fit_head(features[:, kept], truth[kept], names, turn)
-        predicted[held_out] = head.log_probabilities(features[:, held_out])
-    return predicted
+    features: Tensor
+    truth: Tensor
+    labels: int
+    names: Tensor | None = None
+
+    def fit(self, penalty: float, turn: Turn = ALONE) -> Head:
+        """The head for all examples. Deterministic. The turn is offered at each step of the fit."""
+        return Regression(self, range(len(self.truth))).solve(penalty, turn)
+
+    def cross_fit(self, folds: Sequence[Sequence[int]], judged: Sequence[int], turn: Turn = ALONE) -> CrossFit:
+        """Predict each fold, numbers of examples, by heads for the rest; the penalty has the least loss on `judged`.
+
+        Examples in no fold have zeros.
+        """
+        predicted = torch.zeros(len(PENALTIES), len(self.truth), self.labels, dtype=torch.float64)
+        for fold in folds:
+            out = set(fold)
+            problem = Regression(self, [number for number in range(len(self.truth)) if number not in out])
+            for place, penalty in enumerate(PENALTIES):
+                head = problem.solve(penalty, turn)
+                predicted[place, list(fold)] = head.log_probabilities(self.features[:, list(fold)])
+        rows, truth = list(judged), self.truth[list(judged)]
+        losses = [functional.nll_loss(each[rows], truth).item() for each in predicted]
+        best = min(range(len(losses)), key=losses.__getitem__)
+        return CrossFit(PENALTIES[best], predicted[best])
+
+
+class Regression:
+    """The regression for some of the examples, `kept`; each solution is the start of the next."""
+
+    def __init__(self, given: LabelledFeatures, kept: Sequence[int]) -> None:
+        features = given.features[:, list(kept)]
+        self._center = features.double().mean(1)
+        self._scale = 1 / _deviation(features)
+        names = [] if given.names is None else [given.names]
+        rows = _rows(torch.cat([features, *names], 1), self._center, self._scale)
+        self._targets = torch.cat([given.truth[list(kept)], torch.arange(given.labels if names else 0)])
+        # The best weights lie in the span of the rows: fewer unknowns where rows are few.
+        self._basis = torch.linalg.qr(rows.T).Q  # [V * H, min(N + L, V * H)]
+        self._inside = rows @ self._basis
+        self._start = torch.zeros(self._basis.shape[1], given.labels), torch.zeros(given.labels)
+
+    def solve(self, penalty: float, turn: Turn = ALONE, *, left_out: int | None = None) -> Head:
+        """The head of this penalty, for all but the example at the place `left_out` if there is one."""
+        counts = torch.ones(len(self._targets), dtype=torch.float64)
+        if left_out is not None:
+            counts[left_out] = 0
+
+        def loss(weight: Tensor, bias: Tensor) -> Tensor:
+            losses = functional.cross_entropy(self._inside @ weight + bias, self._targets, reduction="none")
+            return (counts * losses).sum() + penalty / 2 * (weight.square().sum() + bias.square().sum())
+
+        weight, bias = minimise(loss, *self._start, turn=turn)
+        self._start = weight, bias
+        whole = (self._basis @ weight).unflatten(0, self._center.shape)
+        return Head(self._center.float(), self._scale.float(), whole.float(), bias.float())
+
+
+def _deviation(features: Tensor) -> Tensor:
+    """[V, H] standard deviations, shrunk towards the mean of their view."""
+    variance, rows = features.double().var(1, correction=0), features.shape[1]
+    usual = variance.mean(1, keepdim=True).clamp_min(1e-24)
+    shrunk = (rows * variance + _PRIOR_ROWS * usual) / (rows + _PRIOR_ROWS)
+    return shrunk.sqrt().clamp_min(_LEAST_DEVIATION * usual.sqrt())
 
 
 def _rows(features: Tensor, center: Tensor, scale: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
-"""Exact log-probabilities of labels for queries over a shared prefix, in one pass per batch.
+"""Exact log-probabilities of labels for queries over a shared prefix, and hidden states, in one pass per batch.
 
-Labels are a trie: a beginning that several labels share is run once per query, and a label's last token is never run,
-only read. A query's row is its tokens followed by the trie's inner nodes, which see the query and their ancestors.
+A query's row is its tokens followed by the inner nodes of the labels' trie, which see the query and their ancestors; a
+label's last token is never run, only read. The states of a query are those that the same pass computes anyway.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from worker.cpt.kernels.lanes import lanes, side_by_side
 from worker.cpt.model import base_model
 from worker.cpt.model.packing import Packing, hide, passes
 from worker.cpt.scoring.prefix import PrefixKV
+from worker.cpt.scoring.trie import LabelTrie
 from worker.cpt.turn import ALONE, Turn
 
 #: Tokens of a pass, unless a single query has more: bounds the attention inside rows.
@@ -26,48 +27,27 @@ _PASS_LOGITS: Final = 2**23
 
 
 @dataclass(frozen=True)
-class LabelTrie:
-    """Inner nodes of the labels' trie, parents first, and where each label's tokens are read.
+class View:
+    """One state of a query: after which share of the layers it is read, at the last token or averaged over all."""
 
-    `paths[l]` lists (node, token) for each token of label l; node 0 is the end of the query, node i > 0 has the token
-    `tokens[i - 1]`, the parent `parents[i - 1]` and is `depths[i - 1]` tokens after the query.
-    """
+    depth: float
+    at: Literal["last", "mean"]
 
-    tokens: tuple[int, ...]
-    parents: tuple[int, ...]
-    depths: tuple[int, ...]
-    paths: tuple[tuple[tuple[int, int], ...], ...]
+    def layer(self, layers: int) -> int:
+        """Number of the hidden state, 0 being the embeddings."""
+        return round(self.depth * layers)
 
-    @classmethod
-    def build(cls, label_ids: Sequence[Sequence[int]]) -> "LabelTrie":
-        """The trie of labels; raises ValueError for none or an empty one."""
-        if not label_ids or not all(label_ids):
-            raise ValueError("Labels must have tokens.")
-        nodes: dict[tuple[int, int], int] = {}  # parent and token to node
-        paths = []
-        for label in label_ids:
-            path, node = [], 0
-            for token in label[:-1]:
-                path.append((node, token))
-                node = nodes.setdefault((node, token), len(nodes) + 1)
-            paths.append((*path, (node, label[-1])))
-        depths = [0]
-        for parent, _ in nodes:
-            depths.append(depths[parent] + 1)
-        return cls(
-            tokens=tuple(token for _, token in nodes),
-            parents=tuple(parent for parent, _ in nodes),
-            depths=tuple(depths[1:]),
-            paths=tuple(paths),
-        )
 
-    def ancestors(self) -> Tensor:
-        """[M, M] bool: entry (i, j) tells whether inner node j is inner node i or above it."""
-        above = torch.eye(len(self.tokens), dtype=torch.bool)
-        for node, parent in enumerate(self.parents):
-            if parent > 0:
-                above[node] |= above[parent - 1]
-        return above
+#: Middle layers know topics, late ones what label is about to be written.
+VIEWS: Final = (View(0.6, "mean"), View(0.8, "last"), View(1.0, "last"))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Label scores [Q, L] and states [V, Q, H] of queries, float32 on the CPU; L or V is 0 where none are wanted."""
+
+    scores: Tensor
+    states: Tensor
 
 
 def score(
@@ -83,47 +63,112 @@ def score(
 ) -> Tensor:
     """Log-probability [Q, L] of all tokens of each label after prefix and query, float32 on the CPU.
 
-    With `normalise` the sum is divided by the label's number of tokens. A query's scores do not depend on what else is
-    scored with it. `hidden` marks, for each query, the tokens of the prefix [T] bool that it may not see. The turn is
-    offered before each pass of the model, or several side by side.
+    With `normalise` the sum is divided by the label's number of tokens. For the rest see `read`.
+    """
+    trie = LabelTrie.build(label_ids)
+    tries = [trie] * len(queries)
+    if not queries:
+        return torch.zeros(0, len(label_ids))
+    scores = read(model, prefix, tries, queries, views=(), hidden=hidden, pass_tokens=pass_tokens, turn=turn).scores
+    return scores / torch.tensor([len(label) for label in label_ids]) if normalise else scores
+
+
+def read(
+    model: Any,
+    prefix: PrefixKV,
+    tries: Sequence[LabelTrie],
+    queries: Sequence[Sequence[int]],
+    *,
+    views: Sequence[View] = VIEWS,
+    hidden: Sequence[Tensor] | None = None,
+    pass_tokens: int = PASS_TOKENS,
+    turn: Turn = ALONE,
+) -> Reading:
+    """The scores of each query's labels and its states. All tries hold as many labels.
+
+    What is read of a query does not depend on what else is read with it. `hidden` marks, for each query, the tokens of
+    the prefix [T] bool that it may not see. The turn is offered before each pass of the model, or several side by side.
 
     Raises:
         ValueError: an empty query or label.
     """
     if not all(queries):
         raise ValueError("Queries must have tokens.")
-    trie = LabelTrie.build(label_ids)
-    scores = torch.zeros(len(queries), len(label_ids))
-    most = _PASS_LOGITS / (model.config.get_text_config().vocab_size * (1 + len(trie.tokens)))
+    config = model.config.get_text_config()
+    labels = len(tries[0].paths) if tries else 0
+    found = Reading(torch.zeros(len(queries), labels), torch.zeros(len(views), len(queries), config.hidden_size))
+    nodes = max((1 + len(trie.tokens) for trie in tries), default=1)
+    most = _PASS_LOGITS / (config.vocab_size * nodes)
 
     def pass_over(numbers: Sequence[int]) -> None:
         marks = None if hidden is None else [hidden[number] for number in numbers]
-        scores[numbers] = _score_pass(model, prefix, trie, [queries[number] for number in numbers], marks)
+        rows = [(queries[number], tries[number]) for number in numbers]
+        scores, states = _read_pass(model, prefix, rows, views, marks)
+        found.scores[numbers], found.states[:, numbers] = scores, states
 
-    lengths = [len(query) + len(trie.tokens) for query in queries]
-    for several in passes(lengths, pass_tokens, most=most, at_once=lanes(model.device)):
+    lengths = [len(query) + len(trie.tokens) for query, trie in zip(queries, tries, strict=True)]
+    for several in passes(lengths, pass_tokens, most=most, at_once=lanes(model.device)) if lengths else []:
         turn.offer()
         side_by_side([partial(pass_over, numbers) for numbers in several])
-    return scores / torch.tensor([len(label) for label in label_ids]) if normalise else scores
+    return found
+
+
+_Rows = Sequence[tuple[Sequence[int], LabelTrie]]
 
 
 @torch.inference_mode()
-def _score_pass(
-    model: Any, prefix: PrefixKV, trie: LabelTrie, queries: list[Sequence[int]], hidden: Sequence[Tensor] | None
-) -> Tensor:
-    """[B, L] scores of the queries of one pass."""
-    ids = [token for query in queries for token in (*query, *trie.tokens)]
-    packing = _packing(prefix.tokens, trie, [len(query) for query in queries], model.device, hidden)
-    places = _read_at(trie, [len(query) for query in queries]).to(model.device)
-    embeds = base_model.word_embeddings(model, ids)
-    logits, _ = base_model.run(model, embeds, packing, prefix.layers, places)
-    logits = logits.float().unflatten(0, (len(queries), -1))  # [B, 1 + M, V]
-    nodes = torch.tensor([node for path in trie.paths for node, _ in path], device=model.device)
-    tokens = torch.tensor([token for path in trie.paths for _, token in path], device=model.device)
-    found = logits[:, nodes, tokens]  # [B, label tokens]
-    found -= _logsumexp_(logits)[:, nodes]
-    owners = torch.tensor([label for label, path in enumerate(trie.paths) for _ in path], device=model.device)
-    return found.new_zeros(len(queries), len(trie.paths)).index_add_(1, owners, found).cpu()
+def _read_pass(
+    model: Any, prefix: PrefixKV, rows: _Rows, views: Sequence[View], hidden: Sequence[Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """Scores [B, L] and states [V, B, H] of the queries of one pass."""
+    embeds = base_model.word_embeddings(model, [token for query, trie in rows for token in (*query, *trie.tokens)])
+    packing = _packing(prefix.tokens, rows, model.device, hidden)
+    places = _read_at(rows).to(model.device)
+    layers = [view.layer(base_model.state_layers(model)) for view in views]
+    if views:
+        logits, states = base_model.run_with_states(model, embeds, packing, prefix.layers, places, layers)
+    else:
+        logits, _ = base_model.run(model, embeds, packing, prefix.layers, places)
+        states = []
+    return _scores(logits, rows), _pooled(states, rows, views, embeds)
+
+
+def _scores(logits: Tensor, rows: _Rows) -> Tensor:
+    """[B, L] from the logits of the ends and inner nodes of all rows."""
+    labels, device = len(rows[0][1].paths), logits.device
+    if not labels:
+        return torch.zeros(len(rows), 0)
+    starts = torch.tensor([0] + [1 + len(trie.tokens) for _, trie in rows[:-1]]).cumsum(0).tolist()
+    entries = [
+        (start + node, token, row * labels + label)
+        for row, (start, (_, trie)) in enumerate(zip(starts, rows, strict=True))
+        for label, path in enumerate(trie.paths)
+        for node, token in path
+    ]
+    nodes, tokens, owners = torch.tensor(entries, device=device).T
+    logits = logits.float()
+    found = logits[nodes, tokens]
+    found -= _logsumexp_(logits)[nodes]
+    return found.new_zeros(len(rows) * labels).index_add_(0, owners, found).view(len(rows), labels).cpu()
+
+
+def _pooled(states: Sequence[Tensor], rows: _Rows, views: Sequence[View], embeds: Tensor) -> Tensor:
+    """[V, B, H] of the queries' own tokens, those of the tries left out."""
+    lengths = torch.tensor([len(query) for query, _ in rows])
+    wholes = torch.tensor([len(query) + len(trie.tokens) for query, trie in rows])
+    starts = wholes.cumsum(0) - wholes
+    within = torch.arange(int(wholes.sum())) - starts.repeat_interleave(wholes)
+    own = (within < lengths.repeat_interleave(wholes)).to(embeds.device)
+    owners = torch.arange(len(rows)).repeat_interleave(lengths).to(embeds.device)
+    ends, counts = (starts + lengths - 1).to(embeds.device), lengths[:, None].to(embeds.device)
+    found = [
+        state[ends].float()
+        if view.at == "last"
+        else state.new_zeros(len(rows), state.shape[1], dtype=torch.float32).index_add_(0, owners, state[own].float())
+        / counts
+        for view, state in zip(views, states, strict=True)
+    ]
+    return torch.stack(found).cpu() if found else torch.zeros(0, len(rows), embeds.shape[1])
 
 
 def _logsumexp_(logits: Tensor) -> Tensor:
@@ -132,19 +177,20 @@ def _logsumexp_(logits: Tensor) -> Tensor:
     return logits.sub_(most).exp_().sum(-1).log_() + most.squeeze(-1)
 
 
-def _read_at(trie: LabelTrie, lengths: list[int]) -> Tensor:
-    """[B * (1 + M)] packed places of each query's last token and of its inner nodes."""
-    ends = torch.tensor([length + len(trie.tokens) for length in lengths]).cumsum(0)
-    return (ends[:, None] - torch.arange(len(trie.tokens) + 1, 0, -1)).flatten()
+def _read_at(rows: _Rows) -> Tensor:
+    """Packed places of each query's last token and of its inner nodes, row after row."""
+    places, start = [], 0
+    for query, trie in rows:
+        end = start + len(query) + len(trie.tokens)
+        places.append(torch.arange(start + len(query) - 1, end))
+        start = end
+    return torch.cat(places)
 
 
-def _packing(
-    offset: int, trie: LabelTrie, lengths: list[int], device: torch.device, hidden: Sequence[Tensor] | None
-) -> Packing:
-    """Rows of queries, each followed by the trie's inner nodes."""
-    nodes = len(trie.tokens)
-    rows = [length + nodes for length in lengths]
-    packing = Packing.causal(rows, offset, device, None if hidden is None else hide(rows, hidden))
-    if not nodes:
+def _packing(offset: int, rows: _Rows, device: torch.device, hidden: Sequence[Tensor] | None) -> Packing:
+    """Rows of queries, each followed by its trie's inner nodes."""
+    trunks, lengths = [len(query) for query, _ in rows], [len(query) + len(trie.tokens) for query, trie in rows]
+    packing = Packing.causal(lengths, offset, device, None if hidden is None else hide(lengths, hidden))
+    if not any(trie.tokens for _, trie in rows):
         return packing
-    return packing.branching(lengths, torch.tensor(trie.depths), trie.ancestors())
+    return packing.branching(trunks, [trie.tree for _, trie in rows])

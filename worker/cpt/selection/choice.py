@@ -1,58 +1,125 @@
-"""Judging on held-out predictions: which way of tuning to take, and what to expect of it.
+"""Choices on held-out predictions: which trial serves, how its parts are mixed, and how many labels are scored.
 
-Mixtures are nested: one that predicts a fold was fitted to the other folds. The choice among the few candidates is not:
-it is made on all folds, so that its own figures are a little too good.
+Mixtures are nested: one that predicts a fold was fitted to the other folds. What is better over many tasks is taken
+unless held-out rows say otherwise by more than one standard error: few of them must not decide on chance.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from worker.cpt.scoring.mixture import Mixture, fit_mixture, usual_mixture
+from worker.cpt.scoring.mixture import Mixture, fit_mixture, prior_mixture
+from worker.cpt.scoring.predict import share_out
+from worker.cpt.selection.folds import FEWEST, stratified_folds
+from worker.cpt.turn import ALONE, Turn
 
-#: Way of tuning and number of steps.
-Candidate = tuple[int, int]
+#: What a mixture weighs its parts unless held-out rows say otherwise: label scores, states, sentence vectors.
+LABELS_WEIGHT: Final = 0.5
+STATES_WEIGHT: Final = 0.6
+ENCODER_WEIGHT: Final = 0.6
+#: Folds of the rows that mixtures are fitted to and judged on.
+_FOLDS: Final = 5
+#: Up to so many labels all are always scored.
+FEW_LABELS: Final = 16
+#: Labels that are scored instead of all, the fewest first.
+_SHORTLISTS: Final = (0, 4, 8)
+_SMALLEST: Final = 1e-12
 
-#: A candidate must be better than one that costs less by so much (nats per example) to be taken instead.
-_MARGIN: Final = 0.01
-
-
-def mixture_of(parts: Tensor, truth: Tensor, usual: Sequence[float], calibrate: bool) -> Mixture:
-    """The mixture of held-out log-probabilities [M, N, L]; the usual one unless `calibrate`."""
-    return fit_mixture(parts, truth, usual) if calibrate else usual_mixture(usual, parts.shape[2])
-
-
-def nested_probabilities(
-    parts: Tensor, truth: Tensor, folds: Sequence[Sequence[int]], usual: Sequence[float], calibrate: bool
-) -> Tensor:
-    """[N, L] for held-out log-probabilities [M, N, L]; `folds` are places in N."""
-    found = torch.zeros(parts.shape[1:], dtype=torch.float64)
-    for fold in folds:
-        others = [place for other in folds if other is not fold for place in other]
-        mixture = mixture_of(parts[:, others], truth[others], usual, calibrate)
-        found[list(fold)] = mixture.probabilities(parts[:, list(fold)])
-    return found
+_Fit = Callable[[Sequence[int]], Callable[[Sequence[int]], Tensor]]
 
 
-def choose(
-    candidates: Mapping[Candidate, Tensor],
-    head: Tensor,
-    truth: Tensor,
-    folds: Sequence[Sequence[int]],
-    usual: Sequence[float],
-    calibrate: bool,
-) -> Candidate:
-    """The candidate with the least held-out negative log-likelihood; of equals the one with the fewest steps.
+def mixture_of(parts: Tensor, truth: Tensor, prior: Sequence[float], calibrated: bool, turn: Turn = ALONE) -> Mixture:
+    """The mixture of held-out log-probabilities [M, N, L]; the prior's own if not `calibrated`, or for few rows."""
+    if not calibrated or len(truth) < FEWEST:
+        return prior_mixture(prior, parts.shape[2])
+    return fit_mixture(parts, truth, prior, turn)
 
-    Each has log-probabilities [N, L] of its label scores; those of the `head` [0 or 1, N, L] are mixed in with all.
+
+def nested(fit: _Fit, truth: Tensor, seed: int) -> Tensor:
+    """[N, L] predictions for each row by what was fitted to the rows of the other folds.
+
+    `fit` takes places of rows and gives what predicts others.
     """
-    best, best_loss = next(iter(candidates)), float("inf")
-    for candidate in sorted(candidates, key=lambda candidate: candidate[1]):
-        parts = torch.cat([candidates[candidate][None], head])
-        probabilities = nested_probabilities(parts, truth, folds, usual, calibrate)
-        loss = -probabilities.gather(1, truth[:, None]).clamp_min(1e-12).log().mean().item()
-        if loss < best_loss - _MARGIN:
-            best, best_loss = candidate, loss
+    rows = range(len(truth))
+    if len(truth) < 2 * FEWEST:
+        return fit([])(rows)
+    folds = stratified_folds(rows, truth.tolist(), _FOLDS, seed)
+    parts: dict[int, Tensor] = {}
+    for fold in folds:
+        out = set(fold)
+        predicted = fit([row for row in rows if row not in out])(fold)
+        parts.update(zip(fold, predicted, strict=True))
+    return torch.stack([parts[row] for row in rows])
+
+
+def nested_mixture(
+    parts: Tensor, truth: Tensor, prior: Sequence[float], calibrated: bool, seed: int, turn: Turn = ALONE
+) -> Tensor:
+    """[N, L] probabilities of held-out log-probabilities [M, N, L] by mixtures that have not seen them."""
+
+    def fit(kept: Sequence[int]) -> Callable[[Sequence[int]], Tensor]:
+        mixture = mixture_of(parts[:, list(kept)], truth[list(kept)], prior, calibrated, turn)
+        return lambda rows: mixture.probabilities(parts[:, list(rows)])
+
+    return nested(fit, truth, seed)
+
+
+def losses(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """[N] negative log-likelihoods."""
+    return -probabilities.gather(1, truth[:, None]).clamp_min(_SMALLEST).log().flatten()
+
+
+def beyond_chance(better: Tensor, worse: Tensor) -> bool:
+    """Whether losses [N] are less than others of the same rows by more than one standard error."""
+    gain = worse - better
+    if len(gain) < 2:
+        return False
+    return gain.mean().item() > (gain.std() / len(gain) ** 0.5).item()
+
+
+def choose(preferred: int, found: Mapping[int, Tensor]) -> int:
+    """The number of the trial to serve, of those with losses [N] of the same rows.
+
+    The preferred one, unless another is better beyond chance; of those the best.
+    """
+    best = preferred
+    for number in sorted(found):
+        if beyond_chance(found[number], found[preferred]) and found[number].mean() < found[best].mean():
+            best = number
     return best
+
+
+def shortlist_of(
+    parts: Tensor, truth: Tensor, prior: Sequence[float], seed: int, turn: Turn = ALONE
+) -> tuple[int | None, Mixture, Tensor]:
+    """How many labels to score, None for all, the mixture of the heads alone, and nested probabilities [N, L].
+
+    As few as show no loss on held-out log-probabilities [M, N, L], of which the first are the label scores'.
+    """
+    everything = nested_mixture(parts, truth, prior, True, seed, turn)
+    cheap = mixture_of(parts[1:], truth, prior[1:], True, turn)
+    labels = parts.shape[2]
+    if labels <= FEW_LABELS or len(parts) < 2 or len(truth) < labels:
+        return None, cheap, everything
+    for count in _SHORTLISTS:
+
+        def fit(kept: Sequence[int], count: int = count) -> Callable[[Sequence[int]], Tensor]:
+            whole = mixture_of(parts[:, list(kept)], truth[list(kept)], prior, True, turn)
+            heads = mixture_of(parts[1:, list(kept)], truth[list(kept)], prior[1:], True, turn)
+            return lambda rows: shortlisted(parts[:, list(rows)], whole, heads, count)
+
+        found = nested(fit, truth, seed)
+        if not beyond_chance(losses(everything, truth), losses(found, truth)):
+            return count, cheap, found
+    return None, cheap, everything
+
+
+def shortlisted(parts: Tensor, whole: Mixture, heads: Mixture, count: int) -> Tensor:
+    """[N, L] as they would be predicted where only the `count` likeliest labels by the heads are scored."""
+    probabilities = heads.probabilities(parts[1:])
+    if not count:
+        return probabilities
+    listed = probabilities.topk(count, dim=1).indices
+    return share_out(whole, probabilities, listed, parts[0].gather(1, listed), parts[1:])

@@ -1,52 +1,102 @@
-"""Which examples harm: without them a head predicts the others better."""
+"""Examples to look at again: those whose label is likely wrong, and those without which others are predicted better.
 
+Both lists control their false discovery rate.
+"""
+
+import math
 from collections.abc import Sequence
 from typing import Final
 
+import torch
 from torch import Tensor
 
-from worker.cpt.scoring.head import predict_held_out
-from worker.cpt.selection.student import t95
-from worker.cpt.turn import Turn
+from worker.cpt.scoring.head import Head, LabelledFeatures, Regression
+from worker.cpt.selection.student import upper_tail
+from worker.cpt.turn import ALONE, Turn
 
 #: More examples than this are not tried one by one: it would take long, and one matters little among many.
 MOST_TRIED: Final = 64
+#: Share of the harmful examples, and of the suspect ones, that may be named by mistake.
+HARMFUL_FALSE_SHARE: Final = 0.1
+SUSPECT_FALSE_SHARE: Final = 0.4
 #: Least gain (nats per example).
 _LEAST_GAIN: Final = 0.02
 _FEWEST_JUDGED: Final = 2
+#: Wrong labels that are expected before any is seen, as a share, and the rounds of its estimation.
+_USUAL_WRONG: Final = 0.05
+_ROUNDS: Final = 50
+
+
+def suspect_examples(probabilities: Tensor, truth: Tensor) -> tuple[tuple[int, float], ...]:
+    """(row, probability that its label is wrong), the likeliest first, of held-out probabilities [N, L].
+
+    A label is right, and then as likely as predicted, or was drawn from the others; how many are wrong is estimated
+    from all rows (expectation-maximisation). As many are named as keep the expected share of mistakes below
+    `SUSPECT_FALSE_SHARE`, and only where another label is predicted.
+    """
+    if not len(truth):
+        return ()
+    own = probabilities.gather(1, truth[:, None]).flatten().double()
+    other = (1 - own) / (probabilities.shape[1] - 1)
+    wrong = _USUAL_WRONG
+    for _ in range(_ROUNDS):
+        chance = wrong * other / ((1 - wrong) * own + wrong * other).clamp_min(1e-300)
+        wrong = float(min(max((chance.sum().item() + _USUAL_WRONG) / (len(truth) + 1), 1e-4), 0.5))
+    ranked = chance.argsort(descending=True, stable=True).tolist()
+    doubted = [row for row in ranked if int(probabilities[row].argmax()) != int(truth[row])]
+    named: list[tuple[int, float]] = []
+    mistakes = 0.0
+    for row in doubted:
+        mistakes += 1 - chance[row].item()
+        if mistakes > SUSPECT_FALSE_SHARE * (len(named) + 1):
+            break
+        named.append((row, chance[row].item()))
+    return tuple(named)
 
 
 def harmful_examples(
-    features: Tensor,
-    truth: Tensor,
-    names: Tensor,
-    folds: Sequence[Sequence[int]],
-    turn: Turn,
+    given: LabelledFeatures, penalty: float, folds: Sequence[Sequence[int]], turn: Turn = ALONE
 ) -> tuple[tuple[int, float], ...]:
-    """(number, gain) of examples, the worst first; features [V, N, H], the rest are those of `fit_head`.
+    """(number, gain) of examples, the worst first, for heads of this penalty.
 
-    Judged on the folds, numbers of examples, that an example is not in, by Student's test: of harmless ones one in
-    twenty is among them at most.
+    Judged on the folds, numbers of examples, that an example is not in, by Student's test; Benjamini and Hochberg's
+    procedure keeps the share of harmless ones among those named below `HARMFUL_FALSE_SHARE`.
     """
-    if len(truth) > MOST_TRIED:
+    count = len(given.truth)
+    if count > MOST_TRIED or not folds:
         return ()
 
-    def losses(some: Sequence[Sequence[int]], allowed: Sequence[int]) -> Tensor:
-        """[N] negative log-likelihoods of the examples in some folds."""
-        predicted = predict_held_out(features, truth, names, some, allowed, turn)
-        return -predicted.gather(1, truth[:, None]).flatten()
+    gains: list[list[Tensor]] = [[] for _ in range(count)]
+    for fold in folds:
+        judged = list(fold)
+        kept = [number for number in range(count) if number not in set(fold)]
+        regression = Regression(given, kept)
+        with_all = _losses(given, regression.solve(penalty, turn), judged)
+        for place, number in enumerate(kept):
+            without = regression.solve(penalty, turn, left_out=place)
+            gains[number].append(with_all - _losses(given, without, judged))
+    tried = []
+    for number, parts in enumerate(gains):
+        gain = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+        if len(gain) >= _FEWEST_JUDGED:
+            mean, error = gain.mean().item(), (gain.std() / len(gain) ** 0.5).item()
+            chance = upper_tail(mean / error, len(gain) - 1) if error > 0 else float(mean <= 0)
+            tried.append((number, mean, chance))
+    return _discoveries(tried)
 
-    everything = range(len(truth))
-    with_all = losses(folds, everything)
-    found = []
-    for number in everything:
-        others = [fold for fold in folds if number not in fold]
-        without = losses(others, [n for n in everything if n != number])
-        judged = [n for fold in others for n in fold]
-        gain = (with_all - without)[judged]
-        if len(gain) < _FEWEST_JUDGED:
-            continue
-        mean, error = gain.mean().item(), (gain.std() / len(gain) ** 0.5).item()
-        if mean > _LEAST_GAIN and mean > t95(len(gain) - 1, one_sided=True) * error:
-            found.append((number, mean))
-    return tuple(sorted(found, key=lambda one: -one[1]))
+
+def _losses(given: LabelledFeatures, head: Head, numbers: Sequence[int]) -> Tensor:
+    """[n] negative log-likelihoods of examples."""
+    predicted = head.log_probabilities(given.features[:, list(numbers)])
+    return -predicted.gather(1, given.truth[list(numbers), None]).flatten()
+
+
+def _discoveries(tried: Sequence[tuple[int, float, float]]) -> tuple[tuple[int, float], ...]:
+    """(number, gain) of those that Benjamini and Hochberg's procedure (1995) finds, the largest gain first."""
+    by_chance = sorted(tried, key=lambda one: one[2])
+    count = 0
+    for rank, (_, _, chance) in enumerate(by_chance, start=1):
+        if chance <= HARMFUL_FALSE_SHARE * rank / len(tried):
+            count = rank
+    named = [(number, gain) for number, gain, _ in by_chance[:count] if gain > _LEAST_GAIN and math.isfinite(gain)]
+    return tuple(sorted(named, key=lambda one: -one[1]))

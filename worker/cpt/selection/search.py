@@ -1,343 +1,253 @@
-"""From labelled texts to a classifier: which way of tuning is best is judged on held-out folds, then all is tuned.
+"""A search: from labelled texts to a classifier, trial after trial, within a budget.
 
-A search is a row of tuning runs. Each *trial* tunes one of several ways on all examples but those of one fold and
-scores these at every stop. The last run tunes all examples the way that did best. Without folds it is the only run, and
-with nothing to choose, mix or calibrate it is CPT as the paper has it.
+A trial tunes prompts and reads the examples under each. Trials stand in an order of value; those that the budget does
+not bear are dropped, but for the first, which may be cut short. What serves is chosen at the end, on examples held out
+from what predicts them. With the reference's prompt and nothing to choose, mix or calibrate, it is CPT as the paper has
+it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from worker.cpt.encoding.context import Tokens
+from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.shots import Shots
-from worker.cpt.scoring.classifier import Classifier, label_part
-from worker.cpt.scoring.mixture import Mixture, usual_mixture
-from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.scoring.scorer import score
-from worker.cpt.scoring.text_head import TextHead
-from worker.cpt.selection.choice import Candidate, choose, mixture_of, nested_probabilities
-from worker.cpt.selection.folds import FEWEST, spread, stratified_folds
-from worker.cpt.tuning.tuner import CHUNK_TOKENS, Tuner, TuningSettings
+from worker.cpt.model.sentence_encoder import SentenceEncoder
+from worker.cpt.selection.costs import Costs
+from worker.cpt.selection.prompts import PromptPlan, cross_fitted_prompts, whole_prompts
+from worker.cpt.selection.result import SearchResult, conclude
+from worker.cpt.selection.trial_run import Task, TrialRun
+from worker.cpt.selection.trials import Status, Trial
+from worker.cpt.selection.vectors import Vectors
+from worker.cpt.tuning.tuner import CHUNK_TOKENS, TuningSettings
 from worker.cpt.turn import ALONE, Turn
 
-#: What a mixture usually weighs its parts: label scores, the head.
-_USUAL_SCORES: Final = 0.5
-_USUAL_HEAD: Final = 1.0
+#: Texts without a label that are read under a prompt, at most: more tell little of the bias.
+MOST_CALIBRATION_TEXTS: Final = 256
+#: Shares of the budget: for sentence vectors at most, and for all but what follows the trials (fits and figures).
+_VECTORS_SHARE: Final = 0.5
+TRIALS_SHARE: Final = 0.85
+_CODES: Final[tuple[Status | None, ...]] = (None, "done", "dropped")
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How to search. `tuning.steps` are those of every trial, and the most of the last run.
+    """How to search; each trial says how many steps are done in place of those of `tuning`.
 
-    configs: the ways of tuning, each the settings of a CPTConfig; the first is taken where nothing can be judged.
-    stops: numbers of steps after which a run may end, at most `tuning.steps`, which must be among them; 0 is not to
-        tune.
-    folds, calibration, head: whether to hold out, to calibrate on what was held out, and to mix a head in.
-    most_held_out, most_for_bias: examples that are held out in all, and that a context's bias is measured on, at most:
-        more cost time and tell little.
+    config: the settings of a CPTConfig. prompts: cross-fitted prompts that serve together, 0 for the reference's one
+    of all examples. folds: held-out folds of the reference's prompt. most_tokens: of a cross-fitted prompt.
+    calibrated, heads: whether biases and mixtures are fitted, and heads on states. preferred: number of the trial that
+    serves unless held-out examples speak against it; None is the last that was done. max_seconds: None for no bound.
     """
 
     tuning: TuningSettings
-    configs: tuple[Mapping[str, Any], ...]
-    stops: tuple[int, ...]
-    folds: bool = False
-    calibration: bool = False
-    head: bool = False
-    most_held_out: int = 192
-    most_for_bias: int = 64
+    config: Mapping[str, Any]
+    trials: tuple[Trial, ...]
+    prompts: int = 0
+    folds: int = 0
+    most_tokens: int = 1024
+    calibrated: bool = False
+    heads: bool = False
+    preferred: int | None = None
+    max_seconds: float | None = None
 
     @property
-    def usual(self) -> tuple[float, ...]:
-        """What a mixture usually weighs its parts."""
-        if not self.head:
-            return (_USUAL_SCORES if self.calibration else 1.0,)
-        return (_USUAL_SCORES, _USUAL_HEAD)
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Probabilities [N, L] float64 for examples by models that have not seen them; `folds` hold their numbers."""
-
-    folds: tuple[tuple[int, ...], ...]
-    icl: Tensor
-    tuned: Tensor
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search ends with. embedding, delta: [T, H] of the context; epsilon: [T]; steps: those of the last run.
-
-    harmful: see `harmful_examples`.
-    """
-
-    tokens: Tokens
-    embedding: Tensor
-    delta: Tensor
-    epsilon: Tensor
-    classifier: Classifier
-    config: Mapping[str, Any]
-    steps: int
-    held_out: HeldOut | None
-    harmful: tuple[tuple[int, float], ...]
+    def runs(self) -> int:
+        """Prompts that are tuned in a trial, at most."""
+        return max(1, self.prompts, self.folds + 1)
 
 
 class Search:
     """Searches on `shots` for a transformers model, step by step; goes on from a `state` as if unbroken.
 
-    `context_length` is the model's, in tokens. For the rest see `Tuner`, whose errors it raises.
+    `encoder` gives sentence vectors, None for none. `clock` gives the seconds that the search has taken. For the rest
+    see `Tuner`, whose errors it raises.
     """
 
     def __init__(
         self,
         model: Any,
+        encoder: SentenceEncoder | None,
         shots: Shots,
         settings: SearchSettings,
-        context_length: int,
         *,
+        calibration_texts: Sequence[str] = (),
+        clock: Callable[[], float] = lambda: 0.0,
         chunk_tokens: int = CHUNK_TOKENS,
         memory: int | None = None,
     ) -> None:
-        self._model = model
-        self._shots = shots
+        texts = calibration_texts[:MOST_CALIBRATION_TEXTS]
+        self._task = Task(
+            model=model,
+            shots=shots,
+            tuning=settings.tuning,
+            config=settings.config,
+            calibration=tuple(tuple(encode_query(shots.tokenizer, shots.template, text)) for text in texts),
+            reads=settings.calibrated or settings.heads,
+            states=settings.heads,
+            bounds={"chunk_tokens": chunk_tokens, "memory": memory},
+        )
         self._settings = settings
-        self._bounds: dict[str, Any] = {"chunk_tokens": chunk_tokens, "memory": memory}
-        self._folds = held_out_folds(shots, settings)
-        self._trials = len(self._folds) * len(settings.configs)
-        # Numbers of the examples that the runs of each fold may see, then those of the last run: all.
-        held_out = [*map(set, self._folds), set()]
-        self._kept = [[number for number in range(len(shots)) if number not in fold] for fold in held_out]
-        self._tokens = [shots.tokens_per_step(kept, settings.tuning.batch_size) for kept in self._kept]
-        self._run = 0
-        self._measured: dict[str, Tensor] = {}
-        self._head = TextHead(model, shots, context_length, self._folds)
-        self._chosen: Candidate = (0, settings.tuning.steps)
-        self._tuner = self._make_tuner()
+        self._clock = clock
+        self._costs = Costs.of(model, encoder, shots, len(texts))
+        self._vectors = Vectors(encoder, shots)
+        self._runs: list[TrialRun | None] = []
+        self._statuses: list[Status] = []
+        self._done = 0.0
 
     @property
     def total_steps(self) -> int:
-        """Steps of all runs; the last may stop sooner."""
-        return (self._trials + 1) * self._settings.tuning.steps
+        """Steps of tuning of all trials that are not dropped."""
+        statuses = [*self._statuses, *[None] * len(self._settings.trials)]
+        pairs = zip(self._settings.trials, statuses, strict=False)
+        return sum(trial.steps * self._settings.runs for trial, status in pairs if status != "dropped")
+
+    @property
+    def fraction(self) -> float:
+        """The share of the work that is done, by its cost."""
+        if self.finished:
+            return 1.0
+        pairs = enumerate(self._settings.trials)
+        dropped = {number for number, status in enumerate(self._statuses) if status == "dropped"}
+        total = self._costs.embedding(len(self._task.shots))
+        total += sum(self.cost(trial) for number, trial in pairs if number not in dropped)
+        return min(0.99, self._done / max(total, 1.0))
 
     @property
     def trained_tokens(self) -> int:
-        """Tokens of the steps done so far, see `Shots.tokens_per_step`."""
-        ways = len(self._settings.configs)
-        before = sum(self._tokens[run // ways] for run in range(self._run)) * self._settings.tuning.steps
-        return before + self._tokens[self._fold] * self._tuner.steps_done
+        """Tokens, of prompts and training examples, that the steps done so far have computed."""
+        return sum(run.trained_tokens for run in self._runs if run is not None)
 
     @property
     def finished(self) -> bool:
-        """Whether every step is done."""
-        return self._run == self._trials and self._tuner.steps_done >= self._chosen[1]
+        """Whether every trial is done or dropped."""
+        return len(self._statuses) == len(self._settings.trials)
 
-    def step(self, turn: Turn = ALONE) -> float:
-        """Do one step of the run in turn and return its loss.
+    def step(self, turn: Turn = ALONE) -> float | None:
+        """Do the next piece of work and return its loss, if it was a step of tuning.
 
-        What an offer of the turn raises leaves the search unfit to go on: begin again from the last `state`.
+        The turn is offered between pieces of work; what its offer raises leaves the search unfit to go on: begin again
+        from the last `state`.
         """
-        in_trial = self._run < self._trials
-        if in_trial and self._tuner.steps_done == 0:
-            self._measure_untuned(turn)
-        loss = self._tuner.step(turn)
-        if in_trial and self._tuner.steps_done in self._settings.stops:
-            self._measure(turn)
-        if in_trial and self._tuner.steps_done == self._settings.tuning.steps:
-            if self._run + 1 == self._trials:
-                self._chosen = self._choose(turn)
-            self._run += 1
-            self._tuner = self._make_tuner()
+        if not self._vectors.complete:
+            self._done += self._costs.embedding(self._vectors.make(turn))
+            if self._left(_VECTORS_SHARE) < 0:
+                self._vectors.cut()
+            return None
+        run = self._current()
+        loss, cost = run.step(self._costs, turn)
+        self._done += cost
+        self._settle(run)
         return loss
+
+    def result(self, turn: Turn = ALONE) -> SearchResult:
+        """What was found, once `finished`."""
+        return conclude(self._settings, self._task, self._vectors, self._runs, self._statuses, turn)
 
     def state(self) -> dict[str, Tensor]:
         """What `load_state` needs to go on as if unbroken."""
-        tuner = {f"tuner/{name}": tensor for name, tensor in self._tuner.state().items()}
-        return {"run": torch.tensor(self._run), "chosen": torch.tensor(self._chosen), **tuner, **self._measured}
+        found = self._vectors.tensors()
+        found["statuses"] = torch.tensor([_CODES.index(status) for status in self._statuses], dtype=torch.int64)
+        found["done"] = torch.tensor(self._done, dtype=torch.float64)
+        for number, run in enumerate(self._runs):
+            if run is not None:
+                found |= run.tensors(f"trials.{number}")
+        return found
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state`; raises ValueError, and changes nothing, if it is not one of this search's."""
-        before = self._run, self._chosen, self._measured, self._tuner
+        before = self._statuses, self._runs, self._done, self._vectors.tensors()
         try:
             self._load(state)
-        except (KeyError, ValueError) as error:
-            self._run, self._chosen, self._measured, self._tuner = before
+        except (KeyError, ValueError, IndexError) as error:
+            self._statuses, self._runs, self._done, vectors = before
+            self._vectors.load(vectors)
             raise ValueError("The state does not belong to this search.") from error
 
     def _load(self, state: Mapping[str, Tensor]) -> None:
-        self._measured = {name: tensor for name, tensor in state.items() if name.startswith("measured/")}
-        self._run = int(state["run"])
-        way, steps = (int(number) for number in state["chosen"])
-        self._chosen = way, steps
-        known = 0 <= self._run <= self._trials and 0 <= way < len(self._settings.configs)
-        if not known or not self._names_before(self._run) <= set(self._measured):
-            raise ValueError("unknown runs")
-        self._tuner = self._make_tuner()
-        self._tuner.load_state({name[6:]: tensor for name, tensor in state.items() if name.startswith("tuner/")})
+        self._vectors.load(state)
+        statuses = [_CODES[int(code)] for code in state["statuses"]]
+        if len(statuses) > len(self._settings.trials) or None in statuses:
+            raise ValueError("unknown trials")
+        self._statuses = [status for status in statuses if status is not None]
+        self._done = state["done"].item()
+        self._runs = []
+        for number in range(len(self._settings.trials)):
+            begun = any(name.startswith(f"trials.{number}.") for name in state)
+            if not begun and number >= len(statuses):
+                break
+            run = self._make_run(number) if begun else None
+            if run is not None:
+                run.load(f"trials.{number}", state)
+            done = number < len(statuses) and statuses[number] == "done"
+            if done and (run is None or not run.complete):
+                raise ValueError("missing prompts")
+            self._runs.append(run)
 
-    def result(self, turn: Turn = ALONE) -> Found:
-        """What was found, once `finished`."""
-        embedding = self._tuner.embedding
-        kept = self._kept[-1]
-        head = self._head.fit(turn) if self._settings.head else None
-        bias = self._bias(self._prefix(), kept, turn)
-        return Found(
-            tokens=self._shots.context_of(kept).tokens,
-            embedding=embedding.embedding.weight.detach(),
-            delta=embedding.delta_embedding.weight.detach().clone(),
-            epsilon=embedding.epsilon,
-            classifier=Classifier(bias, self._mixture(turn), head),
-            config=self._settings.configs[self._chosen[0]],
-            steps=self._chosen[1],
-            held_out=self._held_out(turn) if self._folds else None,
-            harmful=self._harmful(turn),
-        )
+    def _current(self) -> TrialRun:
+        number = len(self._statuses)
+        if len(self._runs) == number:
+            self._runs.append(self._make_run(number))
+        run = self._runs[number]
+        assert run is not None  # noqa: S101 - only those of dropped trials are none
+        return run
 
-    # The runs.
+    def _make_run(self, number: int) -> TrialRun:
+        trial = self._settings.trials[number]
+        return TrialRun(self._task, trial, self._plans(trial))
 
-    def _names_before(self, run: int) -> set[str]:
-        """Names of what has been measured once so many runs are done."""
-        ways = len(self._settings.configs)
-        names = {f"measured/{fold}/icl" for fold in range(math.ceil(run / ways))}
-        for fold, way in (divmod(done, ways) for done in range(run)):
-            names |= {f"measured/{fold}/{way if stop else 0}/{stop}" for stop in self._settings.stops}
-        return names
+    def _plans(self, trial: Trial) -> list[PromptPlan]:
+        settings, shots = self._settings, self._task.shots
+        if not settings.prompts:
+            return whole_prompts(shots, settings.folds, settings.tuning.seed)
+        vectors = self._vectors.of_examples() if self._vectors.examples else None
+        most, seed = settings.most_tokens, settings.tuning.seed
+        return cross_fitted_prompts(shots, settings.prompts, trial.context_examples, most, vectors, seed)
 
-    @property
-    def _fold(self) -> int:
-        """Number of the fold that the run in turn holds out; the last run has the one after them."""
-        return self._run // len(self._settings.configs)
+    def _settle(self, run: TrialRun) -> None:
+        """End the trial in turn where it is complete or too late; then drop those that there is no time for."""
+        first = not self._statuses
+        if not run.complete and self._left(TRIALS_SHARE) < 0:
+            if not first:
+                self._drop(len(self._statuses))
+            else:
+                run.cut()
+        if run.complete:
+            run.end()
+            self._statuses.append("done")
+        trials = self._settings.trials
+        while 0 < len(self._statuses) < len(trials) and len(self._runs) == len(self._statuses):
+            if self._affordable(trials[len(self._statuses)]):
+                break
+            self._runs.append(None)
+            self._statuses.append("dropped")
 
-    def _make_tuner(self) -> Tuner:
-        way = self._run % len(self._settings.configs) if self._run < self._trials else self._chosen[0]
-        kept = self._kept[self._fold]
-        context = self._shots.context_of(kept)
-        config = context.config(**self._settings.configs[way])
-        training = self._shots.training_of(kept)
-        return Tuner(self._model, context, training, config, self._settings.tuning, **self._bounds)
+    def _drop(self, number: int) -> None:
+        self._runs[number] = None
+        self._statuses.append("dropped")
 
-    # What is measured.
+    def _left(self, share: float) -> float:
+        """Seconds left of a share of the budget."""
+        most = self._settings.max_seconds
+        return math.inf if most is None else share * most - self._clock()
 
-    def _measure_untuned(self, turn: Turn) -> None:
-        """Score a fold before tuning, once for all ways: plain scores, and those that go on to be mixed."""
-        if self._run % len(self._settings.configs) > 0:
-            return
-        prefix = self._prefix()
-        scores = self._scores(prefix, self._folds[self._fold], turn)
-        self._measured[f"measured/{self._fold}/icl"] = scores
-        if 0 in self._settings.stops:
-            bias = self._bias(prefix, self._kept[self._fold], turn)
-            self._measured[f"measured/{self._fold}/0/0"] = label_part(scores, bias)
+    def _affordable(self, trial: Trial) -> bool:
+        """Whether a trial fits in what is left, at the rate of the work so far."""
+        left = self._left(TRIALS_SHARE)
+        return left == math.inf or (self._done > 0 and self.cost(trial) * self._clock() / self._done <= left)
 
-    def _measure(self, turn: Turn) -> None:
-        way, stop, prefix = self._run % len(self._settings.configs), self._tuner.steps_done, self._prefix()
-        scores = self._scores(prefix, self._folds[self._fold], turn)
-        bias = self._bias(prefix, self._kept[self._fold], turn)
-        self._measured[f"measured/{self._fold}/{way}/{stop}"] = label_part(scores, bias)
-
-    def _prefix(self) -> PrefixKV:
-        """The context as it is now."""
-        return PrefixKV.compute(self._model, self._tuner.embedding.tuned())
-
-    def _scores(
-        self,
-        prefix: PrefixKV,
-        numbers: Sequence[int],
-        turn: Turn,
-        hidden: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """[n, L] label scores of examples."""
-        queries = self._shots.queries_of(numbers)
-        return score(self._model, prefix, self._shots.label_ids, queries, hidden=hidden, turn=turn)
-
-    def _bias(self, prefix: PrefixKV, kept: Sequence[int], turn: Turn) -> Tensor:
-        """[L] what a context of the examples `kept` says of any text: the mean over them, own copies hidden.
-
-        Batch calibration (arXiv 2309.17249) with the examples as the batch, so that answers depend on nothing else.
-        """
-        if not self._settings.calibration:
-            return torch.zeros(len(self._shots.labels))
-        some = spread(kept, self._shots.truth, self._settings.most_for_bias)
-        tokens = self._shots.context_of(kept).tokens
-        places = {number: place for place, number in enumerate(kept)}
-        hidden = []
-        for number in some:
-            marks = torch.zeros(len(tokens), dtype=torch.bool)
-            if number < self._shots.context:
-                first, end = tokens.span(places[number])
-                marks[first:end] = True
-            hidden.append(marks)
-        return self._scores(prefix, some, turn, hidden).log_softmax(1).mean(0)
-
-    # What follows from it.
-
-    @property
-    def _numbers(self) -> list[int]:
-        """The held-out examples, fold after fold."""
-        return [number for fold in self._folds for number in fold]
-
-    @property
-    def _places(self) -> list[list[int]]:
-        """Each fold's places among the held-out examples."""
-        places = iter(range(len(self._numbers)))
-        return [[next(places) for _ in fold] for fold in self._folds]
-
-    def _head_part(self, turn: Turn) -> Tensor:
-        """[1, N, L] log-probabilities of heads that have not seen what they predict; [0, N, L] without a head."""
-        if not self._settings.head:
-            return torch.zeros(0, len(self._numbers), len(self._shots.labels), dtype=torch.float64)
-        return self._head.held_out(turn)[None]
-
-    def _label_parts(self, candidate: Candidate) -> Tensor:
-        """[N, L] log-probabilities of the label scores after trials of one kind."""
-        way, stop = candidate if candidate[1] else (0, 0)
-        return torch.cat([self._measured[f"measured/{fold}/{way}/{stop}"] for fold in range(len(self._folds))])
-
-    def _truth(self) -> Tensor:
-        return torch.tensor([self._shots.truth[number] for number in self._numbers])
-
-    def _choose(self, turn: Turn) -> Candidate:
-        ways = range(len(self._settings.configs))
-        all_of_them = [(way, stop) for way in ways for stop in self._settings.stops if stop or way == 0]
-        parts = {candidate: self._label_parts(candidate) for candidate in all_of_them}
-        settings = self._settings
-        head = self._head_part(turn)
-        return choose(parts, head, self._truth(), self._places, settings.usual, settings.calibration)
-
-    def _parts(self, turn: Turn) -> Tensor:
-        """[M, N, L] of what was chosen."""
-        return torch.cat([self._label_parts(self._chosen)[None], self._head_part(turn)])
-
-    def _mixture(self, turn: Turn) -> Mixture:
-        usual = self._settings.usual
-        if not self._folds:
-            return usual_mixture(usual, len(self._shots.labels))
-        return mixture_of(self._parts(turn), self._truth(), usual, self._settings.calibration)
-
-    def _held_out(self, turn: Turn) -> HeldOut:
-        plain = torch.cat([self._measured[f"measured/{fold}/icl"] for fold in range(len(self._folds))])
-        settings, parts = self._settings, self._parts(turn)
-        tuned = nested_probabilities(parts, self._truth(), self._places, settings.usual, settings.calibration)
-        return HeldOut(tuple(map(tuple, self._folds)), plain.double().softmax(1), tuned)
-
-    def _harmful(self, turn: Turn) -> tuple[tuple[int, float], ...]:
-        if not self._folds or not self._settings.head:
-            return ()
-        return self._head.harmful(turn)
+    def cost(self, trial: Trial) -> float:
+        """Floating-point operations of a trial."""
+        return trial_cost(self._costs, self._settings, self._task.shots, trial)
 
 
-def held_out_folds(shots: Shots, settings: SearchSettings) -> list[list[int]]:
-    """Numbers of the examples of each fold; none if there are too few to hold any out.
-
-    Examples of a small context stay in it; those outside may be held out all the same.
-    """
-    if not settings.folds or settings.tuning.steps == 0:
-        return []
-    first = 0 if shots.context >= FEWEST else shots.context
-    able = spread(range(first, len(shots)), shots.truth, settings.most_held_out)
-    labels, in_context = [shots.truth[number] for number in able], [number < shots.context for number in able]
-    folds = stratified_folds(labels, in_context, settings.tuning.seed)
-    return [[able[place] for place in fold] for fold in folds]
+def trial_cost(costs: Costs, settings: SearchSettings, shots: Shots, trial: Trial) -> float:
+    """Floating-point operations of a trial of a search."""
+    inside = min(trial.context_examples, len(shots)) if settings.prompts else shots.context
+    batch = costs.batch(settings.prompts, inside, settings.tuning.batch_size)
+    read = trial.examples if settings.calibrated or settings.heads else 0
+    return settings.runs * costs.prompt(trial.steps, inside, batch, read)

@@ -71,6 +71,14 @@ class ExampleWarning(Answered):
     param: str | None = None
 
 
+class BudgetOffer(Answered):
+    """What a bound on the seconds of a search would buy; ``max_seconds`` null is no bound."""
+
+    max_seconds: float | None = None
+    estimated_seconds: float = 0.0
+    trials: tuple[dict[str, Any], ...] = ()
+
+
 class DryRun(Answered):
     """What a context would need. Nothing was stored or queued."""
 
@@ -81,10 +89,9 @@ class DryRun(Answered):
     context_limit: int
     training_examples: int = 0
     hyperparameters: dict[str, Any] | None = None
-    trials: int = 0
     total_steps: int = 0
-    plain_seconds: float = 0.0
     estimated_seconds: float = 0.0
+    budgets: tuple[BudgetOffer, ...] = ()
     warnings: tuple[ExampleWarning, ...] = ()
 
 

@@ -9,10 +9,11 @@ import safetensors.torch
 import torch
 
 from tests.worker.tiny import classifier
-from worker.cpt.formats.bundle import TunedContext, load, save
+from worker.cpt.formats.bundle import Prompt, TunedContext, load, save
 from worker.cpt.scoring.classifier import Classifier
-from worker.cpt.scoring.features import VIEWS
-from worker.cpt.scoring.mixture import usual_mixture
+from worker.cpt.scoring.head import Head
+from worker.cpt.scoring.mixture import Mixture, prior_mixture
+from worker.cpt.scoring.scorer import VIEWS, Reading
 
 METADATA = {"labels": ["a", "ü"], "step": 3, "loss": 0.5}
 
@@ -20,26 +21,52 @@ METADATA = {"labels": ["a", "ü"], "step": 3, "loss": 0.5}
 @pytest.fixture
 def tuned(task: Any) -> TunedContext:
     embedding, delta = torch.randn(2, len(task.context), 8)
-    return TunedContext(task.context.tokens, embedding, delta, METADATA)
+    return TunedContext((Prompt(task.context.tokens, embedding, delta),), METADATA)
 
 
 def test_saved_context_loads_as_it_was(tuned: TunedContext) -> None:
     loaded = load(save(tuned), width=8, vocabulary=97)
-    assert loaded.tokens == tuned.tokens
+    (one,), (other,) = loaded.prompts, tuned.prompts
     assert loaded.metadata == METADATA
-    assert torch.equal(loaded.embedding, tuned.embedding)
-    assert torch.equal(loaded.delta, tuned.delta)
-    assert torch.equal(loaded.embeds, tuned.embedding + tuned.delta)
+    assert one.tokens == other.tokens
+    assert torch.equal(one.embedding, other.embedding)
+    assert torch.equal(one.delta, other.delta)
+    assert torch.equal(one.embeds, other.embedding + other.delta)
 
 
-@pytest.mark.parametrize("head", [True, False])
-def test_classifier_loads_as_it_was(tuned: TunedContext, head: bool) -> None:
-    kept = classifier(2, hidden=8) if head else Classifier(torch.rand(2), usual_mixture((0.5,), 2))
+def whole(prompts: int) -> Classifier:
+    """All that a classifier may hold."""
+    plain = classifier(2, hidden=8, prompts=prompts)
+    encoder = Head(torch.rand(1, 5), torch.rand(1, 5), torch.rand(1, 5, 2), torch.rand(2))
+    mixtures = Mixture(torch.rand(3), torch.rand(2)), Mixture(torch.rand(2), torch.rand(2))
+    return replace(plain, mixture=mixtures[0], encoder_head=encoder, shortlist=1, cheap=mixtures[1])
+
+
+@pytest.mark.parametrize("prompts", [1, 2])
+@pytest.mark.parametrize("everything", [True, False])
+def test_classifier_loads_as_it_was(tuned: TunedContext, prompts: int, everything: bool) -> None:
+    kept = whole(prompts) if everything else Classifier(torch.rand(prompts, 2), prior_mixture((0.5,), 2))
     metadata = METADATA | {"label_ids": [[1], [2, 3]]}
-    loaded = load(save(replace(tuned, metadata=metadata, classifier=kept))).classifier
+    loaded = load(save(TunedContext(tuned.prompts * prompts, metadata, kept))).classifier
     assert loaded is not None
-    scores, views = torch.randn(5, 2), torch.randn(len(VIEWS), 5, 8)
-    assert torch.equal(loaded.probabilities(scores, views), kept.probabilities(scores, views))
+    assert (loaded.shortlist, loaded.cheap is None) == (kept.shortlist, kept.cheap is None)
+    readings = [Reading(torch.randn(5, 2), torch.randn(len(VIEWS), 5, 8)) for _ in range(prompts)]
+    vectors = torch.randn(5, 5)
+    assert torch.equal(loaded.probabilities(readings, vectors), kept.probabilities(readings, vectors))
+
+
+def test_several_prompts_without_a_classifier_are_refused(tuned: TunedContext) -> None:
+    with pytest.raises(ValueError, match="no classifier"):
+        load(save(replace(tuned, prompts=tuned.prompts * 2)))
+
+
+@pytest.mark.parametrize("name", ["shortlist", "encoder_weight", "state_weight"])
+def test_classifier_that_is_not_whole_is_refused(tuned: TunedContext, name: str) -> None:
+    metadata = METADATA | {"label_ids": [[1], [2, 3]]}
+    tensors = safetensors.torch.load(save(replace(tuned, metadata=metadata, classifier=whole(1))))
+    tensors[f"classifier/{name}"] = torch.full((3, 4), 7.0)
+    with pytest.raises(ValueError, match="expected shapes"):
+        load(safetensors.torch.save(tensors, {"contextune": json.dumps(metadata)}))
 
 
 def test_classifier_for_other_labels_is_refused(tuned: TunedContext) -> None:
@@ -50,13 +77,15 @@ def test_classifier_for_other_labels_is_refused(tuned: TunedContext) -> None:
 
 def test_same_context_gives_the_same_bytes(tuned: TunedContext) -> None:
     reordered = dict(reversed(list(METADATA.items())))
-    other = TunedContext(tuned.tokens, tuned.embedding.clone(), tuned.delta.clone(), reordered)
+    (one,) = tuned.prompts
+    other = TunedContext((Prompt(one.tokens, one.embedding.clone(), one.delta.clone()),), reordered)
     assert save(tuned) == save(other)
 
 
 def test_tensors_that_do_not_fit_the_tokens_are_not_saved(tuned: TunedContext) -> None:
+    (one,) = tuned.prompts
     with pytest.raises(ValueError, match="shape"):
-        save(TunedContext(tuned.tokens, tuned.embedding[1:], tuned.delta[1:], METADATA))
+        save(TunedContext((Prompt(one.tokens, one.embedding[1:], one.delta[1:]),), METADATA))
 
 
 def test_every_cut_short_blob_is_refused(tuned: TunedContext) -> None:
@@ -73,9 +102,10 @@ def blob_of(metadata: str = "{}", classifier_bias: torch.Tensor | None = None, *
         "ids": torch.tensor([1, 2, 3]),
         "types": torch.tensor([0, 1, 4]),
     }
+    named = {f"prompts.0.{name}": tensor for name, tensor in (tensors | changes).items()}
     if classifier_bias is not None:
-        changes["classifier/bias"] = classifier_bias
-    return safetensors.torch.save(tensors | changes, {"contextune": metadata})
+        named["classifier/bias"] = classifier_bias
+    return safetensors.torch.save(named, {"contextune": metadata})
 
 
 @pytest.mark.parametrize(
@@ -113,8 +143,8 @@ def test_embeddings_of_another_model_are_refused() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda header: header["ids"].update(data_offsets=[0, 2**60]),
-        lambda header: header["embedding"].update(shape=[2**40, 2**40]),
+        lambda header: header["prompts.0.ids"].update(data_offsets=[0, 2**60]),
+        lambda header: header["prompts.0.embedding"].update(shape=[2**40, 2**40]),
         lambda header: header.update(__metadata__=None),
     ],
 )

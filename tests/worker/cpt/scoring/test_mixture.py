@@ -1,8 +1,8 @@
 import torch
 
-from worker.cpt.scoring.mixture import fit_mixture, usual_mixture
+from worker.cpt.scoring.mixture import fit_mixture, prior_mixture
 
-USUAL = (0.5, 0.5)
+PRIOR = (0.5, 0.5)
 TRUTH = torch.tensor([0, 1] * 200)
 
 
@@ -25,14 +25,19 @@ def test_weight_makes_confidence_what_it_is_worth() -> None:
 
 def test_part_that_knows_more_weighs_more() -> None:
     both = torch.cat([parts(0.8, right=0.95), parts(0.8, right=0.5)])
-    weights = fit_mixture(both, TRUTH, USUAL).weights
+    weights = fit_mixture(both, TRUTH, PRIOR).weights
     assert weights[0] > 2 * weights[1]
 
 
-def test_few_examples_leave_the_usual_weights_nearly_alone() -> None:
+def test_few_examples_leave_the_weights_nearly_alone() -> None:
     both = torch.cat([parts(0.8, right=0.95)[:, -2:], parts(0.8, right=0.5)[:, -2:]])
-    weights = fit_mixture(both, TRUTH[-2:], USUAL).weights
-    assert (weights / torch.tensor(USUAL)).log().abs().max() < 0.7
+    weights = fit_mixture(both, TRUTH[-2:], PRIOR).weights
+    assert (weights - torch.tensor(PRIOR)).abs().max() < 0.2
+
+
+def test_many_examples_silence_a_part_that_is_wrong() -> None:
+    both = torch.cat([parts(0.9, right=0.9), parts(0.99, right=0.3)])
+    assert fit_mixture(both, TRUTH, PRIOR).weights[1] < 0.05
 
 
 def test_bias_takes_back_what_is_said_too_often() -> None:
@@ -41,9 +46,9 @@ def test_bias_takes_back_what_is_said_too_often() -> None:
     assert mixture.probabilities(leaning)[0, 0] < 0.65
 
 
-def test_usual_mixture_of_one_part_with_weight_one_is_a_softmax() -> None:
+def test_prior_mixture_of_one_part_with_weight_one_is_a_softmax() -> None:
     part = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(1)).log_softmax(2)
-    torch.testing.assert_close(usual_mixture((1.0,), 3).probabilities(part), part[0].double().exp())
+    torch.testing.assert_close(prior_mixture((1.0,), 3).probabilities(part), part[0].double().exp())
 
 
 def test_same_input_gives_the_same_bits() -> None:

@@ -9,7 +9,8 @@ from worker.cpt.encoding.context import Context, encode_labels, encode_query
 from worker.cpt.encoding.template import Template
 from worker.cpt.model.base_model import word_embeddings
 from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.scoring.scorer import LabelTrie, score
+from worker.cpt.scoring.scorer import VIEWS, read, score
+from worker.cpt.scoring.trie import LabelTrie
 
 CONTEXT = [1, 20, 21, 22, 23, 24, 25]
 QUERIES = [[30, 31, 32], [40, 41, 42, 43, 44, 45], [50]]
@@ -46,6 +47,35 @@ def test_scores_do_not_depend_on_the_batch(model: Any) -> None:
         torch.testing.assert_close(together, other, rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def plain_states(model: Any, context: Tensor, query: list[int]) -> Tensor:
+    """[V, H] of one ordinary, uncached forward."""
+    row = torch.cat([context, word_embeddings(model, query)])[None]
+    states = model(inputs_embeds=row, output_hidden_states=True).hidden_states
+    layers = [view.layer(len(states) - 1) for view in VIEWS]
+    own = [states[layer][0, -len(query) :] for layer in layers]
+    return torch.stack([one[-1] if view.at == "last" else one.mean(0) for view, one in zip(VIEWS, own, strict=True)])
+
+
+@pytest.mark.parametrize("labels", [LABELS, []])
+def test_states_are_those_of_uncached_forwards_whatever_labels_are_scored(model: Any, labels: list[list[int]]) -> None:
+    embeds = word_embeddings(model, CONTEXT)
+    trie = LabelTrie.build(labels) if labels else LabelTrie.empty()
+    found = read(model, PrefixKV.compute(model, embeds), [trie] * len(QUERIES), QUERIES)
+    expected = torch.stack([plain_states(model, embeds, query) for query in QUERIES], 1)
+    torch.testing.assert_close(found.states, expected, rtol=1e-4, atol=1e-4)
+    assert found.scores.shape == (len(QUERIES), len(labels))
+
+
+def test_queries_of_a_pass_may_have_labels_of_their_own(llama: Any) -> None:
+    prefix = PrefixKV.compute(llama, word_embeddings(llama, CONTEXT))
+    everything = score(llama, prefix, LABELS, QUERIES)
+    wanted = [[0, 4], [2, 3], [1, 0]]
+    tries = [LabelTrie.build([LABELS[label] for label in some]) for some in wanted]
+    found = read(llama, prefix, tries, QUERIES, views=()).scores
+    torch.testing.assert_close(found, everything.gather(1, torch.tensor(wanted)), rtol=1e-5, atol=1e-5)
+
+
 def test_normalised_scores_are_means_over_label_tokens(llama: Any) -> None:
     prefix = PrefixKV.compute(llama, word_embeddings(llama, CONTEXT))
     means = score(llama, prefix, LABELS, QUERIES, normalise=True)
@@ -59,7 +89,7 @@ def test_shared_beginnings_are_one_node_and_last_tokens_none() -> None:
     assert trie.parents == (0, 1, 0)
     assert trie.depths == (1, 2, 1)
     assert trie.paths[2] == ((0, 61), (1, 63), (2, 64))
-    assert trie.ancestors().tolist() == [[True, False, False], [True, True, False], [False, False, True]]
+    assert trie.tree[1].tolist() == [[True, False, False], [True, True, False], [False, False, True]]
 
 
 def test_label_that_begins_another_is_told_apart(smollm2: Any, tokenizer: Any) -> None:

@@ -10,16 +10,26 @@ from worker.cpt.encoding.context import encode_labels
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.scoring.scorer import score
-from worker.cpt.selection.search import Found, Search, SearchSettings, held_out_folds
+from worker.cpt.scoring.scorer import Reading, score
+from worker.cpt.selection.result import SearchResult
+from worker.cpt.selection.search import Search, SearchSettings
+from worker.cpt.selection.trials import Trial
 from worker.cpt.tuning.tuner import Tuner, TuningSettings
 
 LABELS = ("good", "bad")
-WORDS = (("fine", 0), ("awful", 1), ("great", 0), ("dull", 1), ("lovely", 0), ("poor", 1))
+WORDS = (("fine", 0), ("awful", 1), ("great", 0), ("dull", 1), ("lovely", 0), ("poor", 1), ("nice", 0), ("weak", 1))
 CONFIG = {"opt_projection_epsilon": 1.0, "opt_projection_format_epsilon": 1.0}
-PLAIN = SearchSettings(TuningSettings(steps=3, learning_rate=0.05), (CONFIG,), stops=(3,))
-WHOLE = replace(PLAIN, stops=(0, 1, 3), folds=True, calibration=True, head=True)
-LABEL_ONLY = CONFIG | {"opt_weighted_loss_type": "decay", "opt_loss_decay_factor": 0.0}
+ENCODER = tiny.sentence_encoder()
+REFERENCE = SearchSettings(TuningSettings(learning_rate=0.05), CONFIG, (Trial(3, 8, 8),))
+AUTO = SearchSettings(
+    TuningSettings(learning_rate=0.05, leave_one_out=True),
+    CONFIG,
+    (Trial(0, 4, 8), Trial(2, 4, 8)),
+    prompts=2,
+    calibrated=True,
+    heads=True,
+    preferred=1,
+)
 
 
 @pytest.fixture
@@ -27,87 +37,138 @@ def model() -> Any:
     return tiny.causal_model()
 
 
-def shots(count: int = 6, context: int | None = None) -> Shots:
+def shots(count: int = 8) -> Shots:
     tokenizer, template = tiny.tokenizer(), Template()
     return Shots(
         tokenizer=tokenizer,
         template=template,
         labels=LABELS,
         label_ids=tuple(map(tuple, encode_labels(tokenizer, template, LABELS))),
-        texts=tuple(f"a {word} film" for word, _ in WORDS[:count]),
-        truth=tuple(label for _, label in WORDS[:count]),
-        context=count if context is None else context,
+        texts=tuple(f"a {WORDS[number % 8][0]} film {number // 8}" for number in range(count)),
+        truth=tuple(WORDS[number % 8][1] for number in range(count)),
+        context=count,
+        label_texts=LABELS,
     )
 
 
-def search(model: Any, settings: SearchSettings, some: Shots | None = None) -> Search:
-    return Search(model, some or shots(), settings, tiny.CONTEXT_LENGTH)
+class Clock:
+    """Each look at it takes so many seconds."""
+
+    def __init__(self, tick: float) -> None:
+        self.now, self.tick = 0.0, tick
+
+    def __call__(self) -> float:
+        self.now += self.tick
+        return self.now
 
 
-def found(model: Any, settings: SearchSettings, some: Shots | None = None) -> Found:
-    running = search(model, settings, some)
+def search(model: Any, settings: SearchSettings, some: Shots | None = None, **given: Any) -> Search:
+    encoder = ENCODER if settings.prompts else None
+    return Search(model, encoder, some or shots(), settings, **given)
+
+
+def run(running: Search) -> SearchResult:
     while not running.finished:
         running.step()
     return running.result()
 
 
+def found(model: Any, settings: SearchSettings, some: Shots | None = None, **given: Any) -> SearchResult:
+    return run(search(model, settings, some, **given))
+
+
+def assert_same(one: SearchResult, other: SearchResult) -> None:
+    for mine, theirs in zip(one.prompts, other.prompts, strict=True):
+        assert mine.tokens == theirs.tokens
+        assert torch.equal(mine.delta, theirs.delta)
+    assert one.outcomes == other.outcomes
+    assert (one.classifier is None) == (other.classifier is None)
+    if one.classifier and other.classifier:
+        for name, tensor in one.classifier.tensors().items():
+            assert torch.equal(other.classifier.tensors()[name], tensor)
+    if one.held_out and other.held_out:
+        assert torch.equal(one.held_out.served, other.held_out.served)
+
+
 def test_without_options_a_search_is_the_tuner(model: Any) -> None:
-    one = found(model, PLAIN)
-    context = shots().context_of(range(6))
-    tuner = Tuner(model, context, shots().training_of(range(6)), context.config(**CONFIG), PLAIN.tuning)
-    losses = [tuner.step() for _ in range(3)]
-    assert len(losses) == one.steps == 3
-    assert torch.equal(one.embedding + one.delta, tuner.embedding.tuned())
-    assert one.held_out is None
-    scores = torch.randn(4, 2)
-    torch.testing.assert_close(one.classifier.probabilities(scores), scores.double().softmax(1))
+    one = found(model, REFERENCE)
+    context = shots().context_of(range(8))
+    training = shots().training_of(range(8), range(8))
+    tuner = Tuner(model, context, training, context.config(**CONFIG), replace(REFERENCE.tuning, steps=3))
+    losses = tuple(tuner.step() for _ in range(3))
+    assert one.losses == losses
+    assert torch.equal(one.prompts[0].embeds, tuner.embedding.tuned())
+    assert (one.held_out, one.classifier) == (None, None)
 
 
-def test_held_out_icl_is_the_plain_score_after_the_other_folds(model: Any) -> None:
-    held_out = found(model, WHOLE).held_out
-    assert held_out
-    place = 0
-    for fold in held_out.folds:
-        kept = [number for number in range(6) if number not in fold]
-        ids = shots().context_of(kept).tokens.ids
+def test_folds_of_the_reference_are_measured_and_do_not_serve(model: Any) -> None:
+    one = found(model, replace(REFERENCE, folds=2))
+    assert len(one.prompts) == 1
+    assert torch.equal(one.prompts[0].delta, found(model, REFERENCE).prompts[0].delta)
+    assert one.held_out
+    assert sorted(one.held_out.numbers) == list(range(8))
+
+
+def test_held_out_icl_is_the_plain_score_under_the_prompt_that_has_not_seen_it(model: Any) -> None:
+    one = found(model, AUTO)
+    assert one.held_out
+    running = search(model, AUTO)
+    while not running.finished:
+        running.step()
+    run_of_first = running._runs[0]
+    assert run_of_first
+    for plan in run_of_first.plans:
+        ids = shots().context_of(plan.context).tokens.ids
         prefix = PrefixKV.compute(model, model.get_input_embeddings()(torch.tensor(ids)).detach())
-        expected = score(model, prefix, shots().label_ids, shots().queries_of(fold)).double().softmax(1)
-        torch.testing.assert_close(held_out.icl[place : place + len(fold)], expected, rtol=1e-5, atol=1e-6)
-        place += len(fold)
-    assert place == 6
+        expected = score(model, prefix, shots().label_ids, shots().queries_of(plan.unseen)).double().softmax(1)
+        places = [one.held_out.numbers.index(number) for number in plan.unseen]
+        torch.testing.assert_close(one.held_out.icl[places], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_held_out_has_no_part_in_its_prediction(model: Any) -> None:
-    """Another text in a fold changes the predictions of that fold's trials only where it is itself predicted."""
-    settings = replace(WHOLE, calibration=False, head=False, stops=(3,))
-    usual = found(model, settings).held_out
-    assert usual
-    changed_number = usual.folds[0][0]
-    texts = tuple("something else" if n == changed_number else text for n, text in enumerate(shots().texts))
-    other = found(model, settings, replace(shots(), texts=texts)).held_out
-    assert other
-    assert other.folds == usual.folds
-    same = [place for place in range(len(usual.folds[0])) if usual.folds[0][place] != changed_number]
-    torch.testing.assert_close(other.tuned[same], usual.tuned[same], rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(other.tuned[0], usual.tuned[0])
+def test_label_of_an_example_has_no_part_in_what_is_read_of_it_while_held_out(model: Any) -> None:
+    """Another text changes the prompts that have not seen it only where it is itself predicted."""
+    usual = search(model, AUTO)
+    run(usual)
+    changed = usual._runs[1]
+    assert changed
+    number = changed.plans[0].unseen[0]
+    texts = tuple("something else" if n == number else text for n, text in enumerate(shots().texts))
+    settings = replace(AUTO)
+    other = Search(model, None, replace(shots(), texts=texts), settings)
+    plain = Search(model, None, shots(), settings)
+    for one in (other, plain):
+        while not one.finished:
+            one.step()
+    for trial in range(2):
+        mine, theirs = other._runs[trial], plain._runs[trial]
+        assert mine
+        assert theirs
+        prompt = next(p for p, plan in enumerate(theirs.plans) if number in plan.unseen)
+        assert torch.equal(mine.records[prompt].delta, theirs.records[prompt].delta)
 
 
-@pytest.mark.parametrize("done", range(10))
+def test_served_classifier_is_that_of_all_prompts(model: Any) -> None:
+    one = found(model, AUTO)
+    assert one.classifier
+    assert (len(one.prompts), len(one.classifier.state_heads), one.classifier.score_bias.shape) == (2, 2, (2, 2))
+    readings = [Reading(torch.randn(3, 2), torch.randn(3, 3, 16)) for _ in range(2)]
+    probabilities = one.classifier.probabilities(readings, torch.randn(3, 24))
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("done", range(0, 12, 2))
 def test_search_goes_on_from_any_state_as_if_unbroken(model: Any, done: int) -> None:
-    settings = replace(WHOLE, configs=(CONFIG,))
-    unbroken = found(model, settings)
-    first = search(model, settings)
+    texts = ("an unlabelled one", "and another")
+    unbroken = found(model, AUTO, calibration_texts=texts)
+    first = search(model, AUTO, calibration_texts=texts)
     for _ in range(done):
-        first.step()
+        if not first.finished:
+            first.step()
     state = {name: tensor.clone() for name, tensor in first.state().items()}
-    second = search(model, settings)
+    second = search(model, AUTO, calibration_texts=texts)
     second.load_state(state)
-    while not second.finished:
-        second.step()
-    resumed = second.result()
-    assert torch.equal(resumed.delta, unbroken.delta)
-    for name, tensor in unbroken.classifier.tensors().items():
-        assert torch.equal(resumed.classifier.tensors()[name], tensor)
+    assert second.fraction == first.fraction
+    assert_same(run(second), unbroken)
 
 
 Change = Callable[[dict[str, Any]], object]
@@ -116,53 +177,90 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.mark.parametrize(
     "change",
     [
-        lambda state: state.pop("run"),
-        lambda state: state.update(run=torch.tensor(99)),
-        lambda state: state.update(chosen=torch.tensor([7, 1])),
-        lambda state: state.pop("measured/0/icl"),
-        lambda state: state.pop("tuner/delta"),
+        lambda state: state.pop("statuses"),
+        lambda state: state.update(statuses=torch.tensor([1, 1, 1])),
+        lambda state: state.update(statuses=torch.tensor([1, 1])),
+        lambda state: state.update(vectors=torch.zeros(2, 5)),
+        lambda state: state.pop("trials.0.0.delta"),
+        lambda state: state.pop("tuner.delta"),
     ],
 )
 def test_state_of_something_else_is_refused(model: Any, change: Change) -> None:
-    running = search(model, WHOLE)
+    running = search(model, AUTO)
     for _ in range(4):
         running.step()
     state = running.state()
     change(state)
+    other = search(model, AUTO)
     with pytest.raises(ValueError, match="does not belong"):
-        search(model, WHOLE).load_state(state)
+        other.load_state(state)
+    assert_same(run(other), found(model, AUTO))
 
 
-def test_every_way_is_tried_on_every_fold(model: Any) -> None:
-    settings = replace(WHOLE, configs=(CONFIG, LABEL_ONLY))
-    running = search(model, settings)
-    assert running.total_steps == (2 * 3 + 1) * 3
-    steps = 0
-    while not running.finished:
+def test_late_search_drops_what_is_left_to_try_but_never_the_result(model: Any) -> None:
+    one = found(model, replace(AUTO, max_seconds=1.0), clock=Clock(10.0))
+    assert [outcome.status for outcome in one.outcomes] == ["done", "dropped"]
+    assert one.trial.steps == 0
+    assert one.classifier
+
+
+def test_trial_that_turns_out_too_slow_is_dropped_in_its_midst(model: Any) -> None:
+    many = replace(AUTO, trials=(Trial(0, 4, 8), Trial(50, 4, 8)), max_seconds=100.0)
+    clock = Clock(0.0)
+    running = search(model, many, clock=clock)
+    while len(running._statuses) < 1:
         running.step()
-        steps += 1
-    result = running.result()
-    assert steps == running.total_steps - 3 + result.steps
-    assert result.config in settings.configs
+    running.step()
+    clock.now = 99.0
+    assert [outcome.status for outcome in run(running).outcomes] == ["done", "dropped"]
 
 
-def test_small_context_is_kept_whole_and_only_others_are_held_out() -> None:
-    folds = held_out_folds(shots(6, context=2), WHOLE)
-    assert sorted(number for fold in folds for number in fold) == [2, 3, 4, 5]
-    assert held_out_folds(shots(3), WHOLE) == []
-    assert held_out_folds(shots(5, context=2), WHOLE) == []
+def test_first_trial_is_cut_short_and_the_same_trials_give_the_same_bits(model: Any) -> None:
+    settings = replace(AUTO, trials=(Trial(0, 4, 100),), max_seconds=1.0)
+    clock = Clock(0.0)
+    running = search(model, settings, shots(100), clock=clock)
+    while not running._runs or not running._runs[0] or not running._runs[0].records[0].numbers:
+        running.step()
+    clock.now = 99.0
+    cut = run(running)
+    (outcome,) = cut.outcomes
+    assert outcome.examples == 32
+    again = found(model, replace(settings, trials=(Trial(0, 4, 32),), max_seconds=None), shots(100))
+    assert_same(replace(cut, outcomes=()), replace(again, outcomes=()))
 
 
-def test_calibration_takes_from_the_scores_what_the_context_says_of_any_text(model: Any) -> None:
-    """With every own copy hidden, the mean over the examples is exactly level."""
-    some = shots()
-    result = found(model, replace(PLAIN, calibration=True), some)
-    prefix = PrefixKV.compute(model, result.embedding + result.delta)
+def test_bias_levels_what_a_prompt_says_of_examples_of_all_labels(model: Any) -> None:
+    """With every own copy hidden, the mean over the labels' means is exactly level."""
+    some = shots(6)
+    settings = replace(REFERENCE, calibrated=True, trials=(Trial(3, 6, 6),))
+    result = found(model, settings, some)
+    assert result.classifier
+    (prompt,) = result.prompts
+    prefix = PrefixKV.compute(model, prompt.embeds)
     hidden = []
     for number in range(6):
-        first, end = result.tokens.span(number)
-        marks = torch.zeros(len(result.tokens), dtype=torch.bool)
+        first, end = prompt.tokens.span(number)
+        marks = torch.zeros(len(prompt.tokens), dtype=torch.bool)
         marks[first:end] = True
         hidden.append(marks)
     scores = score(model, prefix, some.label_ids, some.queries_of(range(6)), hidden=hidden).log_softmax(1)
-    torch.testing.assert_close(result.classifier.score_bias, scores.mean(0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(result.classifier.score_bias[0], scores.mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_texts_without_a_label_move_the_bias(model: Any) -> None:
+    texts = tuple(f"what about {number}" for number in range(40))
+    plain, moved = (found(model, AUTO, calibration_texts=some).classifier for some in ((), texts))
+    assert plain
+    assert moved
+    assert not torch.equal(plain.score_bias, moved.score_bias)
+
+
+def test_progress_grows_to_its_end(model: Any) -> None:
+    running = search(model, AUTO)
+    seen = [running.fraction]
+    while not running.finished:
+        running.step()
+        seen.append(running.fraction)
+    assert seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (0.0, 1.0)
+    assert running.total_steps == 2 * 2

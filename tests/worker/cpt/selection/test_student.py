@@ -1,6 +1,6 @@
 import pytest
 
-from worker.cpt.selection.student import t95
+from worker.cpt.selection.student import t95, upper_tail
 
 
 @pytest.mark.parametrize(
@@ -9,4 +9,6 @@ from worker.cpt.selection.student import t95
 )
 def test_points(freedom: int, two_sided: float, one_sided: float) -> None:
     assert t95(freedom) == pytest.approx(two_sided, rel=0.01)
-    assert t95(freedom, one_sided=True) == pytest.approx(one_sided, rel=0.01)
+    assert upper_tail(one_sided, freedom) == pytest.approx(0.05, rel=0.01)
+    assert upper_tail(two_sided, freedom) == pytest.approx(0.025, rel=0.01)
+    assert upper_tail(-one_sided, freedom) == pytest.approx(0.95, rel=0.01)

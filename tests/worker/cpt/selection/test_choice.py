@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import Tensor
+
+from worker.cpt.scoring.mixture import Mixture
+from worker.cpt.selection.choice import beyond_chance, choose, losses, nested_mixture, shortlist_of, shortlisted
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def part(truth: Tensor, labels: int, strength: float, seed: int) -> Tensor:
+    """[N, L] log-probabilities that know the truth the better the larger the strength."""
+    noise = torch.randn(len(truth), labels, generator=generator(seed), dtype=torch.float64)
+    return (noise + strength * torch.nn.functional.one_hot(truth, labels)).log_softmax(1)
+
+
+def test_preferred_trial_stays_where_another_is_better_by_chance_alone() -> None:
+    """Equal trials: with a few rows the one preferred is taken in about five of six cases, not in one of two."""
+    taken = 0
+    for seed in range(60):
+        first, second = torch.rand(2, 12, generator=generator(seed), dtype=torch.float64)
+        taken += choose(1, {0: first, 1: second}) == 1
+    assert taken >= 45
+
+
+def test_trial_that_is_better_beyond_chance_is_taken_and_of_several_the_best() -> None:
+    base = torch.rand(50, generator=generator(0), dtype=torch.float64)
+    assert choose(1, {0: base - 0.5, 1: base, 2: base - 0.7}) == 2
+    assert choose(1, {0: base + 0.5, 1: base}) == 1
+
+
+def test_one_row_decides_nothing() -> None:
+    one = torch.ones(1, dtype=torch.float64)
+    assert not beyond_chance(one * 0, one)
+
+
+def test_nested_predictions_have_not_seen_their_row() -> None:
+    truth = torch.tensor([0, 1] * 15)
+    parts = torch.stack([part(truth, 2, 1.0, 0), part(truth, 2, 2.0, 1)])
+    first = nested_mixture(parts, truth, (0.5, 0.5), True, 0)
+    other = truth.clone()
+    other[0], other[1] = 1, 0  # the folds are dealt by label and so remain as many
+    torch.testing.assert_close(first.sum(1), torch.ones(30, dtype=torch.float64))
+    assert losses(first, truth).mean() < losses(parts.mean(0).softmax(1), truth).mean()
+    assert not torch.equal(nested_mixture(parts, other, (0.5, 0.5), True, 0), first)
+
+
+def test_uncalibrated_predictions_are_those_of_the_weights_given() -> None:
+    truth = torch.tensor([0, 1] * 15)
+    parts = part(truth, 2, 1.0, 0)[None]
+    torch.testing.assert_close(nested_mixture(parts, truth, (1.0,), False, 0), parts[0].softmax(1))
+
+
+TRUTH = torch.arange(200) % 20
+
+
+@pytest.mark.parametrize(
+    ("scores", "heads", "expected"),
+    [(0.0, 5.0, {0}), (5.0, 3.0, {4, 8, None}), (5.0, 0.0, {None})],
+)
+def test_as_few_labels_are_scored_as_show_no_loss(scores: float, heads: float, expected: set[int | None]) -> None:
+    parts = torch.stack([part(TRUTH, 20, scores, 0), part(TRUTH, 20, heads, 1)])
+    count, _, nested = shortlist_of(parts, TRUTH, (0.5, 0.6), 0)
+    assert count in expected
+    torch.testing.assert_close(nested.sum(1), torch.ones(200, dtype=torch.float64))
+
+
+def test_few_labels_are_all_scored() -> None:
+    truth = TRUTH % 4
+    parts = torch.stack([part(truth, 4, 0.0, 0), part(truth, 4, 5.0, 1)])
+    assert shortlist_of(parts, truth, (0.5, 0.6), 0)[0] is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 20])
+def test_shortlisted_probabilities_sum_to_one(count: int) -> None:
+    parts = torch.stack([part(TRUTH, 20, 2.0, 0), part(TRUTH, 20, 2.0, 1)])
+    whole, heads = Mixture(torch.tensor([0.5, 0.6]), torch.zeros(20)), Mixture(torch.tensor([0.8]), torch.zeros(20))
+    found = shortlisted(parts, whole, heads, count)
+    torch.testing.assert_close(found.sum(1), torch.ones(200, dtype=torch.float64))
+    assert torch.equal(found, heads.probabilities(parts[1:])) == (count < 2)
+    if count == 20:
+        torch.testing.assert_close(found, whole.probabilities(parts))

@@ -1,0 +1,100 @@
+from collections import Counter
+
+import pytest
+import torch
+from torch.nn import functional
+
+from tests.worker import tiny
+from worker.cpt.encoding.context import encode_labels
+from worker.cpt.encoding.shots import Shots
+from worker.cpt.encoding.template import Template
+from worker.cpt.selection.prompts import cross_fitted_prompts, whole_prompts
+
+
+def shots(count: int, labels: int = 2, context: int | None = None) -> Shots:
+    tokenizer, template = tiny.tokenizer(), Template()
+    names = tuple(f"label {number}" for number in range(labels))
+    return Shots(
+        tokenizer=tokenizer,
+        template=template,
+        labels=names,
+        label_ids=tuple(map(tuple, encode_labels(tokenizer, template, names))),
+        texts=tuple(f"text {number}" for number in range(count)),
+        truth=tuple(number % labels for number in range(count)),
+        context=count if context is None else context,
+    )
+
+
+@pytest.mark.parametrize("count", [4, 5, 8, 40])
+def test_every_example_is_unseen_by_one_prompt_and_seen_by_the_other(count: int) -> None:
+    plans = cross_fitted_prompts(shots(count), 2, 8, 10_000, None, 0)
+    assert sorted(number for plan in plans for number in plan.unseen) == list(range(count))
+    for plan in plans:
+        assert plan.served
+        assert not set(plan.unseen) & {*plan.context, *plan.training}
+        assert {*plan.unseen, *plan.context, *plan.training} == set(range(count))
+
+
+def test_context_covers_the_labels_evenly_and_the_others_are_trained_on() -> None:
+    some = shots(80, labels=4)
+    for plan in cross_fitted_prompts(some, 2, 8, 10_000, None, 3):
+        assert Counter(some.truth[number] for number in plan.context) == {0: 2, 1: 2, 2: 2, 3: 2}
+        assert not set(plan.context) & set(plan.training)
+
+
+def test_few_examples_are_trained_on_in_the_context_too() -> None:
+    for plan in cross_fitted_prompts(shots(8), 2, 8, 10_000, None, 0):
+        assert set(plan.context) == set(plan.training)
+
+
+def test_context_keeps_to_its_tokens_but_for_one_example() -> None:
+    some = shots(40)
+    length = len(some.example(39))
+    (plan, _) = cross_fitted_prompts(some, 2, 20, 5 * length, None, 0)
+    assert sum(len(some.example(number)) for number in plan.context) <= 5 * length
+    (plan, _) = cross_fitted_prompts(some, 2, 20, 1, None, 0)
+    assert len(plan.context) == 1
+
+
+def test_those_that_stand_best_for_the_others_come_first() -> None:
+    """Of each label nineteen texts are alike and one is alone: no context takes it."""
+    some = shots(40)
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0]])[torch.tensor(some.truth)]
+    vectors = functional.normalize(vectors + 0.1 * torch.rand(40, 2, generator=torch.Generator().manual_seed(0)))
+    vectors[0], vectors[1] = torch.tensor([-1.0, 0.0]), torch.tensor([0.0, -1.0])
+    for plan in cross_fitted_prompts(some, 2, 2, 10_000, vectors, 0):
+        assert not {0, 1} & set(plan.context)
+
+
+def test_examples_without_a_vector_are_not_chosen() -> None:
+    vectors = torch.zeros(40, 2)
+    vectors[:20] = torch.tensor([1.0, 0.0])
+    for plan in cross_fitted_prompts(shots(40), 2, 12, 10_000, vectors, 0):
+        assert max(plan.context) < 20
+
+
+def test_small_context_is_kept_whole_and_only_others_are_held_out() -> None:
+    for plan in cross_fitted_prompts(shots(20, context=2), 2, 8, 10_000, None, 0):
+        assert set(plan.context) == {0, 1}
+        assert not {0, 1} & set(plan.unseen)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_too_few_examples_are_one_prompt_of_all(count: int) -> None:
+    (plan,) = cross_fitted_prompts(shots(count), 2, 8, 10_000, None, 0)
+    assert (set(plan.context), plan.unseen) == (set(range(count)), ())
+
+
+def test_prompts_are_a_function_of_the_seed() -> None:
+    some = shots(40)
+    assert cross_fitted_prompts(some, 2, 8, 999, None, 1) == cross_fitted_prompts(some, 2, 8, 999, None, 1)
+    assert cross_fitted_prompts(some, 2, 8, 999, None, 1) != cross_fitted_prompts(some, 2, 8, 999, None, 2)
+
+
+def test_the_reference_s_prompt_holds_all_that_may_stand_in_it() -> None:
+    (plan,) = whole_prompts(shots(6, context=4), 0, 0)
+    assert (plan.context, plan.training, plan.unseen) == ((0, 1, 2, 3), (0, 1, 2, 3, 4, 5), ())
+    *folds, last = whole_prompts(shots(6), 3, 0)
+    assert [one.served for one in folds] == [False] * 3
+    assert last == whole_prompts(shots(6), 0, 0)[0]
+    assert sorted(number for one in folds for number in one.unseen) == list(range(6))

@@ -1,0 +1,125 @@
+from typing import Any
+
+import pytest
+
+from app.contract.tuning import Example, Hyperparameters, ResolvedHyperparameters, TrialSettings, TuningSpec
+from tests.submissions import EXAMPLES
+from tests.worker.tiny import base_model, sentence_encoder
+from worker.cpt.tuning.projection import epsilon
+from worker.jobs.defaults import automatic_seconds, resolve, search_settings
+from worker.jobs.encoding import Encoded, encode
+from worker.models import LanguageModel
+
+
+def encoded(base: LanguageModel, count: int = 4, labels: int = 2) -> Encoded:
+    examples = tuple(Example(text=f"text {number}", label=f"label {number % labels}") for number in range(count))
+    return encode(base, TuningSpec(examples=examples))
+
+
+def resolved(base: LanguageModel, some: Encoded | None = None, **given: Any) -> ResolvedHyperparameters:
+    return resolve(base, Hyperparameters(**given), some or encode(base, TuningSpec(examples=EXAMPLES)))
+
+
+def test_what_is_left_to_the_reference_is_its_own(base: LanguageModel) -> None:
+    values = resolved(base, method="cpt")
+    assert (values.steps, values.batch_size, values.weighted_loss_type, values.loss_decay_factor) == (
+        20,
+        None,
+        "none",
+        1,
+    )
+    assert (values.projection_epsilon, values.projection_format_epsilon, values.epsilon_unit) == (0.1, 0.1, "reference")
+    search = search_settings(base, values, encoded(base).shots)
+    assert (search.prompts, search.folds, search.calibrated, search.heads, search.max_seconds) == (
+        0,
+        0,
+        False,
+        False,
+        None,
+    )
+    assert [trial.steps for trial in search.trials] == [20]
+    assert search.config["opt_projection_epsilon"] == 0.1
+
+
+@pytest.mark.parametrize("method", ["auto", "cpt"])
+def test_given_values_stay(base: LanguageModel, method: str) -> None:
+    given: dict[str, Any] = {
+        "steps": 7,
+        "learning_rate": 0.5,
+        "batch_size": 3,
+        "seed": 9,
+        "leave_one_out": False,
+        "token_dropout": 0.3,
+        "projection_epsilon": 0.7,
+        "projection_format_epsilon": 0.9,
+        "epsilon_unit": "embedding_norm",
+        "weighted_loss_type": "decay",
+        "loss_decay_factor": 0.0,
+        "learning_rate_schedule": "cosine",
+        "cross_validation": False,
+        "early_stopping": False,
+        "calibration": False,
+        "head": True,
+        "target_error": 0.1,
+    }
+    values = resolved(base, method=method, **given).model_dump()
+    assert {name: values[name] for name in given} == given
+
+
+def test_epsilons_relative_to_the_embeddings_give_a_share_of_their_norm(base: LanguageModel) -> None:
+    values = resolved(base, projection_epsilon=0.25, projection_format_epsilon=0.5, epsilon_unit="embedding_norm")
+    shots = encoded(base).shots
+    search = search_settings(base, values, shots)
+    assert search.tuning.epsilon_unit == base.embedding_norm
+    radii = epsilon(shots.context_of(range(4)).config(**search.config), search.tuning.epsilon_unit)
+    found = {round(radius / base.embedding_norm, 3) for radius in radii.tolist()}
+    assert {0.25, 0.5} <= found
+    assert max(found) == 0.5
+
+
+def test_icl_tunes_nothing_whatever_is_given(base: LanguageModel) -> None:
+    values = resolved(base, method="icl", steps=50, calibration=True)
+    assert (values.steps, values.calibration, [trial.steps for trial in values.trials]) == (0, False, [0])
+
+
+@pytest.mark.parametrize(("examples", "seconds"), [(4, 120), (200, 120), (385, 134.7), (10_000, 900)])
+def test_seconds_grow_with_the_examples(examples: int, seconds: float) -> None:
+    assert automatic_seconds(examples) == pytest.approx(seconds, abs=0.1)
+
+
+@pytest.mark.parametrize(("labels", "expected"), [(2, 12), (5, 10), (8, 16), (12, 24), (77, 24)])
+def test_prompts_hold_as_many_of_each_label_where_all_find_room(
+    base: LanguageModel, labels: int, expected: int
+) -> None:
+    assert resolved(base, encoded(base, 2 * labels, labels)).context_examples == expected
+    assert resolved(base, encoded(base, 2 * labels, labels), context_examples=3).context_examples == 3
+
+
+def test_trials_begin_with_no_step_and_the_second_is_preferred_where_examples_are_few(base: LanguageModel) -> None:
+    few, many = encoded(base, 20), encoded(base, 200)
+    for some, preferred in ((few, 1), (many, 0)):
+        values = resolved(base, some)
+        assert [trial.steps for trial in values.trials] == [0, 6, 20]
+        assert search_settings(base, values, some.shots).preferred == preferred
+
+
+def test_fewer_are_read_where_the_budget_wants_it(base: LanguageModel) -> None:
+    some = encoded(base, 400)
+    counts = [resolved(base, some, max_seconds=seconds).trials[0].examples for seconds in (0.001, 3.0, 86_400.0)]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (48, 400)
+
+
+def test_given_trials_are_run_whole(base: LanguageModel) -> None:
+    trials = (TrialSettings(steps=3, context_examples=4, examples=4),)
+    values = resolved(base, trials=trials, max_seconds=5.0)
+    assert (values.trials, values.max_seconds) == (trials, None)
+
+
+def test_encoder_takes_part_where_there_is_one(base: LanguageModel) -> None:
+    assert not resolved(base).encoder
+    assert not resolved(base, encoder=True).encoder
+    with_encoder = base_model(encoder=sentence_encoder())
+    assert resolved(with_encoder).encoder
+    assert not resolved(with_encoder, encoder=False).encoder
+    assert not resolved(with_encoder, method="cpt").encoder

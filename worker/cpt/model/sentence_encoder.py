@@ -1,0 +1,94 @@
+"""A frozen sentence encoder: a text becomes one vector. Knows texts and vectors, not labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from worker.cpt.kernels.lanes import lanes, side_by_side
+from worker.cpt.kernels.linear import FrozenLinear
+from worker.cpt.model.packing import passes
+from worker.cpt.turn import ALONE, Turn
+
+#: Texts are read up to here (tokens).
+MAX_TEXT_TOKENS: Final = 256
+#: Tokens of a pass, padding left out.
+_PASS_TOKENS: Final = 1024
+
+Pooling = Literal["mean", "first"]
+
+
+@dataclass(frozen=True)
+class SentenceEncoder:
+    """A bidirectional transformers model, how its states become one vector, and what it wants before a text.
+
+    `fingerprint` is the SHA-256 of the files it was loaded from.
+    """
+
+    model: Any
+    tokenizer: Any
+    pooling: Pooling
+    prompt: str
+    fingerprint: str
+
+    @property
+    def size(self) -> int:
+        """Numbers in a vector."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def pass_parameters(self) -> int:
+        """Parameters that every token is multiplied with."""
+        return sum(weight.numel() for layer in _linears(self.model) for weight in layer.parameters())
+
+    def prepare(self) -> "SentenceEncoder":
+        """Freeze the model and route its linear layers to the CPU's fast products."""
+        self.model.eval().requires_grad_(False)
+        for layer in _linears(self.model):
+            if type(layer) is nn.Linear:
+                FrozenLinear.convert(layer, shared=False)
+        return self
+
+    def embed(self, texts: Sequence[str], turn: Turn = ALONE) -> Tensor:
+        """[N, H] vectors of length 1, float32 on the CPU; the turn is offered before each pass.
+
+        A text's vector does not depend, but for rounding, on what else is embedded with it.
+        """
+        rows = [self._ids(text) for text in texts]
+        found = torch.zeros(len(rows), self.size)
+        if not rows:
+            return found
+        for several in passes([len(row) for row in rows], _PASS_TOKENS, at_once=lanes(self.model.device)):
+            turn.offer()
+            work = [partial(self._read, [rows[number] for number in numbers]) for numbers in several]
+            for numbers, vectors in zip(several, side_by_side(work), strict=True):
+                found[numbers] = vectors
+        return found
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(
+            self.prompt + text, truncation=True, max_length=MAX_TEXT_TOKENS, split_special_tokens=True
+        )["input_ids"]
+        return ids
+
+    @torch.inference_mode()
+    def _read(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """[B, H] of one pass."""
+        longest, device = max(map(len, rows)), self.model.device
+        padding = self.tokenizer.pad_token_id or 0
+        ids = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows], device=device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
+        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()  # [B, L, H]
+        if self.pooling == "first":
+            vectors = states[:, 0]
+        else:
+            vectors = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return functional.normalize(vectors, dim=1).cpu()
+
+
+def _linears(model: Any) -> list[nn.Linear]:
+    return [module for module in model.modules() if isinstance(module, nn.Linear)]

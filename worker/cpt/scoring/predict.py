@@ -1,0 +1,99 @@
+"""From queries to probabilities: what is read under each prompt, the sentence vectors, and the classifier over both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.cpt.model.sentence_encoder import SentenceEncoder
+from worker.cpt.scoring.classifier import Classifier
+from worker.cpt.scoring.mixture import Mixture
+from worker.cpt.scoring.prefix import PrefixKV
+from worker.cpt.scoring.scorer import VIEWS, Reading, read, score
+from worker.cpt.scoring.trie import LabelTrie
+from worker.cpt.turn import ALONE, Turn
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """The prompts of a context over a model, with what makes probabilities of them.
+
+    `classifier` is None where the label scores under a single prompt are all there is.
+    """
+
+    prefixes: tuple[PrefixKV, ...]
+    label_ids: tuple[tuple[int, ...], ...]
+    classifier: Classifier | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(prefix.tokens for prefix in self.prefixes)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return sum(prefix.nbytes for prefix in self.prefixes) + (self.classifier.nbytes if self.classifier else 0)
+
+    def probabilities(
+        self,
+        model: Any,
+        encoder: SentenceEncoder | None,
+        queries: Sequence[Sequence[int]],
+        texts: Sequence[str],
+        *,
+        exact: bool = False,
+        turn: Turn = ALONE,
+    ) -> Tensor:
+        """[N, L] float64 for queries as tokens and as texts; `exact` scores all labels, whatever the shortlist.
+
+        Raises ValueError where the classifier needs an encoder and there is none.
+        """
+        classifier = self.classifier
+        if classifier is None:
+            return score(model, self.prefixes[0], self.label_ids, queries, turn=turn).double().softmax(1)
+        vectors = None
+        if classifier.encoder_head is not None and encoder is not None:
+            vectors = encoder.embed(texts, turn)
+        if classifier.shortlist is None or exact:
+            trie = LabelTrie.build(self.label_ids)
+            return classifier.probabilities(self._read(model, queries, [trie] * len(queries), turn), vectors)
+        return self._shortlisted(model, classifier, queries, vectors, turn)
+
+    def _read(
+        self, model: Any, queries: Sequence[Sequence[int]], tries: Sequence[LabelTrie], turn: Turn
+    ) -> list[Reading]:
+        views = VIEWS if self.classifier and self.classifier.state_heads else ()
+        return [read(model, prefix, tries, queries, views=views, turn=turn) for prefix in self.prefixes]
+
+    def _shortlisted(
+        self, model: Any, classifier: Classifier, queries: Sequence[Sequence[int]], vectors: Tensor | None, turn: Turn
+    ) -> Tensor:
+        """The heads share out the probability; the labels that they think likeliest share theirs out anew by scores."""
+        assert classifier.cheap is not None  # noqa: S101 - a classifier with a shortlist has it
+        empty = [LabelTrie.empty()] * len(queries)
+        readings = self._read(model, queries, empty, turn) if classifier.state_heads else []
+        cheap = torch.stack(classifier.cheap_parts(readings, vectors))  # [M - 1, N, L]
+        probabilities = classifier.cheap.probabilities(cheap)
+        if not classifier.shortlist:
+            return probabilities
+        listed = probabilities.topk(classifier.shortlist, dim=1).indices  # [N, S]
+        tries = [LabelTrie.build([self.label_ids[label] for label in row]) for row in listed.tolist()]
+        scores = [read(model, prefix, tries, queries, views=(), turn=turn).scores for prefix in self.prefixes]
+        biased = [one.double() - bias[listed] for one, bias in zip(scores, classifier.score_bias, strict=True)]
+        labels = torch.stack([each.log_softmax(1) for each in biased]).mean(0)
+        return share_out(classifier.mixture, probabilities, listed, labels, cheap)
+
+
+def share_out(mixture: Mixture, probabilities: Tensor, listed: Tensor, scores: Tensor, cheap: Tensor) -> Tensor:
+    """[N, L] where the labels `listed` [N, S] share out their part of `probabilities` anew by the whole mixture.
+
+    scores: [N, S] log-probabilities of the listed labels, up to a constant a row. cheap: [M - 1, N, L] of the heads.
+    """
+    logits = mixture.weights[0].double() * scores + mixture.bias[listed]
+    for weight, part in zip(mixture.weights[1:], cheap, strict=True):
+        logits = logits + weight.double() * part.gather(1, listed)
+    shared = probabilities.gather(1, listed).sum(1, keepdim=True)
+    return probabilities.scatter(1, listed, shared * logits.softmax(1))

@@ -1,0 +1,69 @@
+"""What a search costs, in floating-point operations: for its progress, its budget, and what is told beforehand."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from worker.cpt.encoding.shots import Shots
+from worker.cpt.model.sentence_encoder import SentenceEncoder
+from worker.cpt.scoring.trie import LabelTrie
+
+#: Examples whose tokens are counted to know the mean of all.
+_SAMPLE = 64
+#: Sentence vectors per parameter and token, forward; language model forward; forward and back through activations.
+_FORWARD, _BOTH = 2, 4
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Sizes that decide what a search costs.
+
+    example: mean tokens of an example. trie: tokens that a query is scored with besides its own. parameters: of the
+    language model; encoder_parameters: those of the encoder that each token passes.
+    """
+
+    examples: int
+    example: float
+    trie: int
+    parameters: int
+    encoder_parameters: int
+    labels: int
+    calibration_texts: int
+
+    @classmethod
+    def of(cls, model: Any, encoder: SentenceEncoder | None, shots: Shots, calibration_texts: int) -> "Costs":
+        """The sizes for some shots, by a sample of them."""
+        every = max(1, len(shots) // _SAMPLE)
+        lengths = [len(shots.example(number)) for number in range(0, len(shots), every)]
+        return cls(
+            examples=len(shots),
+            example=sum(lengths) / len(lengths),
+            trie=len(LabelTrie.build(shots.label_ids).tokens),
+            parameters=sum(weight.numel() for weight in model.parameters()),
+            encoder_parameters=encoder.pass_parameters if encoder else 0,
+            labels=len(shots.labels),
+            calibration_texts=calibration_texts,
+        )
+
+    def embedding(self, texts: int) -> float:
+        """Sentence vectors of so many texts."""
+        return _FORWARD * self.encoder_parameters * self.example * texts
+
+    def step(self, context: int, batch: int) -> float:
+        """A step of tuning of a prompt of `context` examples on a batch."""
+        return _BOTH * self.parameters * self.example * (context + batch)
+
+    def reading(self, context: int, texts: int) -> float:
+        """Label scores and states of so many texts under a prompt, which is computed first."""
+        tokens = context * self.example + texts * (self.example + self.trie)
+        return _FORWARD * self.parameters * tokens
+
+    def batch(self, prompts: int, context: int, batch_size: int | None) -> int:
+        """Training examples of a step, where each of several prompts sees all folds but its own."""
+        seen = self.examples - (self.examples // prompts if prompts > 1 else 0)
+        training = seen - context if seen - context >= context else seen
+        return min(batch_size or training, training)
+
+    def prompt(self, steps: int, context: int, batch: int, examples: int) -> float:
+        """A prompt that is tuned for so many steps and read under."""
+        read = min(examples, self.examples) + self.calibration_texts if examples else 0
+        return steps * self.step(context, batch) + self.reading(context, read)

@@ -1,0 +1,123 @@
+"""Which examples stand in each prompt, which it is tuned on, and which it does not see.
+
+Prompts are cross-fitted: the examples are dealt into as many folds as there are prompts, and each prompt sees all folds
+but its own. So every example is predicted by a prompt that knows nothing of it, and all prompts serve, averaged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from worker.cpt.encoding.shots import Shots
+from worker.cpt.selection.folds import FEWEST, by_turns, stratified_folds
+
+#: Examples of a label among which a context chooses, at most.
+_CANDIDATES: Final = 64
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """Numbers of the examples in a prompt, in their order, of those it is tuned on, and of those it does not see."""
+
+    context: tuple[int, ...]
+    training: tuple[int, ...]
+    unseen: tuple[int, ...]
+    served: bool = True
+
+
+def whole_prompts(shots: Shots, folds: int, seed: int) -> list[PromptPlan]:
+    """The reference's prompt: all examples that may stand in it, tuned on all.
+
+    Before it come, where something is to be held out, those of the folds, which are measured and do not serve.
+    """
+    everything = range(len(shots))
+    held_out = _folds(shots, folds, seed)
+    plans = []
+    for fold in [*held_out, []]:
+        kept = tuple(number for number in everything if number not in set(fold))
+        inside = tuple(number for number in kept if number < shots.context)
+        plans.append(PromptPlan(inside, kept, tuple(fold), served=not fold))
+    return plans
+
+
+def cross_fitted_prompts(
+    shots: Shots, prompts: int, size: int, most_tokens: int, vectors: Tensor | None, seed: int
+) -> list[PromptPlan]:
+    """So many prompts of about `size` examples and at most `most_tokens` tokens, but one example at least.
+
+    vectors: [N, E] sentence vectors of length 1 of all examples; those with zeros are not chosen. A prompt is tuned on
+    the examples outside it, and on its own as well where those outside are fewer.
+    """
+    everything, plans = range(len(shots)), []
+    for turn, fold in enumerate(_folds(shots, prompts, seed) or [[]]):
+        out = set(fold)
+        seen = [number for number in everything if number not in out]
+        candidates = [
+            number for number in seen if number < shots.context and (vectors is None or vectors[number].any())
+        ]
+        order = _by_merit(shots, candidates, vectors, seed + turn)
+        context = _shuffled(_fitting(shots, order, size, most_tokens), seed + turn)
+        outside = [number for number in seen if number not in set(context)]
+        training = outside if len(outside) >= max(len(context), FEWEST) else seen
+        plans.append(PromptPlan(tuple(context), tuple(training), tuple(fold)))
+    return plans
+
+
+def _folds(shots: Shots, count: int, seed: int) -> list[list[int]]:
+    """A small context is kept whole: its examples are in no fold."""
+    first = 0 if shots.context >= FEWEST else shots.context
+    able = list(range(first, len(shots)))
+    if count < 2 or len(able) < FEWEST:
+        return []
+    inside = [number for number in able if number < shots.context]
+    dealt = [
+        stratified_folds(some, shots.truth, count, seed)
+        for some in (inside, [number for number in able if number >= shots.context])
+    ]
+    return [sorted([*one, *other]) for one, other in zip(*dealt, strict=True)]
+
+
+def _by_merit(shots: Shots, candidates: Sequence[int], vectors: Tensor | None, seed: int) -> list[int]:
+    """Candidates, one of each label after the other, those first that stand best for the others of their label."""
+    ordered = []
+    for label in sorted({shots.truth[number] for number in candidates}):
+        some = _shuffled([number for number in candidates if shots.truth[number] == label], seed)[:_CANDIDATES]
+        if vectors is not None:
+            some = _representative(some, vectors)
+        ordered += some
+    return by_turns(ordered, shots.truth)
+
+
+def _representative(numbers: Sequence[int], vectors: Tensor) -> list[int]:
+    """The numbers in the order in which they make each next selection most like all (greedy facility location)."""
+    some = vectors[list(numbers)].double()
+    likeness = some @ some.T
+    covered, left, order = torch.full((len(numbers),), -1.0, dtype=torch.float64), list(range(len(numbers))), []
+    while left:
+        gains = torch.maximum(likeness[left], covered).sum(1)
+        best = left.pop(int(gains.argmax()))
+        covered = torch.maximum(covered, likeness[best])
+        order.append(numbers[best])
+    return order
+
+
+def _fitting(shots: Shots, order: Sequence[int], size: int, most_tokens: int) -> list[int]:
+    """The first of them, `size` at most, as long as they fit."""
+    chosen: list[int] = []
+    tokens = 0
+    for number in order:
+        if len(chosen) == size:
+            break
+        length = len(shots.example(number))
+        if not chosen or tokens + length <= most_tokens:
+            chosen.append(number)
+            tokens += length
+    return chosen
+
+
+def _shuffled(numbers: Sequence[int], seed: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    return [numbers[place] for place in torch.randperm(len(numbers), generator=generator).tolist()]

@@ -1,0 +1,75 @@
+"""Sentence vectors of a search: of what is known of the labels, then of the examples, one of each label by turns."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from worker.cpt.encoding.shots import Shots
+from worker.cpt.model.sentence_encoder import SentenceEncoder
+from worker.cpt.selection.folds import by_turns
+from worker.cpt.turn import Turn
+
+#: Texts that are embedded in one step of a search.
+_AT_ONCE: Final = 128
+
+
+class Vectors:
+    """The vectors of `shots`, made block by block; without an encoder there are none."""
+
+    def __init__(self, encoder: SentenceEncoder | None, shots: Shots, most: int | None = None) -> None:
+        self._encoder = encoder
+        self._names = len(shots.label_texts)
+        self._order = by_turns(range(len(shots)), shots.truth)[:most]
+        self._texts = [*shots.label_texts, *(shots.texts[number] for number in self._order)]
+        self._count = len(shots)
+        self._found = torch.zeros(0, encoder.size if encoder else 0)
+        self._cut = encoder is None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all are made, or no more will be."""
+        return self._cut or len(self._found) == len(self._texts)
+
+    @property
+    def examples(self) -> int:
+        """Examples that have one."""
+        return max(0, len(self._found) - self._names)
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the examples that have one, in order."""
+        return sorted(self._order[: self.examples])
+
+    def make(self, turn: Turn) -> int:
+        """Make the next block and return how many texts it had."""
+        assert self._encoder is not None  # noqa: S101 - else it is complete
+        some = self._texts[len(self._found) : len(self._found) + _AT_ONCE]
+        self._found = torch.cat([self._found, self._encoder.embed(some, turn)])
+        return len(some)
+
+    def cut(self) -> None:
+        """Make no more, unless there is none of an example yet."""
+        self._cut = self.examples > 0
+
+    def of_examples(self) -> Tensor:
+        """[N, E]; zeros for examples that have none."""
+        found = torch.zeros(self._count, self._found.shape[1])
+        found[self._order[: self.examples]] = self._found[self._names :]
+        return found
+
+    def of_labels(self) -> Tensor | None:
+        """[L, E] of what is known of the labels, if anything is."""
+        return self._found[: self._names] if self._names else None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its state."""
+        return {"vectors": self._found, "vectors_cut": torch.tensor(self._cut)}
+
+    def load(self, stored: Mapping[str, Tensor]) -> None:
+        """Go on from `tensors`; raises KeyError or ValueError for those of other examples or another encoder."""
+        found = stored["vectors"]
+        if found.shape[1:] != self._found.shape[1:] or len(found) > len(self._texts):
+            raise ValueError("vectors of something else")
+        self._found, self._cut = found, bool(stored["vectors_cut"])

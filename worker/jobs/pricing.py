@@ -1,0 +1,64 @@
+"""Prices: what a search takes in seconds on this device. Knows the matrix rate, not the defaults."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from app.contract.tuning import TrialSettings
+from worker.cpt.selection.costs import Costs
+from worker.cpt.selection.search import TRIALS_SHARE
+from worker.jobs.encoding import Encoded
+from worker.models import LanguageModel
+
+#: Share of the device's matrix rate that tuning and reading reach, for the estimate.
+_EFFICIENCY: Final = 0.5
+
+
+class Pricing:
+    """Seconds for what is done with an encoded spec under hyperparameters that are resolved but for their trials."""
+
+    def __init__(self, base: LanguageModel, encoded: Encoded, values: dict[str, Any]) -> None:
+        texts = len(encoded.calibration_texts) if values["calibration"] else 0
+        encoder = base.encoder if values["encoder"] else None
+        self._costs = Costs.of(base.model, encoder, encoded.shots, texts)
+        self._rate = base.flops * _EFFICIENCY
+        self._values = values
+        self._shots = encoded.shots
+        self._validation = len(encoded.validation_texts)
+
+    def embedding(self) -> float:
+        """Seconds for the sentence vectors of all examples."""
+        return self._costs.embedding(len(self._shots) + len(self._shots.label_texts)) / self._rate
+
+    def trial(self, trial: TrialSettings) -> float:
+        """Seconds for a trial."""
+        values = self._values
+        examples = len(self._shots)
+        inside = min(trial.context_examples, examples)
+        batch = self._costs.batch(2 if values["method"] == "auto" else 0, inside, values["batch_size"])
+        read = trial.examples if values["calibration"] or values["head"] else 0
+        prompt = self._costs.prompt(trial.steps, inside, batch, read)
+        return self._prompts * prompt / self._rate
+
+    def affordable(self, trials: tuple[TrialSettings, ...], max_seconds: float | None) -> tuple[TrialSettings, ...]:
+        """The trials that would be done within a bound: the first, and each that fits in what the others leave."""
+        left = math.inf if max_seconds is None else TRIALS_SHARE * max_seconds - self.embedding()
+        found: list[TrialSettings] = []
+        for trial in trials:
+            seconds = self.trial(trial)
+            if not found or seconds <= left:
+                found.append(trial)
+                left -= seconds
+        return tuple(found)
+
+    def measuring(self) -> float:
+        """Seconds for the validation examples, which the plain and the served prompts are measured on."""
+        return 2 * self._costs.reading(0, self._validation) / self._rate
+
+    @property
+    def _prompts(self) -> int:
+        values = self._values
+        if values["method"] == "auto":
+            return 2 if values["cross_validation"] else 1
+        return 3 if values["cross_validation"] else 1
