@@ -51,7 +51,7 @@ lint: $(VENV)/.installed-dev ## check style, types and the import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	cd client && PYTHONPATH=src $(abspath $(BIN))/lint-imports
+	cd client && PYTHONPATH=src:.. $(abspath $(BIN))/lint-imports
 
 format: $(VENV)/.installed-dev ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
