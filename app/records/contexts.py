@@ -37,6 +37,10 @@ MAX_METADATA: Final = 16
 POLL_SECONDS: Final = 0.1
 
 
+#: What a tenant may have too much of, as the script that submits calls it.
+_QUOTAS: Final = {"jobs": "queued jobs", "contexts": "contexts", "artifact_bytes": "bytes of artifacts"}
+
+
 class QueueFull(Exception):
     """As many jobs are queued as the store takes."""
 
@@ -129,7 +133,7 @@ class Contexts:
             self._upload(context_id, spec),
             self._limits.all,
             self._limits.tenant,
-            json.dumps(_context_fields(submission, job_id)),
+            json.dumps({**_context_fields(submission, job_id), "bytes": len(spec.encode())}),
             json.dumps(_job_fields(submission, context_id)),
             answered.as_json() if answered else "null",
         )
@@ -142,7 +146,9 @@ class Contexts:
         if outcome == "overloaded":
             raise QueueFull
         if outcome != "created":
-            raise QuotaReached("queued jobs" if outcome == "jobs" else str(outcome))
+            raise QuotaReached(
+                {"jobs": "queued jobs", "artifact_bytes": "bytes of artifacts"}.get(outcome, str(outcome))
+            )
         context, row = self.get(context_id), self._store.run("get_job", self._tenant, job_id)
         if context is None or not row:
             raise StoreUnavailable("the context was deleted as it was created")

@@ -188,7 +188,9 @@ class Records:
         content = json.dumps(data or {})
         return str(self._store.run("message", claim.tenant, claim.job_id, claim.fence, level, message, content))
 
-    def finish_succeeded(self, claim: Claim, artifact: str, report: Report, fields: Fields) -> str:
+    def finish_succeeded(
+        self, claim: Claim, artifact: str, report: Report, fields: Fields, artifact_bytes: int = 0
+    ) -> str:
         """End a job with its result. Returns the final status, ``cancelled`` if that was asked for, or ``lost``.
 
         Raises what the file system raises that is to hold the report; the job is as before then.
@@ -200,6 +202,7 @@ class Records:
         self._bodies.put(content)
         scores = Scores.model_validate(report.model_dump(include=set(Scores.model_fields)))
         context: Fields = {"artifact": artifact, "report": address, "scores": scores.model_dump_json()}
+        context["bytes"] = artifact_bytes + len(content.encode())
         ended = self._finish(claim.tenant, claim.job_id, claim.fence, JobStatus.SUCCEEDED, None, fields, context)
         if ended != JobStatus.SUCCEEDED and self.end_write(claim, address):
             self._bodies.remove(address)

@@ -157,7 +157,8 @@ class TuningThread:
 
     def _finish(self, claim: Claim, lease: Lease, result: Result, address: str) -> str:
         def finish() -> str:
-            return self._insist(lambda: self._records.finish_succeeded(claim, address, result.report, result.fields))
+            ending = address, result.report, result.fields, len(result.content)
+            return self._insist(lambda: self._records.finish_succeeded(claim, *ending))
 
         ended = "lost"
         try:

@@ -15,6 +15,7 @@ store in cluster mode serves them too. What a tenant owns is ``{ct}:t:<tenant>:<
                                            ``:kind:<k>`` and ``:context:<id>`` are the lists' indexes
 ``events:<job>``                   list    ``[id, type, level, created_at, message, data]``, JSON
 ``sequence``                       string  order of creation
+``artifact_bytes``                 string  bytes of what its contexts refer to, shared or not
 ``idempotency:<sha256>``           hash    what the request with a key made, or who is at it
 ``deleting:<context>``             hash    a deleted context whose files may still be there
 ``webhook:<id>``                   hash    an address that is told of events; ``webhooks`` (zset) holds their ids

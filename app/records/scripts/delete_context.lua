@@ -11,8 +11,8 @@ local function answer()
   return {job, math.max(0, lease - now), cjson.decode(addresses)}
 end
 
-local name, job, model, status, version, metadata, aliases, artifact, spec, report =
-  fields(key, 'name', 'job_id', 'model', 'status', 'version', 'metadata', 'aliases', 'artifact', 'spec', 'report')
+local name, job, model, status, version, metadata, aliases, artifact, spec, report, bytes =
+  fields(key, 'name', 'job_id', 'model', 'status', 'version', 'metadata', 'aliases', 'artifact', 'spec', 'report', 'bytes')
 if not job then return redis.call('EXISTS', deleting) == 1 and answer() end
 if (aliases or '[]') ~= '[]' then return 'in_use' end
 
@@ -34,6 +34,7 @@ for address in string.gmatch(writing or '', '%S+') do
   end_writing(address, table.concat({tenant, job, fence}, ':'))
   if address ~= artifact and address ~= report then forget(address) end
 end
+redis.call('DECRBY', owned(tenant, 'artifact_bytes'), bytes or 0)
 for _, address in ipairs({spec or '', artifact or '', report or ''}) do
   redis.call('SREM', shared('refs', address), table.concat({tenant, 'context', context}, ':'))
   if address ~= '' then forget(address) end

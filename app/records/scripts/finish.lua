@@ -15,6 +15,8 @@ if cancel == '1' or not name then status = 'cancelled' end
 save(row, cjson.decode(ARGV[6]))
 if status == 'succeeded' then
   local result = cjson.decode(ARGV[7])
+  redis.call('INCRBY', owned(tenant, 'artifact_bytes'), result.bytes)
+  result.bytes = result.bytes + (redis.call('HGET', key, 'bytes') or 0)
   save(key, result)
   for _, address in ipairs({result.artifact, result.report}) do
     refer(address, table.concat({tenant, 'context', context}, ':'))

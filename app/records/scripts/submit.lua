@@ -2,7 +2,7 @@
 -- Create a context and its queued job, both or neither.
 -- ARGV: tenant, context id, job id, address of the spec, most jobs queued in all, most of the tenant, and as JSON the
 -- context's fields, the job's fields, and the claim on an idempotency key or null.
--- Returns 'created', 'overloaded', 'jobs' or 'contexts' when the tenant has as many as it may have, 'gone' when it is
+-- Returns 'created', 'overloaded', 'jobs', 'contexts' or 'artifact_bytes' when the tenant has as many as it may have, 'gone' when it is
 -- being deleted, or 'lost' when the claim has gone to another request. Posting the same ids again changes nothing, so a
 -- retry after a lost answer is safe.
 local tenant, context, job = ARGV[1], ARGV[2], ARGV[3]
@@ -23,6 +23,9 @@ end
 if limits.contexts and redis.call('ZCARD', owned(tenant, 'contexts')) >= limits.contexts then return 'contexts' end
 
 local row, job_row = cjson.decode(ARGV[7]), cjson.decode(ARGV[8])
+local bytes = tonumber(redis.call('GET', owned(tenant, 'artifact_bytes')) or 0) + (row.bytes or 0)
+if limits.artifact_bytes and bytes > limits.artifact_bytes then return 'artifact_bytes' end
+redis.call('INCRBY', owned(tenant, 'artifact_bytes'), row.bytes or 0)
 local sequence, version = redis.call('INCR', owned(tenant, 'sequence')), 1
 if row.name ~= '' then
   local versions = owned(tenant, 'name', row.name)

@@ -11,6 +11,7 @@ from app.contract.names import DEFAULT_TENANT
 from app.records.access import Expired, Occasion, TenantDeleting
 from app.records.contexts import QuotaReached, TenantGone
 from app.records.store import Records
+from tests.app.records.steps import REPORT, claim
 from tests.submissions import submission
 
 
@@ -139,6 +140,25 @@ def test_limits_of_a_tenant_hold_for_it_alone(records: Records) -> None:
         records.of("acme").contexts.submit(submission())
     for _ in range(3):
         records.of("other").contexts.submit(submission())
+
+
+def test_bytes_of_artifacts_are_counted_for_each_context_and_bounded(records: Records, client: redis.Redis) -> None:
+    make(records, "a", "acme")
+    acme, counter = records.of("acme").contexts, "{ct}:t:acme:artifact_bytes"
+    stored, _ = acme.submit(submission())
+    spec_bytes = int(client.get(counter) or 0)
+    assert spec_bytes > 100
+    assert records.finish_succeeded(claim(records), "address", REPORT, {}, 1_000_000) == "succeeded"
+    held = int(client.get(counter) or 0)
+    assert held > spec_bytes + 1_000_000  # the artifact, and the report
+    records.access.patch_tenant("acme", {"artifact_bytes": held + spec_bytes})
+    second, _ = acme.submit(submission())  # the same examples count once more
+    assert int(client.get(counter) or 0) == held + spec_bytes
+    with pytest.raises(QuotaReached, match="bytes of artifacts"):
+        acme.submit(submission())
+    acme.delete(second.context.id)
+    acme.delete(stored.context.id)
+    assert int(client.get(counter) or 0) == 0
 
 
 def test_a_deleted_tenant_has_no_keys_takes_nothing_and_leaves_nothing(records: Records, client: redis.Redis) -> None:
