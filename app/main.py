@@ -16,7 +16,7 @@ from app.compat import cohere, openai, systemone
 from app.config import Settings
 from app.contract.version import VERSION
 from app.gateway import open_gateway
-from app.middleware.bodies import MAX_BODY_BYTES, BodyMemory, BodyMiddleware
+from app.middleware.bodies import MAX_BODY_BYTES, BodyMemory, BodyMiddleware, uploads_folder
 from app.middleware.hosts import HostMiddleware
 from app.middleware.metrics import MetricsMiddleware
 from app.middleware.origins import OriginMiddleware
@@ -53,6 +53,9 @@ _DESCRIPTION: Final = (
 
 #: What the bodies of all requests may hold in memory at once (bytes); what is made of them takes some times as much.
 _BODY_MEMORY_BYTES: Final = 48 * 1024 * 1024
+
+#: Most bytes of a ``POST /contexts``: 10,000 examples, and texts to calibrate by, of some kilobytes each.
+_MAX_CONTEXT_BYTES: Final = 64 * 1024 * 1024
 
 #: Headers of answers that scripts of an allowed origin may read.
 _EXPOSED_HEADERS: Final = ("Location", "Retry-After", "retry-after-ms", "X-Request-Id", "RateLimit", "RateLimit-Policy")
@@ -121,7 +124,10 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """What each request passes, from the innermost to the outermost."""
     app.add_middleware(
-        BodyMiddleware, memory=BodyMemory(_BODY_MEMORY_BYTES), limit=lambda _method, _path: MAX_BODY_BYTES
+        BodyMiddleware,
+        memory=BodyMemory(_BODY_MEMORY_BYTES),
+        limit=_body_limit,
+        folder=uploads_folder(settings.artifacts_url, settings.data_dir),
     )
     if settings.allowed_origins:
         app.add_middleware(
@@ -137,6 +143,11 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(StoppingMiddleware)
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(MetricsMiddleware)
+
+
+def _body_limit(method: str, path: str) -> int:
+    """Most bytes of the body of a request."""
+    return _MAX_CONTEXT_BYTES if (method, path.removeprefix("/v1")) == ("POST", "/contexts") else MAX_BODY_BYTES
 
 
 def main() -> None:

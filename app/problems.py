@@ -77,11 +77,12 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.WORKER_LOST: 503,
     ErrorCode.OUT_OF_MEMORY: 503,
     ErrorCode.DEADLINE_EXCEEDED: 504,
+    ErrorCode.DISK_FULL: 507,
 }
 UNPROCESSABLE: Final = 422
 
 #: Seconds until another try, where the failure itself does not know them; a status that is not listed tells none.
-RETRY_AFTER_SECONDS: Final[Mapping[int, float]] = {429: 1, 503: 5}
+RETRY_AFTER_SECONDS: Final[Mapping[int, float]] = {429: 1, 503: 5, 507: 30}
 
 #: Exceptions of store, bus and batcher.
 _KNOWN: Final[Mapping[type[Exception], tuple[ErrorCode, str, str | None]]] = {

@@ -120,6 +120,7 @@ class ErrorCode(StrEnum):
     QUOTA = "quota"
     WEBHOOKS_DISABLED = "webhooks_disabled"
     SHUTTING_DOWN = "shutting_down"
+    DISK_FULL = "disk_full"
     NO_WORKER = "no_worker"
     STORE_UNAVAILABLE = "store_unavailable"
     BUS_UNAVAILABLE = "bus_unavailable"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from pathlib import Path
+from typing import BinaryIO, Final
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,14 +19,18 @@ from app.contract.names import ErrorCode
 from app.errors import DomainError
 from app.problems import problem_response
 
+#: Most bytes of a body that is held in memory; routes that take more have it written to a file.
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 
 #: A body arrives at least this fast (bytes a second), after some seconds in which nothing need come; nor may it stop
 #: for as long in between.
 _LEAST_RATE: Final = 64 * 1024
 _GRACE_SECONDS: Final = 10.0
-#: How long a large body waits for others to be parsed.
+#: How long a large body waits for others to be parsed, or received.
 _TURN_SECONDS: Final = 30.0
+#: Bodies that are written to files at once.
+_SPOOLED_BODIES: Final = 2
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 #: Bytes of a body that are always taken: the number of connections bounds what these come to.
 _FREE_BYTES: Final = 64 * 1024
 
@@ -40,6 +47,8 @@ class BodyMemory:
     wait_seconds: float = 10.0
     #: Held while a large body is parsed: what comes of it takes many times its bytes.
     parsing: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+    #: Room for bodies that are written to files.
+    spools: asyncio.Semaphore = field(init=False, default_factory=lambda: asyncio.Semaphore(_SPOOLED_BODIES))
     _held: dict[object, int] = field(init=False, default_factory=dict)
     _changed: asyncio.Condition = field(init=False, default_factory=asyncio.Condition)
 
@@ -76,13 +85,15 @@ class BodyMemory:
 class BodyMiddleware:
     """Refuses a body over its route's limit with 413, a slow one with 408, one that memory has no room for with 429.
 
-    A body that no route reads is not held. ``limit`` gives a route's limit in bytes by method and path.
+    A body that no route reads is not held. ``limit`` gives a route's limit in bytes by method and path; what is over
+    `MAX_BODY_BYTES` lies in ``folder`` until it is read.
     """
 
-    def __init__(self, app: ASGIApp, memory: BodyMemory, limit: Callable[[str, str], int]) -> None:
+    def __init__(self, app: ASGIApp, memory: BodyMemory, limit: Callable[[str, str], int], folder: Path) -> None:
         self.app = app
         self._memory = memory
         self._limit = limit
+        self._folder = folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
         if scope["type"] != "http":
@@ -90,7 +101,7 @@ class BodyMiddleware:
             return
         request = Request(scope)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        body = ArrivingBody(receive, self._memory, self._limit(scope["method"], path))
+        body = ArrivingBody(receive, self._memory, self._limit(scope["method"], path), self._folder)
         declared = request.headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > body.limit:
             await problem_response(request, body.too_large())(scope, receive, send)
@@ -99,14 +110,16 @@ class BodyMiddleware:
         try:
             await self.app(scope, body.receive, send)
         finally:
-            await self._memory.release(body)
+            await body.release()
 
 
 class ArrivingBody:
     """A request's body as it arrives; ``state.body`` of the request."""
 
-    def __init__(self, receive: Receive, memory: BodyMemory, limit: int) -> None:
+    def __init__(self, receive: Receive, memory: BodyMemory, limit: int, folder: Path) -> None:
         self.limit = limit
+        self._folder = folder
+        self._file: BinaryIO | None = None
         self._receive = receive
         self._memory = memory
         self._size = 0
@@ -127,7 +140,8 @@ class ArrivingBody:
         self._complete = not message.get("more_body", False)
         if self._size > self.limit:
             raise self.too_large()
-        await self.hold(self._size)
+        if self._file is None:
+            await self.hold(min(self._size, MAX_BODY_BYTES))
         return message
 
     async def hold(self, size: int) -> None:
@@ -136,14 +150,32 @@ class ArrivingBody:
         await self._memory.grow(self, size)
         self._began += time.monotonic() - waited_from  # what we made it wait is not the client's fault
 
+    async def spool(self) -> BinaryIO:
+        """A file to write the body to from now on, in place of memory. It has no name, so nothing is left of it.
+
+        Raises `DomainError` where too many bodies are received in this way, or no file can be made.
+        """
+        await _in_turn(self._memory.spools)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by `release`
+        except OSError as error:
+            self._memory.spools.release()
+            raise disk_failure(error) from error
+        await self._memory.release(self)
+        return self._file
+
+    async def release(self) -> None:
+        """Let go of the body: of memory, and of its file."""
+        if self._file is not None:
+            self._file.close()
+            self._memory.spools.release()
+        await self._memory.release(self)
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Parse the body within: large ones have their turn one after the other. Raises `DomainError`."""
-        try:
-            async with asyncio.timeout(_TURN_SECONDS):
-                await self._memory.parsing.acquire()
-        except TimeoutError:
-            raise DomainError(ErrorCode.OVERLOADED, "too many large requests are being read", retry_after=10) from None
+        await _in_turn(self._memory.parsing)
         try:
             yield
         finally:
@@ -152,3 +184,25 @@ class ArrivingBody:
     def too_large(self) -> DomainError:
         """The failure of a body over the limit."""
         return DomainError(ErrorCode.BODY_TOO_LARGE, f"the body may have at most {self.limit} bytes")
+
+
+def uploads_folder(artifacts_url: str, data_dir: Path) -> Path:
+    """Where bodies lie that are too large for memory: on the disk of the artifacts, if that is a local one."""
+    local = artifacts_url.removeprefix("file://")
+    return (Path(local) if local != artifacts_url else data_dir) / "uploads"
+
+
+async def _in_turn(turns: asyncio.Lock | asyncio.Semaphore) -> None:
+    """Acquire a turn. Raises `DomainError` when there is none in time."""
+    try:
+        async with asyncio.timeout(_TURN_SECONDS):
+            await turns.acquire()
+    except TimeoutError:
+        raise DomainError(ErrorCode.OVERLOADED, "too many large requests are being read", retry_after=10) from None
+
+
+def disk_failure(error: OSError) -> Exception:
+    """What a failure to write a body means to its sender."""
+    if error.errno in _NO_SPACE:
+        return DomainError(ErrorCode.DISK_FULL, "there is no room on disk for a body of this size")
+    return error

@@ -6,7 +6,7 @@ import asyncio
 import json
 import zlib
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.errors import DomainError
-from app.middleware.bodies import MAX_BODY_BYTES
+from app.middleware.bodies import MAX_BODY_BYTES, ArrivingBody, disk_failure
 
 P = TypeVar("P", bound=Payload)
 
@@ -34,10 +34,10 @@ def json_body(model: type[P]) -> Any:
         raw = await _read(request)
         if raw and not _is_json(request.headers.get("content-type", "")):
             raise DomainError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body as application/json")
-        if len(raw) <= _SMALL_BYTES:
+        if isinstance(raw, bytearray) and len(raw) <= _SMALL_BYTES:
             return _parse(model, raw)
         async with request.state.body.turn():
-            return await asyncio.to_thread(_parse, model, raw)
+            return await asyncio.to_thread(_parse_large, model, raw)
 
     return Depends(read)
 
@@ -47,25 +47,38 @@ def _is_json(content_type: str) -> bool:
     return kind == "application/json" or kind.endswith("+json")
 
 
-async def _read(request: Request) -> bytearray:
-    """The whole body, decompressed. Its size on the wire is bounded by the middleware, and here what comes of it."""
+async def _read(request: Request) -> bytearray | BinaryIO:
+    """The whole body, decompressed, in memory or in a file."""
+    arriving: ArrivingBody = request.state.body
     decoder = _decoder(request.headers.get("content-encoding", "identity").strip().lower())
-    body = bytearray()
+    body, size = bytearray(), 0
+    file: BinaryIO | None = None
     try:
         async for chunk in request.stream():
-            body += decoder.decompress(chunk, MAX_BODY_BYTES + 1 - len(body)) if decoder else chunk
+            # The size on the wire is bounded by the middleware, and here what comes of it.
+            part = decoder.decompress(chunk, arriving.limit + 1 - size) if decoder else chunk
+            size += len(part)
+            if size > arriving.limit:
+                raise arriving.too_large()
+            if file is None and size > MAX_BODY_BYTES:
+                file = await arriving.spool()
+                await asyncio.to_thread(file.write, body)
+                body = bytearray()
+            if file is not None:
+                await asyncio.to_thread(file.write, part)
+                continue
+            body += part
             if decoder:
-                await request.state.body.hold(len(body))
-            if decoder and len(body) > MAX_BODY_BYTES:
-                text = f"the body may have at most {MAX_BODY_BYTES} bytes, decompressed"
-                raise DomainError(ErrorCode.BODY_TOO_LARGE, text)
+                await arriving.hold(size)
+    except OSError as error:
+        raise disk_failure(error) from error
     except zlib.error:
         raise DomainError(ErrorCode.MALFORMED_REQUEST, "the body is not what its content encoding says") from None
     except ClientDisconnect:
         raise DomainError(ErrorCode.MALFORMED_REQUEST, "the body is incomplete") from None
     if decoder and not decoder.eof:
         raise DomainError(ErrorCode.MALFORMED_REQUEST, "the compressed body is incomplete")
-    return body
+    return file or body
 
 
 def _decoder(encoding: str) -> Any:
@@ -74,6 +87,16 @@ def _decoder(encoding: str) -> Any:
     if encoding in ("gzip", "x-gzip"):
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     raise DomainError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "the content encoding must be gzip, or none")
+
+
+def _parse_large(model: type[P], raw: bytearray | BinaryIO) -> P:
+    if not isinstance(raw, bytearray):
+        raw.seek(0)
+        raw = bytearray(raw.read())
+    try:
+        return model.model_validate_json(raw)  # needs a fraction of the memory
+    except ValidationError:
+        return _parse(model, raw)  # tells what is wrong in the same words as for small ones
 
 
 def _parse(model: type[P], raw: bytearray) -> P:

@@ -5,7 +5,7 @@ import gzip
 import json
 import re
 import socket
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -422,6 +422,42 @@ async def posted(http: httpx.AsyncClient, worker: StandIn, body: dict[str, Any],
             break
     await answers
     return response
+
+
+def test_context_of_many_megabytes_is_taken_and_lies_in_a_file_meanwhile(settings: Settings, records: Records) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        async def chunks(content: bytes) -> AsyncIterator[bytes]:
+            for start in range(0, len(content), 1 << 20):
+                yield content[start : start + (1 << 20)]
+
+        texts = [f"{number} " + "x" * 99_000 for number in range(100)]
+        body = json.dumps({**CONTEXT_EXAMPLE, "calibration_texts": texts}).encode()
+        assert len(body) > 8 * 1024 * 1024
+        headers = {"content-type": "application/json"}
+        wrong = body.replace(b"cpt", b"ctp")
+        for path, content, status, param in (
+            ("/contexts", wrong, 422, "/hyperparameters/method"),
+            ("/contexts", chunks(wrong), 422, "/hyperparameters/method"),
+            ("/v1/contexts", gzip.compress(wrong), 422, "/hyperparameters/method"),
+            ("/contexts", body[:-1], 400, None),
+            ("/contexts", b" " * (64 * 1024 * 1024 + 1), 413, None),
+            ("/contexts", gzip.compress(b" " * (64 * 1024 * 1024 + 1)), 413, None),
+            ("/classify", chunks(body), 413, None),
+        ):
+            encoding = {"content-encoding": "gzip"} if isinstance(content, bytes) and content[:1] == b"\x1f" else {}
+            response = await http.post(path, content=content, headers=headers | encoding)
+            assert (response.status_code, response.json()["param"]) == (status, param)
+        uploads = settings.data_dir / "artifacts" / "uploads"
+        assert uploads.is_dir()
+        assert not list(uploads.iterdir())
+        with StandIn(settings.bus_url or "") as worker:
+            created = await posted(http, worker, json.loads(body))
+        assert created.status_code == 202
+        spec = records.of("default").contexts.spec(created.json()["context"]["id"])
+        assert spec
+        assert len(spec.calibration_texts) == 100
+
+    ask(settings.model_copy(update={"models": (MODEL,)}), scenario)
 
 
 def test_request_that_is_sent_again_creates_once(settings: Settings, records: Records) -> None:

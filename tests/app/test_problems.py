@@ -1,4 +1,5 @@
 import asyncio
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -31,7 +32,7 @@ def failing_app(error: Exception) -> FastAPI:
     """An app whose one route raises ``error``; its other takes a `Body`."""
     app = FastAPI()
     install_error_handlers(app)
-    app.add_middleware(BodyMiddleware, memory=BodyMemory(1_000_000), limit=lambda *_: 1_000_000)
+    app.add_middleware(BodyMiddleware, memory=BodyMemory(1_000_000), limit=lambda *_: 1_000_000, folder=Path())
     app.add_middleware(RequestIdMiddleware)
 
     @app.get("/fail")

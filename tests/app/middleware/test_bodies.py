@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,7 +26,7 @@ def application(memory: BodyMemory) -> FastAPI:
     """Answers with the length of the body; `/ignore` does not read it."""
     app = FastAPI()
     install_error_handlers(app)
-    app.add_middleware(BodyMiddleware, memory=memory, limit=limit)
+    app.add_middleware(BodyMiddleware, memory=memory, limit=limit, folder=Path())
     app.add_middleware(RequestIdMiddleware)
 
     @app.post("/ignore")
