@@ -41,7 +41,9 @@ def tables(cells: Mapping[str, Cell]) -> str:
     parts.append(f"#### NLL / ECE, means over the English sets at k = 4, and seconds\n\n{_calibration(cells)}")
     if any("/auto " in name for name in cells):
         parts.append(f"#### Ablation: auto but for one lever, accuracy (%)\n\n{_ablation(cells)}")
-    return "\n\n".join([*parts, _promises(cells)]) + "\n"
+    if any(name.endswith("/auto") for name in cells):
+        parts.append(_promises(cells))
+    return "\n\n".join(parts) + "\n"
 
 
 def _of(cells: Mapping[str, Cell], name: str, k: int, method: str) -> list[Cell]:

@@ -49,7 +49,7 @@ def regression(task: Task, path: str) -> Outcome:
         [encoder.embed([text for text, _ in task.test[i : i + 64]]) for i in range(0, len(task.test), 64)]
     )
     found = torch.zeros(len(task.test), len(task.labels), dtype=torch.float64)
-    found[:, list(head.classes_)] = torch.tensor(head.predict_proba(_unit(vectors - center)))
+    found[:, list(head.classes_)] = torch.tensor(head.predict_proba(_unit(vectors - center))).double()
     return Outcome(found, learned - started, time.perf_counter() - learned)
 
 
