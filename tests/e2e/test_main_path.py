@@ -16,7 +16,7 @@ LABELS = ["card arrival", "card linking"]
 
 
 def test_examples_of_the_readme_are_tuned_and_answer(service: Service) -> None:
-    body = json.loads(README_EXAMPLE.read_text())
+    body = json.loads(README_EXAMPLE.read_text()) | {"name": "support-intents-of-the-readme"}
     created = service.http.post("/contexts", json=body | {"hyperparameters": {"method": "cpt", "steps": 3}})
     assert created.status_code == 202
     context, job = created.json()["context"], created.json()["job"]

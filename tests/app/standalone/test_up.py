@@ -161,7 +161,7 @@ def test_start_fails_when_no_model_can_be_used() -> None:
     with (
         answering(200, found("ok", "ok", a=UNSUPPORTED, b=UNSUPPORTED)) as url,
         httpx.Client() as http,
-        pytest.raises(StartFailedError, match=r"the model a cannot be used: Mistral.*, the model b cannot be used"),
+        pytest.raises(StartFailedError, match=r"the model a cannot be used: Gemma2.*, the model b cannot be used"),
     ):
         missing(http, url, print)
 
