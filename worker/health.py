@@ -36,7 +36,7 @@ def main() -> int:
     """Say what is not served, if anything."""
     settings = WorkerSettings()  # type: ignore[call-arg]  # the environment gives the URLs
     try:
-        missing = unready(settings.bus_url, list(settings.models))
+        missing = unready(settings.bus_url, list(settings.own_models))
     except redis.RedisError as error:
         missing = [str(error)]
     if missing:
