@@ -28,7 +28,7 @@ from app.contract.names import CLASSIFY_TASK, PLAN_TASK, broker_url, classify_qu
 _LOOK_SECONDS: Final = 0.5
 #: A message that no worker has begun after this long was lost by the broker, or waits behind others: send it again.
 _UNTAKEN_SECONDS: Final = 10.0
-#: How long a call whose worker died waits for another worker to appear.
+#: How long a call waits for another worker to appear once the last one is gone: it is being started again.
 _WORKERLESS_SECONDS: Final = 20.0
 #: Generation of a call whose message no connection has carried yet.
 _NEVER_SENT: Final = -1
@@ -190,7 +190,8 @@ class Bus:
                     raise ModelUnsupported(announcement.unsupported)
             if self._stopped:
                 raise BusUnavailable("the gateway stops")
-            if time.monotonic() - self._changed_at > _RESTART_SECONDS:
+            died_lately = self._connected and self._workers.seconds_without(model) < _WORKERLESS_SECONDS
+            if time.monotonic() - self._changed_at > _RESTART_SECONDS and not died_lately:
                 raise NoWorker(model) if self._connected else BusUnavailable("not connected")
             if time.monotonic() > deadline:
                 raise DeadlineExceeded

@@ -27,6 +27,7 @@ class LiveWorkers:
         self._announcements: list[Announcement] = []
         self._looked_at = -math.inf
         self._unreadable: set[str] = set()
+        self._ready_at: dict[str, float] = {}
 
     def announcements(self, model: str | None = None) -> list[Announcement]:
         """What the workers of ``model``, or all, ready or loading, last said."""
@@ -35,6 +36,10 @@ class LiveWorkers:
     def count(self, model: str) -> int:
         """How many workers are ready for ``model``."""
         return sum(one.ready for one in self.announcements(model))
+
+    def seconds_without(self, model: str) -> float:
+        """How long no worker has been ready for ``model``; infinite if none ever was."""
+        return 0.0 if self.count(model) else time.monotonic() - self._ready_at.get(model, -math.inf)
 
     def lives(self, worker_id: str) -> bool:
         """Whether a worker is announced, for any model."""
@@ -61,6 +66,7 @@ class LiveWorkers:
         self.clock.note(clock)
         self._announcements = list(self._read(text for text in live if text))
         self._looked_at = time.monotonic()
+        self._ready_at.update({one.model: self._looked_at for one in self._announcements if one.ready})
 
     def _read(self, texts: Iterable[str]) -> Iterable[Announcement]:
         """Those that can be read; each other is logged once and harms none."""

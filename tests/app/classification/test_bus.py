@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -126,6 +127,25 @@ def test_worker_that_withdraws_is_forgotten(bus_url: str, worker: StandIn, other
         worker.die()
         await until(lambda: bus.live_workers(MODEL) == 1)
         assert bus.live_workers("another model") == 0
+
+    run(bus_url, scenario)
+
+
+def test_call_just_after_the_last_worker_died_waits_for_the_next_one(
+    bus_url: str, worker: StandIn, other: StandIn
+) -> None:
+    async def scenario(bus: Bus) -> None:
+        worker.announce()
+        await until(lambda: bus.live_workers(MODEL) == 1)
+        bus._changed_at = -math.inf  # connected long ago
+        worker.die()
+        await until(lambda: bus.live_workers(MODEL) == 0)
+        call = calling(bus)
+        await asyncio.sleep(0.5)
+        assert not call.done()
+        other.announce()
+        answer(other, await take(other))
+        assert await call
 
     run(bus_url, scenario)
 
