@@ -34,7 +34,8 @@ for address in string.gmatch(writing or '', '%S+') do
   end_writing(address, table.concat({tenant, job, fence}, ':'))
   if address ~= artifact and address ~= report then forget(address) end
 end
-redis.call('DECRBY', owned(tenant, 'artifact_bytes'), bytes or 0)
+local kept = owned(tenant, 'artifact_bytes')
+if redis.call('DECRBY', kept, bytes or 0) <= 0 then redis.call('DEL', kept) end
 for _, address in ipairs({spec or '', artifact or '', report or ''}) do
   redis.call('SREM', shared('refs', address), table.concat({tenant, 'context', context}, ':'))
   if address ~= '' then forget(address) end

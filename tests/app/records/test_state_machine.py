@@ -74,6 +74,7 @@ class Machine:
         if self.jobs:
             tenant, context_id, _ = self.random.choice(self.jobs)
             self.records.of(tenant).contexts.delete(context_id)
+            self.records.of(tenant).contexts.deleted(context_id)  # so that others may write such files again
 
     def check(self) -> None:
         """The invariants."""
