@@ -163,17 +163,17 @@ def test_gateway_and_worker_work_with_the_users_that_they_have(servers: Servers,
         assert created.status_code == 202, created.text
         job = created.json()["job"]["id"]
         waiting = asyncio.create_task(service.ask(secret, "GET", f"/jobs/{job}?wait=30"))
-        await asyncio.to_thread(tune, worker["CONTEXTUNE_STORE_URL"])
+        await asyncio.to_thread(tune, worker["CONTEXTUNE_STORE_URL"], settings.artifacts_url)
         assert (await waiting).json()["status"] == "succeeded"
         assert [(await service.ask(secret, "GET", "/contexts")).status_code for _ in range(2)] == [200, 429]
 
     serve(settings, scenario)
 
 
-def tune(store_url: str) -> None:
+def tune(store_url: str, artifacts_url: str) -> None:
     """What a worker does with the store."""
     client = connect(store_url)
-    records = Records(client)
+    records = Records(client, artifacts_url=artifacts_url)
     work = records.claim([MODEL], "worker-1")
     assert work is not None
     assert records.beat(work, {"step": 1}, 1.0, {"loss": 0.5}) == "held"
