@@ -12,7 +12,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 #: Times that a file is written at most because others remove its folder.
-_TRIES: Final = 100
+_TRIES: Final = 10
 
 
 class ArtifactsUnavailable(Exception):

@@ -2,7 +2,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import fsspec
 import pytest
@@ -112,10 +112,10 @@ def test_artifacts_are_written_while_others_of_their_folder_are_removed(artifact
     content = b"the same again and again"
     address = artifacts.put(content)
     folder = (tmp_path / "artifacts" / address[:2]).resolve()
-    going = True
+    done = Event()
 
     def remove_the_folder() -> None:
-        while going:
+        while not done.wait(0.0002):  # which lets the writer have its turn in this process
             with suppress(OSError):
                 folder.rmdir()
 
@@ -126,6 +126,6 @@ def test_artifacts_are_written_while_others_of_their_folder_are_removed(artifact
             artifacts.remove(address)
             artifacts.put(content)
     finally:
-        going = False
+        done.set()
         thread.join()
     assert artifacts.get(address) == content
