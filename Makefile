@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test test-oldest test-wheels test-compose bench bench-accuracy bench-store lint format configuration docs weights wheels \
+.PHONY: help up install test test-oldest test-wheels test-compose bench bench-accuracy bench-store bench-gpu lint format configuration docs weights wheels \
 	constraints images sbom clean
 
 help: ## list the verbs
@@ -38,6 +38,10 @@ test-compose: ## build the container images, run the whole stack in them and put
 # OPTIONS are those of the command; see benchmarks/README.md.
 bench: $(VENV)/.installed-bench ## measure against named peers, alone on the machine: some hours
 	@$(BIN)/python -m benchmarks $(OPTIONS)
+
+# OPTIONS as in benchmarks/gpu/__main__.py; what has figures of this commit and card already is skipped.
+bench-gpu: $(VENV)/.installed-bench ## measure kernels and tuning on a GPU, part by part, into benchmarks/gpu.json: minutes
+	@$(BIN)/python -m benchmarks.gpu $(OPTIONS)
 
 bench-store: $(VENV)/.installed-bench ## the store with 100,000 contexts and jobs: latencies, memory, what is left: half an hour
 	@$(BIN)/python -m benchmarks.store $(OPTIONS)

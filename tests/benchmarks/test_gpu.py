@@ -1,0 +1,44 @@
+"""The script for GPUs, on the CPU with tiny shapes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.gpu.__main__ import run_parts
+from benchmarks.gpu.parts import parts_for
+
+# PEFT reads an attribute that transformers has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+
+CPU = torch.device("cpu")
+
+
+def test_every_part_runs_and_is_skipped_once_it_has_figures(tmp_path: Path) -> None:
+    out, parts = tmp_path / "gpu.json", parts_for(CPU)
+    assert run_parts(parts, CPU, "abc", out) == list(parts)
+    stored = json.loads(out.read_text())
+    assert [name for name in parts if "error" in stored[name]] == []
+    assert run_parts(parts, CPU, "abc", out) == []
+    exact = stored["agreement/tiny/float32"]["figures"]
+    assert max(exact.values()) < 1e-3
+    assert max(stored["kernels/float32"]["figures"].values()) < 1e-4
+    assert max(stored["kernels/bfloat16"]["figures"].values()) < 2e-2
+
+
+def test_part_that_fails_is_stored_with_its_error_and_tried_again(tmp_path: Path) -> None:
+    def fail(_: torch.device) -> dict[str, Any]:
+        raise RuntimeError("no memory")
+
+    out = tmp_path / "gpu.json"
+    assert run_parts({"a": fail, "b": lambda _: {"x": 1}}, CPU, "abc", out) == ["a", "b"]
+    assert json.loads(out.read_text())["a"]["error"] == "RuntimeError: no memory"
+    assert run_parts({"a": lambda _: {"x": 2}, "b": fail}, CPU, "abc", out) == ["a"]
+
+
+def test_another_commit_is_measured_anew(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    assert run_parts({"a": lambda _: {"x": 1}}, CPU, "abc", out) == ["a"]
+    assert run_parts({"a": lambda _: {"x": 1}}, CPU, "def", out) == ["a"]
