@@ -7,6 +7,7 @@ the same kind of machine is computed in the same pieces, to the same bits.
 
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -34,11 +35,14 @@ class Sizes:
 
     @classmethod
     def of(cls, model: Any) -> "Sizes":
-        """Sizes for a loaded model on its device."""
+        """Sizes for a loaded model on its device; found out once for each model."""
         if model.device.type != "cuda":
             return ON_CPU
-        total = torch.cuda.get_device_properties(model.device).total_memory
-        return cls.within(total - sum(weight.nbytes for weight in model.parameters()), model.config, model.dtype)
+        if model not in _found:
+            total = torch.cuda.get_device_properties(model.device).total_memory
+            weights = sum(weight.nbytes for weight in model.parameters())
+            _found[model] = cls.within(total - weights, model.config, model.dtype)
+        return _found[model]
 
     @classmethod
     def within(cls, memory: int, config: Any, dtype: torch.dtype) -> "Sizes":
@@ -49,6 +53,8 @@ class Sizes:
         tokens = min(max(_power_of_two(memory // _ACTIVATIONS // token), _LEAST_TOKENS), _MOST_TOKENS)
         return cls(tokens, tokens, max(_power_of_two(memory // _LOGITS // _LOGIT_BYTES), _LEAST_LOGITS))
 
+
+_found: Final[WeakKeyDictionary[Any, Sizes]] = WeakKeyDictionary()
 
 #: Chunks large enough for the full rate in matrix products, small enough for caches and frequent beats. Logits of 32
 #: MiB: up to there C libraries use memory again, and first touching fresh pages takes as long as half the product.

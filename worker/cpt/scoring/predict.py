@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.scoring.classifier import Classifier
 from worker.cpt.scoring.mixture import Mixture
 from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.scoring.scorer import VIEWS, Reading, read, score
+from worker.cpt.scoring.scorer import VIEWS, Reading, read
 from worker.cpt.scoring.trie import LabelTrie
 from worker.cpt.turn import ALONE, Turn
 
@@ -53,14 +54,18 @@ class Predictor:
         """
         classifier = self.classifier
         if classifier is None:
-            return score(model, self.prefixes[0], self.label_ids, queries, turn=turn).double().softmax(1)
+            found = read(model, self.prefixes[0], [self._trie] * len(queries), queries, views=(), turn=turn)
+            return found.scores.double().softmax(1)
         vectors = None
         if classifier.encoder_head is not None and encoder is not None:
             vectors = encoder.embed(texts, turn)
         if classifier.shortlist is None or exact:
-            trie = LabelTrie.build(self.label_ids)
-            return classifier.probabilities(self._read(model, queries, [trie] * len(queries), turn), vectors)
+            return classifier.probabilities(self._read(model, queries, [self._trie] * len(queries), turn), vectors)
         return self._shortlisted(model, classifier, queries, vectors, turn)
+
+    @cached_property
+    def _trie(self) -> LabelTrie:
+        return LabelTrie.build(self.label_ids)
 
     def _read(
         self, model: Any, queries: Sequence[Sequence[int]], tries: Sequence[LabelTrie], turn: Turn

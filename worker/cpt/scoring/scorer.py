@@ -15,15 +15,10 @@ from torch import Tensor
 from worker.cpt.kernels.lanes import lanes, side_by_side
 from worker.cpt.model import base_model
 from worker.cpt.model.packing import Packing, hide, passes
+from worker.cpt.model.sizes import Sizes
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.cpt.scoring.trie import LabelTrie
 from worker.cpt.turn import ALONE, Turn
-
-#: Tokens of a pass, unless a single query has more: bounds the attention inside rows.
-PASS_TOKENS: Final = 1024
-#: Logits of a pass, unless a single query has more: 32 MiB, up to which C libraries use memory again. First touching
-#: fresh pages takes as long as half the product.
-_PASS_LOGITS: Final = 2**23
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ def score(
     *,
     normalise: bool = False,
     hidden: Sequence[Tensor] | None = None,
-    pass_tokens: int = PASS_TOKENS,
+    sizes: Sizes | None = None,
     turn: Turn = ALONE,
 ) -> Tensor:
     """Log-probability [Q, L] of all tokens of each label after prefix and query, float32 on the CPU.
@@ -69,7 +64,7 @@ def score(
     tries = [trie] * len(queries)
     if not queries:
         return torch.zeros(0, len(label_ids))
-    scores = read(model, prefix, tries, queries, views=(), hidden=hidden, pass_tokens=pass_tokens, turn=turn).scores
+    scores = read(model, prefix, tries, queries, views=(), hidden=hidden, sizes=sizes, turn=turn).scores
     return scores / torch.tensor([len(label) for label in label_ids]) if normalise else scores
 
 
@@ -81,13 +76,14 @@ def read(
     *,
     views: Sequence[View] = VIEWS,
     hidden: Sequence[Tensor] | None = None,
-    pass_tokens: int = PASS_TOKENS,
+    sizes: Sizes | None = None,
     turn: Turn = ALONE,
 ) -> Reading:
     """The scores of each query's labels and its states. All tries hold as many labels.
 
     What is read of a query does not depend on what else is read with it. `hidden` marks, for each query, the tokens of
-    the prefix [T] bool that it may not see. The turn is offered before each pass of the model, or several side by side.
+    the prefix [T] bool that it may not see. `sizes` bound a pass, unless a single query has more; those of the model's
+    device, if not given. The turn is offered before each pass of the model, or several side by side.
 
     Raises:
         ValueError: an empty query or label.
@@ -98,7 +94,8 @@ def read(
     labels = len(tries[0].paths) if tries else 0
     found = Reading(torch.zeros(len(queries), labels), torch.zeros(len(views), len(queries), config.hidden_size))
     nodes = max((1 + len(trie.tokens) for trie in tries), default=1)
-    most = _PASS_LOGITS / (config.vocab_size * nodes)
+    sizes = sizes or Sizes.of(model)
+    most = sizes.pass_logits / (config.vocab_size * nodes)
 
     def pass_over(numbers: Sequence[int]) -> None:
         marks = None if hidden is None else [hidden[number] for number in numbers]
@@ -107,7 +104,7 @@ def read(
         found.scores[numbers], found.states[:, numbers] = scores, states
 
     lengths = [len(query) + len(trie.tokens) for query, trie in zip(queries, tries, strict=True)]
-    for several in passes(lengths, pass_tokens, most=most, at_once=lanes(model.device)) if lengths else []:
+    for several in passes(lengths, sizes.pass_tokens, most=most, at_once=lanes(model.device)) if lengths else []:
         turn.offer()
         side_by_side([partial(pass_over, numbers) for numbers in several])
     return found
@@ -138,18 +135,20 @@ def _scores(logits: Tensor, rows: _Rows) -> Tensor:
     labels, device = len(rows[0][1].paths), logits.device
     if not labels:
         return torch.zeros(len(rows), 0)
-    starts = torch.tensor([0] + [1 + len(trie.tokens) for _, trie in rows[:-1]]).cumsum(0).tolist()
-    entries = [
-        (start + node, token, row * labels + label)
-        for row, (start, (_, trie)) in enumerate(zip(starts, rows, strict=True))
-        for label, path in enumerate(trie.paths)
-        for node, token in path
-    ]
-    nodes, tokens, owners = torch.tensor(entries, device=device).T
+    nodes, tokens, owners = _entries([trie for _, trie in rows]).to(device).T
     logits = logits.float()
     found = logits[nodes, tokens]
     found -= _logsumexp_(logits)[nodes]
     return found.new_zeros(len(rows) * labels).index_add_(0, owners, found).view(len(rows), labels).cpu()
+
+
+def _entries(tries: Sequence[LabelTrie]) -> Tensor:
+    """[E, 3] what is read of a pass: place among the ends and inner nodes of all rows, token, place in [B * L]."""
+    read_at = torch.tensor([1 + len(trie.tokens) for trie in tries])
+    firsts = torch.stack([read_at.cumsum(0) - read_at, torch.arange(len(tries)) * len(tries[0].paths)], 1)  # [B, 2]
+    found = torch.cat([trie.entries for trie in tries])
+    found[:, ::2] += firsts.repeat_interleave(torch.tensor([len(trie.entries) for trie in tries]), 0)
+    return found
 
 
 def _pooled(states: Sequence[Tensor], rows: _Rows, views: Sequence[View], embeds: Tensor) -> Tensor:

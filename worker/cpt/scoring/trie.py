@@ -50,6 +50,12 @@ class LabelTrie:
         return cls((), (), (), ())
 
     @cached_property
+    def entries(self) -> Tensor:
+        """[E, 3] what is read for the labels: node, token, and number of the label, for each token of each label."""
+        found = [(node, token, label) for label, path in enumerate(self.paths) for node, token in path]
+        return torch.tensor(found, dtype=torch.int64).view(-1, 3)
+
+    @cached_property
     def tree(self) -> tuple[Tensor, Tensor]:
         """Depths [M] of the inner nodes, and [M, M] bool: whether inner node j is inner node i or above it."""
         above = torch.eye(len(self.tokens), dtype=torch.bool)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from tests.worker.turns import TurnEnded, Watched
 from worker.cpt.encoding.context import Context, encode_labels, encode_query
 from worker.cpt.encoding.template import Template
 from worker.cpt.model.base_model import word_embeddings
+from worker.cpt.model.sizes import ON_CPU
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.cpt.scoring.scorer import VIEWS, read, score
 from worker.cpt.scoring.trie import LabelTrie
@@ -41,7 +43,7 @@ def test_scores_do_not_depend_on_the_batch(model: Any) -> None:
     prefix = PrefixKV.compute(model, word_embeddings(model, CONTEXT))
     together = score(model, prefix, LABELS, QUERIES)
     alone = torch.cat([score(model, prefix, LABELS, [query]) for query in QUERIES])
-    split = score(model, prefix, LABELS, QUERIES, pass_tokens=1)
+    split = score(model, prefix, LABELS, QUERIES, sizes=replace(ON_CPU, pass_tokens=1))
     reversed_order = score(model, prefix, LABELS, QUERIES[::-1]).flip(0)
     for other in (alone, split, reversed_order):
         torch.testing.assert_close(together, other, rtol=1e-5, atol=1e-5)
@@ -115,7 +117,7 @@ def test_offer_of_the_turn_before_a_pass_can_end_the_work(llama: Any) -> None:
     prefix = PrefixKV.compute(llama, word_embeddings(llama, CONTEXT))
     turn = Watched(last=3)
     with pytest.raises(TurnEnded):
-        score(llama, prefix, LABELS, QUERIES, pass_tokens=1, turn=turn)
+        score(llama, prefix, LABELS, QUERIES, sizes=replace(ON_CPU, pass_tokens=1), turn=turn)
     assert len(turn.offers) == 3
 
 
