@@ -15,7 +15,7 @@ from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.scoring.classifier import Classifier
 from worker.cpt.scoring.head import Head
 from worker.cpt.scoring.mixture import Mixture
-from worker.cpt.scoring.scorer import VIEWS
+from worker.cpt.scoring.views import VIEWS
 from worker.jobs.encoding import encode
 from worker.models import LanguageModel
 

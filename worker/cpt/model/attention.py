@@ -108,12 +108,13 @@ def _grouped(tensor: Tensor, groups: int) -> Tensor:
 
 def _rows(tensor: Tensor, groups: int, packing: Packing) -> Tensor:
     """[H, N, D] to rows [B * G, R, L, D], zero where a row is shorter than L; a view for a single row."""
-    if packing.slots is None:
-        return _grouped(tensor, groups)
     heads, _, size = tensor.shape
-    padded = tensor.new_zeros(packing.rows * packing.longest, heads, size)
-    padded.index_copy_(0, packing.slots, tensor.transpose(0, 1))
-    rows = padded.view(packing.rows, packing.longest, heads, size).transpose(1, 2)
+    if packing.slots is None:
+        rows = tensor.unflatten(1, (packing.rows, packing.longest)).transpose(0, 1)
+    else:
+        padded = tensor.new_zeros(packing.rows * packing.longest, heads, size)
+        padded.index_copy_(0, packing.slots, tensor.transpose(0, 1))
+        rows = padded.view(packing.rows, packing.longest, heads, size).transpose(1, 2)
     return rows.reshape(packing.rows * groups, -1, packing.longest, size)
 
 
@@ -124,9 +125,9 @@ def _keys(tensor: Tensor, packing: Packing) -> Tensor:
 
 def _tokens(rows: Tensor, packing: Packing) -> Tensor:
     """[B * G, R, L, D] to [H, N, D]."""
-    if packing.slots is None:
-        return rows.flatten(0, 1)
     flat = rows.unflatten(0, (packing.rows, -1)).flatten(1, 2)  # [B, H, L, D]
+    if packing.slots is None:
+        return flat.transpose(0, 1).flatten(1, 2)
     return flat.transpose(1, 2).flatten(0, 1).index_select(0, packing.slots).transpose(0, 1)
 
 

@@ -23,7 +23,7 @@ class Packing:
 
     positions: [N] place of each token in its sequence, counted from the start of the context.
     rows, longest: B and the padded row length L.
-    slots: [N] place of each token in the padded rows [B * L]; None for a single row, which needs no padding.
+    slots: [N] place of each token in the padded rows [B * L]; None where all rows are of one length.
     own_mask: [B, L, L] added to scores inside a row; None for causal rows.
     context_mask: [1, N, offset] added to scores of context keys; None where every token sees the whole context.
     """
@@ -49,7 +49,7 @@ class Packing:
             positions=(torch.cat(places) + offset).to(device),
             rows=len(lengths),
             longest=longest,
-            slots=slots.to(device) if len(lengths) > 1 else None,
+            slots=slots.to(device) if min(lengths) < longest else None,
             context_mask=None if hidden is None else hidden[None].to(device),
         )
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from worker.cpt.scoring.head import Head
 from worker.cpt.scoring.mixture import Mixture
-from worker.cpt.scoring.scorer import VIEWS, Reading
+from worker.cpt.scoring.scorer import Reading
+from worker.cpt.scoring.views import VIEWS
 
 _HEAD: Final = ("center", "scale", "weight", "bias")
 

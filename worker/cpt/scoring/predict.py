@@ -12,8 +12,9 @@ from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.scoring.classifier import Classifier
 from worker.cpt.scoring.mixture import Mixture
 from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.scoring.scorer import VIEWS, Reading, read
+from worker.cpt.scoring.scorer import Reading, read
 from worker.cpt.scoring.trie import LabelTrie
+from worker.cpt.scoring.views import VIEWS
 from worker.cpt.turn import ALONE, Turn
 
 

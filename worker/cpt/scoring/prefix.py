@@ -1,20 +1,26 @@
 """Keys and values of a context, computed once and shared by every query."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from worker.cpt.kernels.recording import Recording
 from worker.cpt.model import base_model
 from worker.cpt.model.packing import Packing
 
 
 @dataclass(frozen=True)
 class PrefixKV:
-    """Per layer the context's keys and values, each [key heads, T, D] and contiguous."""
+    """Per layer the context's keys and values, each [key heads, T, D] and contiguous.
+
+    `recordings` are of passes over them, by what they are of: None where one was made and not recorded.
+    """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
+    recordings: dict[Hashable, Recording | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def tokens(self) -> int:

@@ -7,7 +7,7 @@ label's last token is never run, only read. The states of a query are those that
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,24 +17,10 @@ from worker.cpt.model import base_model
 from worker.cpt.model.packing import Packing, hide, passes
 from worker.cpt.model.sizes import Sizes
 from worker.cpt.scoring.prefix import PrefixKV
+from worker.cpt.scoring.rectangle import read_rectangle
 from worker.cpt.scoring.trie import LabelTrie
+from worker.cpt.scoring.views import VIEWS, View
 from worker.cpt.turn import ALONE, Turn
-
-
-@dataclass(frozen=True)
-class View:
-    """One state of a query: after which share of the layers it is read, at the last token or averaged over all."""
-
-    depth: float
-    at: Literal["last", "mean"]
-
-    def layer(self, layers: int) -> int:
-        """Number of the hidden state, 0 being the embeddings."""
-        return round(self.depth * layers)
-
-
-#: Middle layers know topics, late ones what label is about to be written.
-VIEWS: Final = (View(0.6, "mean"), View(0.8, "last"), View(1.0, "last"))
 
 
 @dataclass(frozen=True)
@@ -100,7 +86,10 @@ def read(
     def pass_over(numbers: Sequence[int]) -> None:
         marks = None if hidden is None else [hidden[number] for number in numbers]
         rows = [(queries[number], tries[number]) for number in numbers]
-        scores, states = _read_pass(model, prefix, rows, views, marks)
+        if model.device.type == "cuda" and marks is None and len({id(trie) for _, trie in rows}) == 1:
+            scores, states = read_rectangle(model, prefix, rows[0][1], [query for query, _ in rows], views)
+        else:
+            scores, states = _read_pass(model, prefix, rows, views, marks)
         found.scores[numbers], found.states[:, numbers] = scores, states
 
     lengths = [len(query) + len(trie.tokens) for query, trie in zip(queries, tries, strict=True)]

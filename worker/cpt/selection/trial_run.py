@@ -9,8 +9,9 @@ from torch import Tensor
 
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.scoring.scorer import VIEWS, read
+from worker.cpt.scoring.scorer import read
 from worker.cpt.scoring.trie import LabelTrie
+from worker.cpt.scoring.views import VIEWS
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.folds import by_turns
 from worker.cpt.selection.prompts import PromptPlan

@@ -13,7 +13,8 @@ from worker.cpt.formats.bundle import Prompt, TunedContext, load, save
 from worker.cpt.scoring.classifier import Classifier
 from worker.cpt.scoring.head import Head
 from worker.cpt.scoring.mixture import Mixture, prior_mixture
-from worker.cpt.scoring.scorer import VIEWS, Reading
+from worker.cpt.scoring.scorer import Reading
+from worker.cpt.scoring.views import VIEWS
 
 METADATA = {"labels": ["a", "ü"], "step": 3, "loss": 0.5}
 

@@ -11,8 +11,9 @@ from worker.cpt.encoding.template import Template
 from worker.cpt.model.base_model import word_embeddings
 from worker.cpt.model.sizes import ON_CPU
 from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.scoring.scorer import VIEWS, read, score
+from worker.cpt.scoring.scorer import read, score
 from worker.cpt.scoring.trie import LabelTrie
+from worker.cpt.scoring.views import VIEWS
 
 CONTEXT = [1, 20, 21, 22, 23, 24, 25]
 QUERIES = [[30, 31, 32], [40, 41, 42, 43, 44, 45], [50]]
