@@ -1,90 +1,21 @@
 """Base models for the tests: tiny random ones of each architecture, and the real default model."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BloomConfig,
-    BloomForCausalLM,
-    GemmaConfig,
-    GemmaForCausalLM,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    OPTConfig,
-    OPTForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.worker.architectures import MODELS, MORE_MODELS, tiny_model
 from tests.worker.tiny import base_model
 from worker.artifacts import Artifacts
 from worker.models import LanguageModel
 
-VOCABULARY = 97
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def _llama_like(config: Any, model: Any, **sizes: int) -> Any:
-    shared = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
-    return model(config(vocab_size=VOCABULARY, num_key_value_heads=2, **(shared | sizes)))
-
-
-def _gpt_neox() -> Any:
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
-    return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=VOCABULARY, **sizes))
-
-
-def _opt() -> Any:
-    sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 48, "num_hidden_layers": 3}
-    return OPTForCausalLM(OPTConfig(vocab_size=VOCABULARY, num_attention_heads=4, **sizes))
-
-
-def _bloom() -> Any:
-    return BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=24, n_layer=3, n_head=3))
-
-
-def _gemma() -> Any:
-    return _llama_like(GemmaConfig, GemmaForCausalLM, head_dim=8)
-
-
-def _mistral() -> Any:
-    return _llama_like(MistralConfig, MistralForCausalLM, sliding_window=128)
-
-
-MODELS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: _llama_like(LlamaConfig, LlamaForCausalLM),
-    "qwen2": lambda: _llama_like(Qwen2Config, Qwen2ForCausalLM),
-    "qwen3": lambda: _llama_like(Qwen3Config, Qwen3ForCausalLM, head_dim=16),
-    "gpt_neox": _gpt_neox,
-    "opt": _opt,
-    "bloom": _bloom,
-}
-#: The oracle judges these too; for what does not depend on the architecture those above are enough.
-MORE_MODELS: dict[str, Callable[[], Any]] = {"gemma": _gemma, "mistral": _mistral}
-
-
-def _tiny(architecture: str) -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = (MODELS | MORE_MODELS)[architecture]().eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                weight.mul_(3)  # Fresh matrices are so small that attention would hardly matter.
-    return model
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -96,19 +27,19 @@ def _one_thread() -> None:
 @pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> Any:
     """A tiny random model, of each architecture in turn."""
-    return _tiny(request.param)
+    return tiny_model(request.param)
 
 
 @pytest.fixture(params=MODELS | MORE_MODELS)
 def any_model(request: pytest.FixtureRequest) -> Any:
     """The same of more architectures."""
-    return _tiny(request.param)
+    return tiny_model(request.param)
 
 
 @pytest.fixture
 def llama() -> Any:
     """A tiny random Llama, for what does not depend on the architecture."""
-    return _tiny("llama")
+    return tiny_model("llama")
 
 
 @pytest.fixture(scope="session")

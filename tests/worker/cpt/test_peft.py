@@ -1,17 +1,16 @@
 """Loss, gradient and training are those of PEFT's CPT, which serves as the oracle here and nowhere else."""
 
 import copy
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import peft
 import pytest
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from worker.cpt.encoding.context import Context, Tokens, encode_example
+from tests.worker.cpt.oracle import CapturedStep, Oracle, gradients, relative
+from worker.cpt.encoding.context import Context, encode_example
 from worker.cpt.encoding.template import Template, TokenType
 from worker.cpt.tuning.config import CPTConfig
 from worker.cpt.tuning.embedding import CPTEmbedding
@@ -22,62 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:Futur
 
 STEPS = 20
 RATE = 0.02
-
-
-class Oracle(NamedTuple):
-    model: Any
-    delta: Tensor
-
-    @classmethod
-    def of(cls, model: Any, config: CPTConfig) -> "Oracle":
-        settings = peft.CPTConfig(
-            task_type="CAUSAL_LM",
-            cpt_token_ids=config.cpt_token_ids,
-            cpt_mask=config.cpt_mask,
-            cpt_tokens_type_mask=config.cpt_tokens_type_mask,
-            opt_weighted_loss_type=config.opt_weighted_loss_type,
-            opt_loss_decay_factor=config.opt_loss_decay_factor,
-            opt_projection_epsilon=config.opt_projection_epsilon,
-            opt_projection_format_epsilon=config.opt_projection_format_epsilon,
-        )
-        tuned = peft.get_peft_model(model, settings).eval()
-        return cls(tuned, next(weight for weight in tuned.parameters() if weight.requires_grad))
-
-    def loss(self, batch: Sequence[Tokens]) -> Tensor:
-        length = max(map(len, batch))
-        ids = torch.tensor([list(tokens.ids) + [0] * (length - len(tokens)) for tokens in batch])
-        types = torch.tensor([tokens.reference_types() + [0] * (length - len(tokens)) for tokens in batch])
-        mask = torch.tensor([[1] * len(tokens) + [0] * (length - len(tokens)) for tokens in batch])
-        # The reference writes into the types it is given.
-        output = self.model(input_ids=ids, attention_mask=mask, labels=ids.clone(), input_type_mask=types.clone())
-        loss: Tensor = output.loss
-        return loss
-
-    def projected(self) -> Tensor:
-        projected: Tensor = self.model.prompt_encoder["default"].get_projection()
-        return projected
-
-
-def relative(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).norm() / theirs.norm())
-
-
-def gradients(tuner: Tuner, oracle: Oracle, batch: Sequence[Tokens]) -> tuple[float, float, float]:
-    """Relative differences of loss and gradient, and the gradient's norm."""
-    ours = CapturedStep(tuner)
-    theirs = oracle.loss(batch)
-    (gradient,) = torch.autograd.grad(theirs, oracle.delta)
-    return abs(ours.loss / theirs.item() - 1), relative(ours.gradient, gradient), float(gradient.norm())
-
-
-class CapturedStep:
-    """Loss and gradient of a tuner's next step."""
-
-    def __init__(self, tuner: Tuner) -> None:
-        self.loss = tuner.step()
-        gradient = tuner.embedding.delta_embedding.weight.grad
-        assert gradient is not None
-        self.gradient = gradient
 
 
 @pytest.mark.parametrize("loss_type", ["none", "decay"])
