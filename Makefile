@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test test-oldest test-wheels test-compose bench bench-accuracy bench-store bench-gpu lint format configuration docs weights wheels \
+.PHONY: help up install test test-gpu test-oldest test-wheels test-compose bench bench-accuracy bench-store bench-gpu lint format configuration docs weights wheels \
 	constraints images sbom clean
 
 help: ## list the verbs
@@ -23,6 +23,9 @@ install: $(VENV)/.installed ## make the virtual environment and install the serv
 
 test: $(VENV)/.installed-dev ## run the tests
 	@$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/.installed-dev ## run the tests that need a GPU, which `make test` leaves out; OPTIONS='--device cpu' tries them without
+	@$(BIN)/python -m pytest tests/gpu $(OPTIONS)
 
 test-oldest: $(OLDEST)/.installed ## run the tests of gateway and worker with the oldest releases that pyproject.toml allows
 	@$(OLDEST)/bin/python -m pytest tests/app tests/worker

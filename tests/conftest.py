@@ -13,6 +13,9 @@ from app.standalone.embedded import EmbeddedServer
 from app.telemetry.logs import configure_logging
 from tests.waiting import eventually
 
+#: Not part of the suite: a GPU runs them, by `make test-gpu`.
+collect_ignore = ["gpu"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _logging() -> None:
