@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 Contender = Callable[[], object]
 
 
@@ -22,10 +24,17 @@ def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, l
 
 
 def timed(work: Contender) -> float:
-    """Seconds that one call takes."""
+    """Seconds that one call takes, with what it has given a GPU to do."""
+    _wait_for_gpu()
     started = time.perf_counter()
     work()
+    _wait_for_gpu()
     return time.perf_counter() - started
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -20,12 +20,12 @@ from worker.cpt.scoring.trie import LabelTrie
 _SIZES = (1, 8, 16, 32, 64)
 
 
-def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows as [B, L], zero on the right, and the mask [B, L] of what is not padding."""
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    return ids, mask
+    return ids.to(device), mask.to(device)
 
 
 class PlainScorer:
@@ -35,8 +35,9 @@ class PlainScorer:
         self._model = model
         self._trie = LabelTrie.build(label_ids)
         self._context = len(context)
+        ids = torch.tensor([list(context)], device=model.device)
         with torch.inference_mode():
-            cache = model(input_ids=torch.tensor([list(context)]), use_cache=True, logits_to_keep=1).past_key_values
+            cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
         self._prefix = [(layer.keys, layer.values) for layer in cache.layers]  # [1, G, T, D] each
         self.micro_batch = 1
 
@@ -58,23 +59,24 @@ class PlainScorer:
         scores = torch.zeros(len(queries), len(self._trie.paths))
         for start in range(0, len(order), self.micro_batch):
             numbers = order[start : start + self.micro_batch]
-            scores[numbers] = self._score([queries[number] for number in numbers])
+            scores[numbers] = self._score([queries[number] for number in numbers]).float().cpu()
         return scores
 
     @torch.inference_mode()
     def _score(self, queries: list[Sequence[int]]) -> Tensor:
-        nodes = len(self._trie.tokens)
-        ids, _ = padded([[*query, *self._trie.tokens] for query in queries])
+        nodes, device, dtype = len(self._trie.tokens), self._model.device, self._model.dtype
+        ids, _ = padded([[*query, *self._trie.tokens] for query in queries], device)
         lengths = [len(query) for query in queries]
         places = torch.tensor([[length - 1 + node for node in range(nodes + 1)] for length in lengths])  # [B, 1 + M]
         hidden = self._model.model(
             input_ids=ids,
-            position_ids=_positions(ids.shape[1], self._context, lengths, self._trie),
-            attention_mask=_mask(ids.shape[1], self._context, lengths, self._trie),
+            position_ids=_positions(ids.shape[1], self._context, lengths, self._trie).to(device),
+            attention_mask=_mask(ids.shape[1], self._context, lengths, self._trie).to(device, dtype),
             past_key_values=self._cache(len(queries)),
             use_cache=True,
         ).last_hidden_state
-        logits = self._model.lm_head(hidden[torch.arange(len(queries))[:, None], places])  # [B, 1 + M, V]
+        ends = hidden[torch.arange(len(queries), device=device)[:, None], places.to(device)]
+        logits = self._model.lm_head(ends)  # [B, 1 + M, V]
         return read(self._trie, logits)
 
     def _cache(self, batch: int) -> DynamicCache:
@@ -100,16 +102,20 @@ def score_nodes(
             mask[row, :, :, context + length : context + padding] = float("-inf")
         mask[..., context + padding :] = torch.where(trie.tree[1], 0.0, float("-inf"))
         positions = context + torch.tensor(lengths)[:, None] - 1 + torch.tensor(trie.depths)
-        ids = torch.tensor([trie.tokens]).expand(batch, -1)
-        following = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache)
+        device = logits.device
+        following = model(
+            input_ids=torch.tensor([trie.tokens], device=device).expand(batch, -1),
+            attention_mask=mask.to(device, logits.dtype),
+            position_ids=positions.to(device),
+            past_key_values=cache,
+        )
         logits = torch.cat([logits, following.logits], 1)
     return read(trie, logits)
 
 
 def read(trie: LabelTrie, logits: Tensor) -> Tensor:
     """[B, L] scores of labels from the logits [B, 1 + M, V] at a query's end and the trie's inner nodes."""
-    steps = [(label, node, token) for label, path in enumerate(trie.paths) for node, token in path]
-    owners, nodes, tokens = (torch.tensor(column) for column in zip(*steps, strict=True))
+    nodes, tokens, owners = trie.entries.to(logits.device).T
     found = logits[:, nodes, tokens] - logits.logsumexp(-1)[:, nodes]  # [B, label tokens]
     return found.new_zeros(len(logits), len(trie.paths)).index_add_(1, owners, found)
 

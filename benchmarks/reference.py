@@ -46,7 +46,7 @@ class ReferenceTuning:
     def choose_micro_batch(self, rows: int) -> int:
         """Take the micro-batch with the least time for a row, of those that divide the work and fit into memory."""
         needed = self._bytes_of_row()
-        fitting = [size for size in _SIZES if size <= rows and size * needed < 0.8 * free_memory(torch.device("cpu"))]
+        fitting = [size for size in _SIZES if size <= rows and size * needed < 0.8 * free_memory(self._model.device)]
         self.micro_batch = fastest(fitting or [1], self._seconds_per_row)
         return self.micro_batch
 
@@ -66,8 +66,8 @@ class ReferenceTuning:
         return total
 
     def _loss(self, batch: Sequence[Tokens]) -> Tensor:
-        ids, mask = padded([tokens.ids for tokens in batch])
-        types, _ = padded([tokens.reference_types() for tokens in batch])
+        ids, mask = padded([tokens.ids for tokens in batch], self._model.device)
+        types, _ = padded([tokens.reference_types() for tokens in batch], self._model.device)
         loss: Tensor = self._model(input_ids=ids, attention_mask=mask, labels=ids.clone(), input_type_mask=types).loss
         return loss
 
@@ -111,15 +111,15 @@ class ReferenceScorer:
         scores = torch.zeros(len(queries), len(self._trie.paths))
         for start in range(0, len(order), self.micro_batch):
             numbers = order[start : start + self.micro_batch]
-            scores[numbers] = self._score([queries[number] for number in numbers])
+            scores[numbers] = self._score([queries[number] for number in numbers]).float().cpu()
         return scores
 
     @torch.inference_mode()
     def _score(self, queries: list[Sequence[int]]) -> Tensor:
-        ids, mask = padded(queries)
-        ends = torch.tensor([self._context + len(query) - 1 for query in queries])
+        ids, mask = padded(queries, self._model.device)
+        ends = torch.tensor([self._context + len(query) - 1 for query in queries], device=ids.device)
         places, row_place = ends.unique(return_inverse=True)
         output = self._model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=places)
-        logits = output.logits[torch.arange(len(queries)), row_place][:, None]  # [B, 1, V]
+        logits = output.logits[torch.arange(len(queries), device=ids.device), row_place][:, None]  # [B, 1, V]
         lengths = [len(query) for query in queries]
         return score_nodes(self._model.base_model, output.past_key_values, self._trie, self._context, lengths, logits)

@@ -35,7 +35,12 @@ LOAD_EXAMPLES = 2
 #: Inputs in a message to a worker, the service's default; more at once are no faster in this process either.
 MAX_BATCH = 64
 #: The heaviest load holds 8192 inputs at once, for minutes; the defaults would refuse it.
-_ENVIRONMENT = {"MAX_PENDING_INPUTS": "16384", "CLASSIFY_TIMEOUT": "3600", "MAX_BATCH_INPUTS": str(MAX_BATCH)}
+_ENVIRONMENT = {
+    "MAX_PENDING_INPUTS": "16384",
+    "CLASSIFY_TIMEOUT": "3600",
+    "MAX_WAIT": "3600",
+    "MAX_BATCH_INPUTS": str(MAX_BATCH),
+}
 _NULL_SECONDS = 2.0
 _ENDLESS_STEPS = 1000
 _MANY_INPUTS = 512

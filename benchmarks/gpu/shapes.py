@@ -42,12 +42,12 @@ def model_of(shape: str, device: torch.device, dtype: torch.dtype) -> Any:
         torch.set_default_dtype(before)
 
 
-def task_of(examples: int, vocabulary: int) -> tuple[Context, list[Tokens]]:
+def task_of(examples: int) -> tuple[Context, list[Tokens]]:
     """A context of so many examples, and the same examples to train on."""
     generator = torch.Generator().manual_seed(0)
     rows = [
         Tokens(
-            tuple(torch.randint(3, vocabulary, (len(_KINDS),), generator=generator).tolist()),
+            tuple(_ids(len(_KINDS), generator)),
             tuple(_KINDS),
             (-1,) + (0,) * (len(_KINDS) - 1),
         )
@@ -57,3 +57,19 @@ def task_of(examples: int, vocabulary: int) -> tuple[Context, list[Tokens]]:
     for number, row in enumerate(rows):
         tokens = tokens + row.belonging_to(number)
     return Context(tokens), [replace(row, context_index=number) for number, row in enumerate(rows)]
+
+
+def queries_of(count: int) -> list[list[int]]:
+    """So many queries, of half to one and a half times the length of an example's text."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(_TEXT_TOKENS // 2, 3 * _TEXT_TOKENS // 2, (count,), generator=generator).tolist()
+    return [_ids(length, generator) for length in lengths]
+
+
+def labels_of(count: int) -> list[list[int]]:
+    """So many labels of two tokens, none with the beginning of another."""
+    return [[3 + number, 4 + number] for number in range(count)]
+
+
+def _ids(count: int, generator: torch.Generator) -> list[int]:
+    return torch.randint(3, _VOCABULARY["tiny"], (count,), generator=generator).tolist()

@@ -10,8 +10,11 @@ import torch
 from benchmarks.gpu.__main__ import run_parts
 from benchmarks.gpu.parts import parts_for
 
-# PEFT reads an attribute that transformers has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+# PEFT reads an attribute that transformers has deprecated; peers name the cache as transformers 5.17 does.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.past_key_values:FutureWarning"),
+]
 
 CPU = torch.device("cpu")
 
@@ -24,6 +27,8 @@ def test_every_part_runs_and_is_skipped_once_it_has_figures(tmp_path: Path) -> N
     assert run_parts(parts, CPU, "abc", out) == []
     exact = stored["agreement/tiny/float32"]["figures"]
     assert max(exact.values()) < 1e-3
+    asked = stored["queries/tiny/float32"]["figures"]["3x6"]
+    assert max(asked["plain_differs"], asked["peft_differs"]) < 1e-4
     assert max(stored["kernels/float32"]["figures"].values()) < 1e-4
     assert max(stored["kernels/bfloat16"]["figures"].values()) < 2e-2
 
