@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -47,6 +48,7 @@ class Answer:
     """The answers to all inputs, in their order."""
 
     id: str
+    object: Literal["classification"]
     context_id: str
     context_version: int
     model: str
@@ -57,23 +59,29 @@ class Answer:
 _ANSWER = TypeAdapter(Answer)
 
 
-def write(context: Context, scored: Sequence[Scored], min_confidence: float) -> bytes:
-    """The answer as JSON."""
+def write(context: Context, scored: Sequence[Scored], min_confidence: float, top_k: int | None = None) -> bytes:
+    """The answer as JSON, with the ``top_k`` likeliest labels of each input or, if that is None, all."""
     answer = Answer(
         id=new_id("cls"),
+        object="classification",
         context_id=context.id,
         context_version=context.version,
         model=context.model,
         classifications=[
-            _classification(index, context.labels, one, min_confidence) for index, one in enumerate(scored)
+            _classification(index, context.labels, one, min_confidence, top_k) for index, one in enumerate(scored)
         ],
         usage=Usage(input_tokens=sum(one.tokens for one in scored), context_tokens=context.tokens),
     )
     return _ANSWER.dump_json(answer)
 
 
-def _classification(index: int, labels: tuple[str, ...], scored: Scored, min_confidence: float) -> Classification:
+def _classification(
+    index: int, labels: tuple[str, ...], scored: Scored, min_confidence: float, top_k: int | None
+) -> Classification:
     confidence = max(scored.confidences)
+    told = list(zip(labels, scored.confidences, strict=True))
+    if top_k is not None:
+        told = sorted(told, key=lambda one: -one[1])[:top_k]
     abstained = confidence < min_confidence
     return Classification(
         index=index,
@@ -81,5 +89,5 @@ def _classification(index: int, labels: tuple[str, ...], scored: Scored, min_con
         confidence=confidence,
         abstained=abstained,
         truncated=scored.truncated,
-        labels=dict(zip(labels, map(LabelConfidence, scored.confidences), strict=True)),
+        labels={label: LabelConfidence(probability) for label, probability in told},
     )

@@ -189,14 +189,18 @@ class Batcher:
         """How long a request with so many inputs may take."""
         return self.timeout * math.ceil(inputs / _INPUTS_IN_TIME)
 
-    async def classify(self, model: str, artifact: str, truncate: Truncate, inputs: Sequence[str]) -> list[Scored]:
-        """Answers to ``inputs``, in their order.
+    async def classify(
+        self, model: str, artifact: str, truncate: Truncate, inputs: Sequence[str], *, exact: bool = False
+    ) -> list[Scored]:
+        """Answers to ``inputs``, in their order; with ``exact`` all labels are scored.
 
         Raises `Overloaded` before anything is sent; `Refused` with a worker's reason; and what `Bus.call` raises. Once
         cancelled, it sends no more of them.
         """
         request_id = structlog.contextvars.get_contextvars().get("request_id")
-        part = ClassifyPart(artifact=artifact, truncate=truncate, inputs=tuple(inputs), request_id=request_id)
+        part = ClassifyPart(
+            artifact=artifact, truncate=truncate, exact=exact, inputs=tuple(inputs), request_id=request_id
+        )
         seconds = self.seconds_for(len(inputs))
         now = time.monotonic()
         request = _Request(part, now, now + seconds, asyncio.get_running_loop().create_future())

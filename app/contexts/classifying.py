@@ -16,9 +16,17 @@ from app.records.store import TenantRecords
 
 
 async def classify_texts(
-    records: TenantRecords, batcher: Batcher, ref: str, truncate: Truncate, inputs: Sequence[str]
+    records: TenantRecords,
+    batcher: Batcher,
+    ref: str,
+    truncate: Truncate,
+    inputs: Sequence[str],
+    *,
+    exact: bool = False,
 ) -> tuple[Context, list[Scored]]:
     """The context of a ref, without its report, and the answers to ``inputs`` in their order.
+
+    With ``exact`` all labels are scored.
 
     Raises `DomainError`, `DeadlineExceeded`, and what `Batcher.classify` raises. Once cancelled, it sends nothing more.
     """
@@ -26,7 +34,7 @@ async def classify_texts(
         async with asyncio.timeout(batcher.seconds_for(len(inputs))):
             stored, artifact = await asyncio.to_thread(find_ready, records, ref)
             context = stored.context
-            return context, await batcher.classify(context.model, artifact, truncate, inputs)
+            return context, await batcher.classify(context.model, artifact, truncate, inputs, exact=exact)
     except TimeoutError:
         raise DeadlineExceeded from None
     except Refused as refused:

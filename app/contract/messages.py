@@ -99,11 +99,13 @@ Truncate = Literal["NONE", "START", "END"]
 class ClassifyPart(Part):
     """The inputs that one request contributes to a batch; ``artifact`` is the address of the context's artifact.
 
-    ``first`` is the position in the request of the first of them; ``request_id`` is that of the HTTP request.
+    ``first`` is the position in the request of the first of them; ``request_id`` is that of the HTTP request. With
+    ``exact`` all labels are scored, whatever the context's shortlist.
     """
 
     artifact: str
     truncate: Truncate
+    exact: bool = False
     first: int = 0
     inputs: tuple[str, ...]
     request_id: str | None = None

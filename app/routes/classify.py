@@ -46,6 +46,9 @@ def _few_enough(inputs: tuple[str, ...]) -> tuple[str, ...]:
 class ClassifyRequest(Payload):
     """Texts to classify with a context. ``truncate`` says what to do with a text that is too long.
 
+    With many labels a context may score the likeliest alone; ``exact`` lets it score all. ``top_k`` is how many labels
+    are told, the likeliest first; null is all, in the context's order. Their confidences stay what they are.
+
     ``batch_calibration`` corrects the confidences by what all inputs of the request seem to be (arXiv 2309.17249). It
     can gain much with few examples, and is for inputs that are as mixed as the labels: each label is taken to be about
     as frequent as the others.
@@ -59,6 +62,8 @@ class ClassifyRequest(Payload):
     ]
     truncate: Truncate = "NONE"
     min_confidence: float = Field(default=0.0, ge=0, le=1, strict=True)
+    exact: bool = Field(default=False, strict=True)
+    top_k: int | None = Field(default=None, ge=1, strict=True)
     batch_calibration: bool = Field(default=False, strict=True)
 
     @model_validator(mode="after")
@@ -102,7 +107,7 @@ async def classify(
 ) -> Response:
     """Classify texts. With ``batch_calibration`` answers depend on all inputs of the request, else on nothing else."""
     await take(request, inputs=len(body.inputs))
-    work = classify_texts(records, gateway.batcher, body.context, body.truncate, body.inputs)
+    work = classify_texts(records, gateway.batcher, body.context, body.truncate, body.inputs, exact=body.exact)
     try:
         context, scored = await cancel_on_disconnect(request, work)
     except ClientGone:
@@ -116,4 +121,4 @@ async def classify(
 
 def _answer(context: Context, scored: Sequence[Scored], body: ClassifyRequest) -> bytes:
     calibrated = batch_calibrated(scored) if body.batch_calibration else scored
-    return answers.write(context, calibrated, body.min_confidence)
+    return answers.write(context, calibrated, body.min_confidence, body.top_k)

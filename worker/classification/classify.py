@@ -61,9 +61,13 @@ class _BatchTurn:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a batch asks of one context: its parts, by their numbers, as queries or as why they cannot be."""
+    """What a batch asks of one context: its parts, by their numbers, as queries or as why they cannot be.
+
+    exact: whether all labels are to be scored.
+    """
 
     resident: Resident
+    exact: bool
     parts: dict[int, list[_Query] | Failure]
     request_ids: tuple[str, ...]
 
@@ -89,9 +93,9 @@ def classify(
             replies.update(device.run_query(partial(_answer, base, asked, turn), small=batch.small))
             asked.clear()
 
-    for artifact, parts in _by_artifact(batch.parts).items():
+    for (artifact, exact), parts in _by_context(batch.parts).items():
         turn.check_in_time()
-        one = _ask(base, resident_contexts, artifact, parts)
+        one = _ask(base, resident_contexts, artifact, parts, exact=exact)
         if isinstance(one, Failure):
             replies.update(_failed(parts, one))
             continue
@@ -102,20 +106,26 @@ def classify(
     return tuple(replies[index] for index in range(len(batch.parts)))
 
 
-def _by_artifact(parts: Sequence[ClassifyPart]) -> dict[str, dict[int, ClassifyPart]]:
-    found: dict[str, dict[int, ClassifyPart]] = {}
+def _by_context(parts: Sequence[ClassifyPart]) -> dict[tuple[str, bool], dict[int, ClassifyPart]]:
+    """The parts by artifact, those that want all labels scored apart."""
+    found: dict[tuple[str, bool], dict[int, ClassifyPart]] = {}
     for index, part in enumerate(parts):
-        found.setdefault(part.artifact, {})[index] = part
+        found.setdefault((part.artifact, part.exact), {})[index] = part
     return found
 
 
 def _ask(
-    base: LanguageModel, resident_contexts: ResidentContexts, artifact: str, parts: dict[int, ClassifyPart]
+    base: LanguageModel,
+    resident_contexts: ResidentContexts,
+    artifact: str,
+    parts: dict[int, ClassifyPart],
+    *,
+    exact: bool,
 ) -> _Asked | Failure:
     try:
         resident = resident_contexts.get(artifact)
         encoded = {index: _encode_part(base, resident, part) for index, part in parts.items()}
-        return _Asked(resident, encoded, _request_ids(parts.values()))
+        return _Asked(resident, exact, encoded, _request_ids(parts.values()))
     except DeviceStopped:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
@@ -131,7 +141,7 @@ def _answer(base: LanguageModel, asked: Sequence[_Asked], turn: Turn) -> dict[in
     for one in asked:
         try:
             queries = [query for part in one.parts.values() if not isinstance(part, Failure) for query in part]
-            confidences = iter(_confidences(base, one.resident, queries, turn))
+            confidences = iter(_confidences(base, one, queries, turn))
             replies.update({index: _reply(part, confidences) for index, part in one.parts.items()})
         except Expired:
             raise
@@ -171,13 +181,13 @@ def _failure(error: Exception, request_ids: Sequence[str]) -> Failure:
     return Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
 
 
-def _confidences(base: LanguageModel, resident: Resident, queries: Sequence[_Query], turn: Turn) -> list[_Confidences]:
+def _confidences(base: LanguageModel, asked: _Asked, queries: Sequence[_Query], turn: Turn) -> list[_Confidences]:
     """Probabilities over the labels, one row a query."""
     if not queries:
         return []
     ids, texts = [query.ids for query in queries], [query.text for query in queries]
-    predict = resident.predictor.probabilities
-    rows: list[list[float]] = predict(base.model, base.encoder, ids, texts, turn=turn).tolist()
+    predict = asked.resident.predictor.probabilities
+    rows: list[list[float]] = predict(base.model, base.encoder, ids, texts, exact=asked.exact, turn=turn).tolist()
     return [tuple(row) for row in rows]
 
 

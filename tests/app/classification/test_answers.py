@@ -38,6 +38,7 @@ def test_all_that_was_scored_is_written() -> None:
     assert answer.pop("id").startswith("cls_")
     lost, rate = CONTEXT.labels
     assert answer == {
+        "object": "classification",
         "context_id": "ctx_1",
         "context_version": 3,
         "model": "tiny",
@@ -74,3 +75,12 @@ def test_all_that_was_scored_is_written() -> None:
 def test_first_of_equals_is_predicted() -> None:
     answer = json.loads(write(CONTEXT, [Scored(confidences=(0.5, 0.5), tokens=1, truncated=False)], min_confidence=0.5))
     assert answer["classifications"][0]["prediction"] == CONTEXT.labels[0]
+
+
+def test_top_k_tells_the_likeliest_labels_with_the_confidences_that_they_have() -> None:
+    scored = [Scored(confidences=(0.25, 0.75), tokens=9, truncated=False)]
+    (one,) = json.loads(write(CONTEXT, scored, min_confidence=0, top_k=1))["classifications"]
+    assert one["labels"] == {CONTEXT.labels[1]: {"confidence": 0.75}}
+    assert one["prediction"] == CONTEXT.labels[1]
+    (one,) = json.loads(write(CONTEXT, scored, min_confidence=0, top_k=9))["classifications"]
+    assert list(one["labels"]) == [CONTEXT.labels[1], CONTEXT.labels[0]]

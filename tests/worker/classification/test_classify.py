@@ -2,6 +2,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -18,6 +19,7 @@ from worker.classification.classify import Expired, classify
 from worker.classification.resident import Resident, ResidentContexts
 from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.template import Template
+from worker.cpt.scoring.mixture import Mixture
 from worker.device import Device, DeviceStopped
 from worker.host import prepare
 from worker.models import LanguageModel
@@ -56,6 +58,27 @@ def failure(reply: PartReply) -> tuple[str, str | None]:
     assert reply.failure
     assert reply.scored == ()
     return reply.failure.code, reply.failure.param
+
+
+def test_exact_parts_of_a_batch_have_all_labels_scored(
+    base: LanguageModel, residents: ResidentContexts, artifacts: Artifacts
+) -> None:
+    whole = classifier(2)
+    cut = replace(whole, shortlist=0, cheap=Mixture(torch.ones(1), torch.zeros(2)))
+    spec = submission().spec
+    addresses = [stored_context(base, artifacts, spec, classifier=one) for one in (whole, cut)]
+    everything, shortlisted, exact = (
+        confidences([reply])
+        for reply in answers(
+            base,
+            residents,
+            part(addresses[0], *TEXTS),
+            part(addresses[1], *TEXTS),
+            part(addresses[1], *TEXTS).model_copy(update={"exact": True}),
+        )
+    )
+    assert close(exact, everything)
+    assert not close(shortlisted, everything)
 
 
 def long_text(base: LanguageModel, extra: int = 200) -> str:
