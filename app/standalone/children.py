@@ -30,7 +30,10 @@ class Child(Protocol):
     """What the supervisor starts, watches and stops."""
 
     name: str
-    log: Path
+
+    @property
+    def log(self) -> Path | None:
+        """Where its output goes, or None for that of this process."""
 
     def start(self) -> None:
         """Starts it without waiting. Raises ``ChildError`` or ``OSError``."""
@@ -46,13 +49,15 @@ class Child(Protocol):
 
 
 class ChildProcess:
-    """A command in a session of its own, with its output in ``log``; ``deadline`` is the seconds SIGTERM gives it.
+    """A command in a session of its own, with its output in ``log``, or in this process's if that is None.
+
+    ``deadline`` is the seconds that SIGTERM gives it.
 
     On Linux the kernel kills it when the process that started it dies: a supervisor killed by force leaves none.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str], deadline: float
+        self, name: str, command: Sequence[str], log: Path | None, environment: Mapping[str, str], deadline: float
     ) -> None:
         self.name = name
         self.log = log
@@ -63,19 +68,20 @@ class ChildProcess:
 
     def start(self) -> None:
         """Starts the command. Raises ``OSError``."""
-        log = open_log(self.log)
+        log = open_log(self.log) if self.log else None
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the command is the caller's own
                 self._command,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if self.log else None,
                 start_new_session=True,
                 preexec_fn=_die_with_parent(),  # noqa: PLW1509 - `contextune up` has one thread
             )
         finally:
-            os.close(log)
+            if log is not None:
+                os.close(log)
 
     def running(self) -> bool:
         """Whether the command has been started and has not ended."""

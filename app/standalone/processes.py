@@ -53,7 +53,7 @@ class EmbeddedStore(EmbeddedServer):
 class WorkerProcess(ChildProcess):
     """A worker at ``place``. What a predecessor there announced is withdrawn as it starts: it is not ready any more."""
 
-    def __init__(self, name: str, log: Path, environment: Mapping[str, str], bus_url: str, place: str) -> None:
+    def __init__(self, name: str, log: Path | None, environment: Mapping[str, str], bus_url: str, place: str) -> None:
         self._bus_url = bus_url
         self._place = place
         environment = {**environment, "CONTEXTUNE_PLACE": place}
@@ -86,15 +86,25 @@ def children(settings: Settings) -> list[Child]:
     }
     logs = settings.data_dir / "logs"
     servers: list[Child] = [server for server in (store, bus) if server]
+    started = workers(settings, environment, bus_url, logs)
+    gateway = ChildProcess("gateway", [*PYTHON, "app.main"], logs / "gateway.log", environment, GATEWAY_STOP_SECONDS)
+    return [*servers, *started, gateway]
+
+
+def workers(settings: Settings, environment: Mapping[str, str], bus_url: str, logs: Path | None) -> list[Child]:
+    """A worker for each device, with its log in the folder ``logs`` if there is one.
+
+    Raises ``ChildError`` for a device that is not there.
+    """
     devices = worker_devices(settings.devices, environment)
 
     def worker(device: str) -> Child:
         name = "worker" if len(devices) == 1 else f"worker-{device.replace(':', '-')}"
         own = {**environment, "CONTEXTUNE_DEVICE": device, "CONTEXTUNE_DEVICES": ",".join(devices)}
-        return WorkerProcess(name, logs / f"{name}.log", own, bus_url, place(settings.data_dir, name))
+        log = logs / f"{name}.log" if logs else None
+        return WorkerProcess(name, log, own, bus_url, place(settings.data_dir, name))
 
-    gateway = ChildProcess("gateway", [*PYTHON, "app.main"], logs / "gateway.log", environment, GATEWAY_STOP_SECONDS)
-    return [*servers, *map(worker, devices), gateway]
+    return [worker(device) for device in devices]
 
 
 def check_packages(environment: Mapping[str, str] = os.environ) -> None:

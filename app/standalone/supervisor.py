@@ -121,7 +121,8 @@ class Supervisor:
     def _tick(self) -> None:
         """Starts again what is due, then sleeps a moment. Raises ``_StopRequested`` after a signal."""
         for watch in self._watches:
-            rotate_log(watch.child.log)
+            if watch.child.log:
+                rotate_log(watch.child.log)
             if watch.restart_at is None and not watch.child.running():
                 self._crashed(watch, f"the {watch.child.name} has ended")
             elif watch.restart_at is not None and time.monotonic() >= watch.restart_at:
@@ -150,12 +151,13 @@ class Supervisor:
             self._fail(f"the {watch.child.name} has ended {watch.crashes} times before it was ready", [watch])
         if now - watch.started_at >= STEADY_SECONDS:
             watch.backoff = FIRST_BACKOFF_SECONDS
-        self._reporter.event(f"{what}; starting it again in {watch.backoff:.1f} s (log: {watch.child.log})")
+        log = f" (log: {watch.child.log})" if watch.child.log else ""
+        self._reporter.event(f"{what}; starting it again in {watch.backoff:.1f} s{log}")
         watch.restart_at = now + watch.backoff
         watch.backoff = min(2 * watch.backoff, MAX_BACKOFF_SECONDS)
 
     def _fail(self, what: str, watches: list[_Watch]) -> NoReturn:
-        raise StartFailedError("\n".join([what, *(log_tail(watch.child.log) for watch in watches)]))
+        raise StartFailedError("\n".join([what, *(log_tail(log) for watch in watches if (log := watch.child.log))]))
 
     def _stop(self) -> None:
         """Stops the started children, the last one first."""

@@ -88,7 +88,8 @@ def test_workers_of_several_devices_are_named_and_told_theirs(tmp_path: Path, mo
     monkeypatch.setattr("app.standalone.processes.worker_devices", lambda *_: ["cuda:0", "cuda:1"])
     workers = [child for child in children(Settings(data_dir=tmp_path)) if child.name.startswith("worker")]
     assert [worker.name for worker in workers] == ["worker-cuda-0", "worker-cuda-1"]
-    assert [worker.log.name for worker in workers] == ["worker-cuda-0.log", "worker-cuda-1.log"]
+    logs = [tmp_path / "logs" / name for name in ("worker-cuda-0.log", "worker-cuda-1.log")]
+    assert [worker.log for worker in workers] == logs
     for worker, device in zip(workers, ("cuda:0", "cuda:1"), strict=True):
         assert isinstance(worker, ChildProcess)
         assert worker._environment["CONTEXTUNE_DEVICE"] == device
