@@ -243,7 +243,9 @@ class Job(Payload):
 class Event(Payload):
     """Something that happened to a job; ``id`` counts them. ``data`` of a status event holds the status.
 
-    Metrics events carry what ``data`` names, such as step, loss and learning rate; they are thinned.
+    ``data`` of a metrics event of a tuning job: ``step`` of all trials, the ``trial`` and ``prompt`` that it belongs
+    to, its ``loss`` and ``learning_rate``, the share of tokens ``at_epsilon``, and ``held_out`` {trial, examples,
+    accuracy, nll} of the newest trial that is done. There are five a second at most, and 200 of a job are kept.
     """
 
     id: str

@@ -57,7 +57,10 @@ class JobRef:
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that this worker may run while it keeps beating; ``fence`` proves it."""
+    """A job that this worker may run while it keeps beating; ``fence`` proves it.
+
+    ``parked``: it had been set aside for a shorter one.
+    """
 
     tenant: str
     job_id: str
@@ -65,6 +68,7 @@ class Claim:
     model: str
     fence: int
     attempt: int
+    parked: bool
     hyperparameters: ResolvedHyperparameters
     spec: TuningSpec
 
@@ -153,6 +157,7 @@ class Records:
                 model=row["model"],
                 fence=int(row["fence"]),
                 attempt=int(row["attempt"]),
+                parked=row.get("was_parked") == "1",
                 hyperparameters=tolerant(ResolvedHyperparameters, row["hyperparameters"]),
                 spec=tolerant(TuningSpec, self._bodies.get(spec or "")),
             )

@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,6 +63,7 @@ class Several:
         (folder / "ahead").mkdir()
         (folder / "ahead" / "sitecustomize.py").write_text(AHEAD)
         self._folder = folder
+        self.servers = (store, bus)
         self._shared = {
             "CONTEXTUNE_DATA_DIR": str(folder),
             "CONTEXTUNE_STORE_URL": store.url,
@@ -91,6 +94,22 @@ class Several:
             return cast("bool", models[TINY]["workers"] == workers)
 
         eventually(look, 120)
+
+    def restart_all(self) -> None:
+        """Kill every process there is, and start all again."""
+        for program in (*self.gateways, *self.workers):
+            program.kill()
+        for server in self.servers:
+            pid = server.pid
+            assert pid
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            server.start()
+            eventually(server.answers)
+        for program in (*self.gateways, *self.workers):
+            program.start_again()
+        for client in self.clients:
+            self.wait(client)
 
     def close(self) -> list[int]:
         for client in self.clients:
@@ -207,3 +226,72 @@ def test_gateway_killed_while_all_is_under_way(several: Several, unbroken: str) 
     killed.start_again()
     several.wait(gone)
     assert same(confidences(gone, context_id), expected)
+
+
+class Reader:
+    """Reads the events of a job, goes on from the last one where the stream breaks off, and takes gateways by turns."""
+
+    def __init__(self, clients: list[httpx.Client], job_id: str) -> None:
+        self._clients = clients
+        self._job_id = job_id
+        self.events: list[dict[str, Any]] = []
+        self.connections = 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """All events until the one that ends the job."""
+        until = time.monotonic() + 150
+        while time.monotonic() < until:
+            client = self._clients[self.connections % len(self._clients)]
+            with suppress(httpx.TransportError, ConnectionError):
+                if self._read_one(client):
+                    return self.events
+            self.connections += 1
+            time.sleep(0.1)
+        raise AssertionError("the job's end was not told")
+
+    def statuses(self) -> list[str]:
+        return [event["data"]["status"] for event in self.events if event["type"] == "status"]
+
+    def _read_one(self, client: httpx.Client) -> bool:
+        headers = {"Accept": "text/event-stream"}
+        if self.events:
+            headers["Last-Event-ID"] = self.events[-1]["id"]
+        with client.stream("GET", f"/jobs/{self._job_id}/events", headers=headers) as stream:
+            if stream.status_code != 200:
+                return False
+            for line in stream.iter_lines():
+                if line.startswith("data:"):
+                    self.events.append(json.loads(line.removeprefix("data:")))
+                    if self.statuses()[-1] in ("succeeded", "failed", "cancelled"):
+                        return True
+        return False
+
+
+def test_readers_of_events_miss_nothing_and_see_nothing_twice_whatever_dies(several: Several) -> None:
+    tuning = {"method": "cpt", "steps": 800, "seed": 3}
+    response = several.clients[0].post("/contexts", json={"examples": EXAMPLES, "hyperparameters": tuning})
+    job_id = response.json()["job"]["id"]
+    readers = [Reader(several.clients[::order], job_id) for order in (1, -1)]
+    with ThreadPoolExecutor(2) as pool:
+        reading = [pool.submit(reader.read) for reader in readers]
+        eventually(lambda: job(several.clients[0], job_id)["progress"]["step"] > 0, 60)
+        several.gateways[0].kill()
+        eventually(lambda: all(reader.events[-1:] and reader.connections for reader in readers[:1]))
+        several.restart_all()
+        for one in reading:
+            one.result(150)
+    listed = Reader(several.clients, job_id).read()
+    told = [event for event in listed if event["type"] != "metrics"]
+    for reader in readers:
+        ids = [int(event["id"]) for event in reader.events]
+        assert ids == sorted(set(ids))
+        assert [event for event in reader.events if event["type"] != "metrics"] == told
+        assert reader.statuses() == ["queued", "running", "queued", "running", "succeeded"]
+    words = [event["message"] for event in told if event["type"] == "message"]
+    assert words[0] == "its worker was lost: the job goes back to the queue"
+    assert words[1].startswith("going on from the checkpoint after step")
+    metrics = [event["data"] for event in listed if event["type"] == "metrics"]
+    assert 0 < len(metrics) <= 200
+    assert all({"step", "loss", "learning_rate", "at_epsilon"} <= set(one) for one in metrics)
+    steps = [one["step"] for one in metrics]
+    assert steps[-1] == 800

@@ -28,6 +28,7 @@ from app.records.store import Claim
 from worker.cpt.encoding.template import TokenType
 from worker.cpt.selection.influence import MOST_TRIED
 from worker.cpt.selection.result import SearchResult
+from worker.cpt.tuning.projection import AT_BOUNDARY
 from worker.cpt.turn import Turn
 from worker.evaluation.figures import compare, confusion_matrix, evaluate, per_label
 from worker.evaluation.verdict import threshold, verdict
@@ -37,8 +38,6 @@ from worker.models import LanguageModel
 _FEW: Final = 30
 _FEW_OF_LABEL: Final = 5
 _PRECISIONS: Final = (0.8, 0.9)
-#: A delta that uses this share of its epsilon is at the boundary.
-_AT_BOUNDARY: Final = 0.999
 _TYPES: Final = (TokenType.INPUT_TEMPLATE, TokenType.INPUT, TokenType.OUTPUT_TEMPLATE)
 _PACKAGES: Final = ("contextune", "torch", "transformers")
 
@@ -205,7 +204,7 @@ def _epsilon_use(found: SearchResult) -> dict[str, EpsilonUse]:
         name: EpsilonUse(
             mean=values.mean().item(),
             max=values.max().item(),
-            at_boundary=(values >= _AT_BOUNDARY).double().mean().item(),
+            at_boundary=(values >= AT_BOUNDARY).double().mean().item(),
             tokens=len(values),
         )
         for name, values in uses.items()

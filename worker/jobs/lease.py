@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Event, Thread
-from typing import Final
+from threading import Event, Lock, Thread
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -46,6 +46,8 @@ class Lease:
     _ended: Event = field(default_factory=Event)
     _news: Event = field(default_factory=Event)
     _state: str = "held"
+    _metrics: dict[str, Any] | None = None
+    _beating: Lock = field(default_factory=Lock)
     _thread: Thread = field(init=False)
 
     def __enter__(self) -> Lease:
@@ -81,11 +83,32 @@ class Lease:
             if self.remaining_seconds and self.records.park(self.claim, self.remaining_seconds) == "parked":
                 raise Parked
 
-    def note(self, fields: dict[str, str | int | float], remaining_seconds: float | None) -> None:
-        """Progress, as fields of the record, to be written with the next beat, which comes the sooner for it."""
+    def note(
+        self,
+        fields: dict[str, str | int | float],
+        remaining_seconds: float | None,
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
+        """Progress, as fields of the record, to be written with the next beat, which comes the sooner for it.
+
+        ``metrics`` become an event with it; of those that come between two beats the newest do.
+        """
         self.fields = fields
         self.remaining_seconds = remaining_seconds
+        self._metrics = metrics or self._metrics
         self._news.set()
+
+    def tell(self) -> None:
+        """Write what was noted now, if metrics wait for the next beat; without the store they are lost."""
+        if self._metrics is not None:
+            with suppress(StoreUnavailable):
+                self._beat()
+
+    def say(self, text: str, data: dict[str, Any] | None = None, level: Literal["info", "warning"] = "info") -> None:
+        """Tell the job's user something, as an event; where the store does not answer, it is lost."""
+        structlog.get_logger().info("job_message", message=text)
+        with suppress(StoreUnavailable):
+            self.records.message(self.claim, text, data, level)
 
     def _beat_until_ended(self) -> None:
         """Beat with each news, not sooner than after `_BEAT_PAUSE_SECONDS` nor later than after `HEARTBEAT_SECONDS`."""
@@ -95,6 +118,11 @@ class Lease:
             if self._ended.is_set():
                 return
             try:
-                self._state = self.records.beat(self.claim, dict(self.fields), self.remaining_seconds)
+                self._beat()
             except Exception as error:  # noqa: BLE001 - the thread must go on: a job that nobody beats for is lost
                 structlog.get_logger().warning("beat_missed", job_id=self.claim.job_id, reason=str(error))
+
+    def _beat(self) -> None:
+        with self._beating:
+            metrics, self._metrics = self._metrics, None
+            self._state = self.records.beat(self.claim, dict(self.fields), self.remaining_seconds, metrics)

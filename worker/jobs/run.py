@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import safetensors.torch
 import structlog
@@ -29,6 +29,7 @@ from worker.evaluation.report import Predictions, report
 from worker.jobs.defaults import search_settings
 from worker.jobs.encoding import Encoded, encode
 from worker.jobs.lease import Lease, Stopping
+from worker.jobs.news import SearchNews, why_not_tuned
 from worker.models import LanguageModel
 
 #: Validation examples that are classified at once: their states take memory.
@@ -77,6 +78,7 @@ class JobRun:
         when stopping in the midst of tuning, a checkpoint was written before.
         """
         self._resume()
+        self._news = SearchNews(self._search, self._hyperparameters)
         saved = time.monotonic()
         while not self._search.finished:
             state = self._device.run(self._search.state)
@@ -89,6 +91,7 @@ class JobRun:
                 if self._save(self._device.run(self._search.state)):
                     self._lease.let_shorter_by()
                 saved = time.monotonic()
+        self._lease.tell()
         return self._device.run(self._result)
 
     def offer(self, _: float | None = None, /) -> None:
@@ -113,12 +116,19 @@ class JobRun:
         return self._seconds_before + time.monotonic() - self._started
 
     def _step(self) -> None:
-        loss = self._device.run(partial(self._search.step, self))
-        if loss is not None:
-            self._losses.append(loss)
+        metrics = self._device.run(self._advance)
         done, elapsed = self._search.fraction - self._fraction_before, time.monotonic() - self._started
         left = elapsed / done * (1 - self._search.fraction) if done > 0 else None
-        self._lease.note(self._progress(), left)
+        self._lease.note(self._progress(), left, metrics)
+        for message in self._news.messages():
+            self._lease.say(*message)
+
+    def _advance(self) -> dict[str, Any] | None:
+        """Do the next piece of work, and return what is to be told of it. To be called on the device."""
+        loss = self._search.step(self)
+        if loss is not None:
+            self._losses.append(loss)
+        return self._news.metrics(len(self._losses), tuned=loss is not None)
 
     def _progress(self) -> dict[str, str | int | float]:
         return {
@@ -154,6 +164,8 @@ class JobRun:
         try:
             content = self._artifacts.get_checkpoint(self._claim.job_id)
             if content is None:
+                if self._claim.attempt > 1:
+                    self._lease.say("beginning again: there is no checkpoint", {"attempt": self._claim.attempt})
                 return
             header_bytes = int.from_bytes(content[:8], "little")
             metadata = json.loads(content[8 : 8 + header_bytes])["__metadata__"]
@@ -165,13 +177,20 @@ class JobRun:
             self._device.run(partial(self._search.load_state, state))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             structlog.get_logger().warning("checkpoint_not_usable", job_id=self._claim.job_id, reason=str(error))
+            data = {"attempt": self._claim.attempt}
+            self._lease.say("beginning again: the checkpoint cannot be used here", data, level="warning")
             return
         self._losses, self._seconds_before, self._fraction_before = losses, seconds, self._search.fraction
+        if not self._claim.parked:
+            data = {"attempt": self._claim.attempt, "step": len(losses)}
+            self._lease.say(f"going on from the checkpoint after step {len(losses)}", data)
 
     def _result(self) -> Result:
         """What was found, and what is known of it. To be called on the device."""
         found = self._search.result(self)
         served = self._served(found)
+        if message := why_not_tuned(self._hyperparameters, found, served):
+            self._lease.say(*message)
         reported = report(self._base, self._claim, found, self._measured(found), served, self)
         fields = self._progress() | {
             "total_steps": len(self._losses),

@@ -42,7 +42,9 @@ for _, one in ipairs(waiting) do
     dequeue(tenant, job)
     if redis.call('ZREM', shared('waiting', one.model), tenant) == 1 then wait_in_turn(tenant, one.model) end
     redis.call('HINCRBY', row, 'fence', 1)
-    if redis.call('HGET', row, 'status') ~= 'parked' then
+    local parked = redis.call('HGET', row, 'status') == 'parked'
+    redis.call('HSET', row, 'was_parked', parked and 1 or 0)
+    if not parked then
       redis.call('HINCRBY', row, 'attempt', 1)
       redis.call('HINCRBY', row, 'stalled', 1)
     end

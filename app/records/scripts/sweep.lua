@@ -16,7 +16,10 @@ for _, one in ipairs(redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE')) do
   if tonumber(format or 0) <= tonumber(ARGV[4]) then
     if cancel == '1' then terminate(tenant, job, 'cancelled', '')
     elseif stalled(tenant, job) then terminate(tenant, job, 'failed', ARGV[1])
-    else requeue(tenant, job) end
+    else
+      append_message(tenant, job, 'warning', 'its worker was lost: the job goes back to the queue', '{}')
+      requeue(tenant, job)
+    end
     redis.call('HINCRBY', shared('totals'), 'leases_expired', 1)
     table.insert(changed, one)
     table.insert(changed, redis.call('HGET', row, 'status'))

@@ -71,8 +71,9 @@ def test_readers_of_a_job_cost_one_look_for_each_event(store_url: str, records: 
         submit(records)
         claimed = claim(records)
         tenant = records.of("default")
-        readers = [asyncio.create_task(collect(streams, tenant, claimed.job_id)) for _ in range(300)]
+        readers = [asyncio.create_task(collect(streams, tenant, claimed.job_id)) for _ in range(1000)]
         await asyncio.sleep(1)
+        assert client.pubsub_numsub("{ct}:events") == [("{ct}:events", 1)]
         before, connections = commands(client), int(client.info("clients")["connected_clients"])
         for number in range(20):
             records.message(claimed, str(number), level="info")

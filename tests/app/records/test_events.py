@@ -23,13 +23,16 @@ def test_each_change_of_status_is_an_event(records: Records, client: redis.Redis
     records.beat(claimed, {"step": 1})
     records.finish_failed(claimed, FAILURE)
     found = events(records, job_id)
-    assert [event.data["status"] for event in found] == ["queued", "running", "queued", "running", "failed"]
-    assert [event.id for event in found] == ["1", "2", "3", "4", "5"]
-    assert {event.type for event in found} == {"status"}
+    statuses = [event.data["status"] for event in found if event.type == "status"]
+    assert statuses == ["queued", "running", "queued", "running", "failed"]
+    assert [event.id for event in found] == ["1", "2", "3", "4", "5", "6"]
+    assert [(event.level, event.message) for event in found if event.type == "message"] == [
+        ("warning", "its worker was lost: the job goes back to the queue")
+    ]
     assert (found[-1].level, found[-1].data["error"]["code"]) == ("error", "internal")
     assert [event.created_at for event in found] == sorted(event.created_at for event in found)
     assert events(records, job_id, after=3) == found[3:]
-    assert events(records, job_id, after=5) == []
+    assert events(records, job_id, after=6) == []
 
 
 def test_messages_and_metrics_stand_between_the_changes(records: Records) -> None:

@@ -29,8 +29,13 @@ class StoppingAfter(Lease):
 
     steps = 0
 
-    def note(self, fields: dict[str, str | int | float], remaining_seconds: float | None) -> None:
-        super().note(fields, remaining_seconds)
+    def note(
+        self,
+        fields: dict[str, str | int | float],
+        remaining_seconds: float | None,
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
+        super().note(fields, remaining_seconds, metrics)
         if int(fields["step"]) >= self.steps:
             self.stopping.set()
 

@@ -21,7 +21,7 @@ from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.prompts import PromptPlan, cross_fitted_prompts, whole_prompts
 from worker.cpt.selection.result import SearchResult, conclude
 from worker.cpt.selection.trial_run import Task, TrialRun
-from worker.cpt.selection.trials import Status, Trial
+from worker.cpt.selection.trials import HeldOutScores, Status, StepFigures, Trial
 from worker.cpt.selection.vectors import Vectors
 from worker.cpt.tuning.tuner import CHUNK_TOKENS, TuningSettings
 from worker.cpt.turn import ALONE, Turn
@@ -126,6 +126,21 @@ class Search:
     def finished(self) -> bool:
         """Whether every trial is done or dropped."""
         return len(self._statuses) == len(self._settings.trials)
+
+    @property
+    def statuses(self) -> tuple[Status, ...]:
+        """What became of the trials so far, in their order."""
+        return tuple(self._statuses)
+
+    def last_step(self) -> StepFigures | None:
+        """The last step of tuning of the trial in turn, if there was any in this process."""
+        run = next((run for run in reversed(self._runs) if run is not None), None)
+        return run.last_step() if run is not None else None
+
+    def held_out(self, trial: int) -> HeldOutScores | None:
+        """How the prompts of a trial that was done predict what they do not see; None where nothing was held out."""
+        run = self._runs[trial]
+        return run.held_out() if run is not None else None
 
     def step(self, turn: Turn = ALONE) -> float | None:
         """Do the next piece of work and return its loss, if it was a step of tuning.

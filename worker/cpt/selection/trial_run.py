@@ -15,7 +15,7 @@ from worker.cpt.scoring.views import VIEWS
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.folds import by_turns
 from worker.cpt.selection.prompts import PromptPlan
-from worker.cpt.selection.trials import PromptRecord, Trial, TunedPrompt, read_order
+from worker.cpt.selection.trials import HeldOutScores, PromptRecord, StepFigures, Trial, TunedPrompt, read_order
 from worker.cpt.tuning.tuner import Tuner, TuningSettings
 from worker.cpt.turn import Turn
 
@@ -70,6 +70,35 @@ class TrialRun:
             trained = sum(len(shots.example(number)) for number in plan.training)
             found += len(record.losses) * (inside + round(trained * self.task.batch(plan) / len(plan.training)))
         return found
+
+    def last_step(self) -> StepFigures | None:
+        """The last step of tuning of the prompt in turn, if there was any in this process."""
+        if self._tuner is None or not self.records or not self.records[-1].losses:
+            return None
+        return StepFigures(
+            prompt=len(self.records) - 1,
+            loss=self.records[-1].losses[-1],
+            learning_rate=self._tuner.learning_rate,
+            at_epsilon=self._tuner.embedding.at_epsilon(),
+        )
+
+    def held_out(self) -> HeldOutScores | None:
+        """How the prompts predict the examples that they do not see; None where none were read."""
+        truth, scores, labels = self.task.shots.truth, [], []
+        for plan, record in zip(self.plans, self.records, strict=False):
+            unseen = set(plan.unseen)
+            places = [place for place, number in enumerate(record.numbers) if number in unseen]
+            if places:
+                scores.append(torch.cat(record.scores)[places])
+                labels += [truth[record.numbers[place]] for place in places]
+        if not labels:
+            return None
+        predicted, wanted = torch.cat(scores).double().log_softmax(1), torch.tensor(labels)
+        return HeldOutScores(
+            examples=len(labels),
+            accuracy=(predicted.argmax(1) == wanted).double().mean().item(),
+            nll=-predicted.gather(1, wanted[:, None]).mean().item(),
+        )
 
     def step(self, costs: Costs, turn: Turn) -> tuple[float | None, float]:
         """Do the next piece of work; its loss, if it was a step of tuning, and what it cost."""

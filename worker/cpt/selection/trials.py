@@ -37,6 +37,27 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class StepFigures:
+    """A step of tuning of the prompt with this number: its loss, its learning rate, and of the prompt's learned tokens
+    the share whose delta is at the boundary of its ball.
+    """
+
+    prompt: int
+    loss: float
+    learning_rate: float
+    at_epsilon: float
+
+
+@dataclass(frozen=True)
+class HeldOutScores:
+    """How well prompts alone, without heads or calibration, predict `examples` that they do not see."""
+
+    examples: int
+    accuracy: float
+    nll: float
+
+
+@dataclass(frozen=True)
 class TunedPrompt:
     """embedding, delta: [T, H] of the prompt's tokens; epsilon: [T]."""
 

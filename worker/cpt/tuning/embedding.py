@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.cpt.tuning.config import CPTConfig
-from worker.cpt.tuning.projection import epsilon, project, reference_unit, trainable
+from worker.cpt.tuning.projection import AT_BOUNDARY, epsilon, project, reference_unit, trainable
 
 
 class CPTEmbedding(nn.Module):
@@ -17,6 +17,7 @@ class CPTEmbedding(nn.Module):
     """
 
     epsilon: Tensor
+    learned: Tensor
 
     def __init__(self, config: CPTConfig, word_embeddings: nn.Module | Tensor, unit: float | None = None) -> None:
         super().__init__()
@@ -25,8 +26,9 @@ class CPTEmbedding(nn.Module):
         self.delta_embedding = nn.Embedding.from_pretrained(torch.zeros_like(initial), freeze=False)  # [T, H]
         radius = epsilon(config, reference_unit(initial.shape[1]) if unit is None else unit)  # [T]
         self.register_buffer("epsilon", radius.to(initial.device), persistent=False)
-        learned = trainable(config.token_types)[:, None].to(initial)  # [T, 1]
-        self.delta_embedding.weight.register_hook(lambda grad: grad * learned)
+        learned = trainable(config.token_types).to(initial.device)  # [T]
+        self.register_buffer("learned", learned, persistent=False)
+        self.delta_embedding.weight.register_hook(lambda grad: grad * learned[:, None].to(grad))
 
     def forward(self, indices: Tensor) -> Tensor:
         """Embeddings [..., H] of the context tokens at `indices` [...], after stepping back into the ball."""
@@ -37,6 +39,14 @@ class CPTEmbedding(nn.Module):
     def project_(self) -> None:
         """Scale deltas that left their ball back to its surface, in place."""
         self.delta_embedding.weight.copy_(project(self.delta_embedding.weight, self.epsilon))
+
+    @torch.no_grad()
+    def at_epsilon(self) -> float:
+        """The share of the tokens that are learned whose delta is at the boundary of its ball."""
+        if not self.learned.any():
+            return 0.0
+        used = self.delta_embedding.weight.norm(dim=1) / self.epsilon
+        return (used >= AT_BOUNDARY)[self.learned].double().mean().item()
 
     @torch.no_grad()
     def tuned(self) -> Tensor:

@@ -13,6 +13,8 @@ from worker.cpt.tuning.config import CPTConfig
 _NO_RADIUS = 1e-10
 # The reference's epsilons are meant for embeddings of this size, and scaled by the root for others.
 _REFERENCE_WIDTH = 2048
+#: A delta that uses this share of its epsilon is at the boundary.
+AT_BOUNDARY = 0.999
 # Rounding must not leave a projected row outside its ball: projecting again would change it by a bit.
 _INSIDE = 1 - 5e-7
 

@@ -97,6 +97,11 @@ class Tuner:
         """Completed updates."""
         return self._step
 
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last step."""
+        return self._settings.rate(max(0, self._step - 1))
+
     def step(self, turn: Turn = ALONE) -> float:
         """Do one update and return the loss before it.
 

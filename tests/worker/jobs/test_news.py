@@ -1,0 +1,99 @@
+"""What the user of a job is told while it runs, on a tiny base model, with real records."""
+
+from typing import Any
+
+import pytest
+import redis
+
+from app.contract.objects import Event
+from app.records.store import Claim, Records
+from tests.submissions import MODEL, overdue
+from tests.worker.jobs import test_run, test_run_auto
+from tests.worker.jobs.test_run import run
+from worker.artifacts import Artifacts
+from worker.jobs.lease import Stopping
+from worker.models import LanguageModel
+
+
+def events(records: Records, claim: Claim, kind: str) -> list[Event]:
+    return [event for event in records.of("default").jobs.events(claim.job_id) if event.type == kind]
+
+
+def metrics(records: Records, claim: Claim) -> list[dict[str, Any]]:
+    return [event.data for event in events(records, claim, "metrics")]
+
+
+def messages(records: Records, claim: Claim) -> list[str]:
+    return [event.message for event in events(records, claim, "message")]
+
+
+def test_steps_are_told_with_their_loss_rate_and_tokens_at_epsilon(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    claim = test_run.claimed(records, hyperparameters={"steps": 200})
+    curve = run(records, claim, base, artifacts).report.loss_curve
+    told = metrics(records, claim)
+    steps = [one["step"] for one in told]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 200, "the last one waits for no beat"
+    assert [one["loss"] for one in told] == [pytest.approx(curve[step - 1]) for step in steps]
+    assert {(one["learning_rate"], one["trial"], one["prompt"]) for one in told} == {(0.1, 0, 0)}
+    assert all(0 <= one["at_epsilon"] <= 1 for one in told)
+    assert told[-1]["at_epsilon"] > 0
+    assert messages(records, claim) == []
+
+
+def test_trials_are_told_with_what_they_predict(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
+    claim = test_run_auto.claimed(records, base)
+    run(records, claim, base, artifacts)
+    scores = metrics(records, claim)[-1]["held_out"]
+    assert scores["trial"] == len(claim.hyperparameters.trials) - 1
+    assert scores["examples"] == len(test_run_auto.EXAMPLES)
+    assert 0 <= scores["accuracy"] <= 1
+    assert scores["nll"] > 0
+
+
+def test_dropped_trials_and_a_context_that_is_not_tuned_are_told_with_the_reason(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    claim = test_run_auto.claimed(records, base, max_seconds=0.001)
+    assert run(records, claim, base, artifacts).report.served == "calibrated"
+    *dropped, last = messages(records, claim)
+    total = len(claim.hyperparameters.trials)
+    reason = "was dropped: max_seconds (0 s) leaves no time for it"
+    assert dropped == [f"trial {number} of {total} {reason}" for number in range(2, total + 1)]
+    assert last == "the calibrated context serves, not a tuned one: there was no time to tune within max_seconds"
+
+
+def test_job_of_a_lost_worker_says_where_it_goes_on(
+    records: Records, client: redis.Redis, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    claim = test_run.claimed(records)
+    with pytest.raises(Stopping):
+        run(records, claim, base, artifacts, steps=2)
+    overdue(client, claim.job_id)
+    records.sweep()
+    again = records.claim([MODEL], "another")
+    assert again
+    run(records, again, base, artifacts)
+    assert messages(records, claim) == [
+        "its worker was lost: the job goes back to the queue",
+        "going on from the checkpoint after step 2",
+    ]
+
+
+def test_job_whose_checkpoint_is_gone_or_of_no_use_says_that_it_begins_again(
+    records: Records, client: redis.Redis, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    claim = test_run.claimed(records)
+    for worker in ("second", "third"):
+        overdue(client, claim.job_id)
+        records.sweep()
+        again = records.claim([MODEL], worker)
+        assert again
+        run(records, again, base, artifacts)
+        artifacts.put_checkpoint(claim.job_id, b"junk")
+    assert [one for one in messages(records, claim) if "again" in one] == [
+        "beginning again: there is no checkpoint",
+        "beginning again: the checkpoint cannot be used here",
+    ]

@@ -1,0 +1,95 @@
+"""What a job's user is told while it runs: figures of its steps and trials, and in words what was not to be expected.
+
+Knows what is told, not how it reaches anybody.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from app.contract.tuning import ResolvedHyperparameters
+from worker.cpt.selection.result import SearchResult
+from worker.cpt.selection.search import Search
+from worker.cpt.selection.trials import Outcome
+
+
+class Message(NamedTuple):
+    """A message, and the same for programs."""
+
+    text: str
+    data: dict[str, Any]
+
+
+class SearchNews:
+    """News of a search, from where it stands now on."""
+
+    def __init__(self, search: Search, hyperparameters: ResolvedHyperparameters) -> None:
+        self._search = search
+        self._hyperparameters = hyperparameters
+        self._settled = len(search.statuses)
+        self._held_out: dict[str, Any] | None = None
+        self._note_held_out(0)
+
+    def metrics(self, step: int, *, tuned: bool) -> dict[str, Any] | None:
+        """Figures after a piece of work; ``step`` counts the steps of all trials, ``tuned`` says whether it was one.
+
+        ``held_out`` has the scores of the newest trial that is done. None where nothing is new.
+        """
+        settled, before = len(self._search.statuses), self._settled
+        self._note_held_out(before)
+        if not tuned and settled == before:
+            return None
+        figures = self._search.last_step()
+        known = {} if figures is None else {"trial": before, **_finite(asdict(figures))}
+        return {"step": step, **known, "held_out": self._held_out}
+
+    def messages(self) -> list[Message]:
+        """The trials that were dropped since this was last asked."""
+        statuses, total = self._search.statuses, len(self._hyperparameters.trials)
+        first, self._settled = self._settled, len(statuses)
+        budget = self._hyperparameters.max_seconds
+        reason = f": max_seconds ({budget:.0f} s) leaves no time for it" if budget is not None else ""
+        return [
+            Message(f"trial {number + 1} of {total} was dropped{reason}", {"trial": number, "status": "dropped"})
+            for number in range(first, len(statuses))
+            if statuses[number] == "dropped"
+        ]
+
+    def _note_held_out(self, first: int) -> None:
+        for trial in range(first, len(self._search.statuses)):
+            scores = self._search.held_out(trial)
+            if scores is not None:
+                self._held_out = {"trial": trial, **_finite(asdict(scores))}
+
+
+def why_not_tuned(hyperparameters: ResolvedHyperparameters, found: SearchResult, served: str) -> Message | None:
+    """Why a job that was to tune serves a context that is not; None where it does, or was not to."""
+    planned = [one for one in found.outcomes if one.trial.steps > 0]
+    if hyperparameters.method != "auto" or found.trial.steps > 0 or not planned:
+        return None
+    done, plain = [one for one in planned if one.status == "done"], _serving(found)
+    kind = "calibrated" if served == "calibrated" else "plain"
+    loss, tuned = plain.nll if plain else None, _least(done)
+    data = {"served": served, "nll": loss, "tuned_nll": tuned}
+    if not done:
+        reason = "there was no time to tune within max_seconds"
+    elif loss is not None and tuned is not None and tuned > loss:
+        reason = f"held-out examples are predicted better by it (log loss {loss:.3f}, tuned {tuned:.3f})"
+    else:
+        reason = "with so many examples of a label tuning gains no more than chance would"
+    return Message(f"the {kind} context serves, not a tuned one: {reason}", data)
+
+
+def _serving(found: SearchResult) -> Outcome | None:
+    return next((one for one in found.outcomes if one.trial == found.trial and one.status == "done"), None)
+
+
+def _least(outcomes: list[Outcome]) -> float | None:
+    return min((one.nll for one in outcomes if one.nll is not None), default=None)
+
+
+def _finite(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures that JSON can hold: what is no number becomes null."""
+    return {name: None if isinstance(one, float) and not math.isfinite(one) else one for name, one in figures.items()}
