@@ -64,8 +64,9 @@ format: $(VENV)/.installed-dev ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-configuration: $(VENV)/.installed ## write docs/configuration.md anew, after a change of the settings
+configuration: $(VENV)/.installed ## write docs/configuration.md and the table of docs/models.md anew, after a change of the settings
 	@$(BIN)/python -m release.configuration docs/configuration.md
+	@$(BIN)/python -m release.models docs/models.md
 
 docs: $(VENV)/.installed-dev ## build the pages of docs/, into build/docs
 	@$(BIN)/mkdocs build --quiet

@@ -15,7 +15,8 @@ import torch
 #: divisors. Graphs of the context, resident contexts and others need the rest.
 _ACTIVATIONS: Final = 4
 _LOGITS: Final = 16
-#: Activations of a layer that are held for each token, in multiples of the widths of its two halves.
+#: Activations of a layer that are held for each token, in multiples of the widths of its two halves; the first is that
+#: of the hidden states or of all heads together, whichever is larger.
 _HIDDEN_COPIES: Final = 8
 _INNER_COPIES: Final = 3
 _LEAST_TOKENS: Final = 512
@@ -47,11 +48,19 @@ class Sizes:
     @classmethod
     def within(cls, memory: int, config: Any, dtype: torch.dtype) -> "Sizes":
         """Sizes for `memory` bytes beside the weights: powers of two, so that small differences change nothing."""
-        text, memory = config.get_text_config(), max(memory, 0)
-        inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-        token = text.num_hidden_layers * (_HIDDEN_COPIES * text.hidden_size + _INNER_COPIES * inner) * dtype.itemsize
-        tokens = min(max(_power_of_two(memory // _ACTIVATIONS // token), _LEAST_TOKENS), _MOST_TOKENS)
+        memory = max(memory, 0)
+        fitting = _power_of_two(memory // _ACTIVATIONS // token_bytes(config, dtype))
+        tokens = min(max(fitting, _LEAST_TOKENS), _MOST_TOKENS)
         return cls(tokens, tokens, max(_power_of_two(memory // _LOGITS // _LOGIT_BYTES), _LEAST_LOGITS))
+
+
+def token_bytes(config: Any, dtype: torch.dtype) -> int:
+    """Bytes of a token's activations that a graph keeps, in all layers; rather too many than too few."""
+    text = config.get_text_config()
+    inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    heads = text.num_attention_heads * (getattr(text, "head_dim", None) or 0)
+    width = _HIDDEN_COPIES * max(text.hidden_size, heads) + _INNER_COPIES * inner
+    return int(text.num_hidden_layers * width * dtype.itemsize)
 
 
 _found: Final[WeakKeyDictionary[Any, Sizes]] = WeakKeyDictionary()
