@@ -71,6 +71,8 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.ARTIFACT_CORRUPT: 500,
     ErrorCode.SHUTTING_DOWN: 503,
     ErrorCode.NO_WORKER: 503,
+    ErrorCode.EXAMPLES_NEEDED: 503,
+    ErrorCode.WARMING_UP: 503,
     ErrorCode.STORE_UNAVAILABLE: 503,
     ErrorCode.ARTIFACTS_UNAVAILABLE: 503,
     ErrorCode.BUS_UNAVAILABLE: 503,

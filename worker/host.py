@@ -14,6 +14,7 @@ import structlog
 
 from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, Failure, PlanReply, PlanRequest
 from app.contract.names import ErrorCode
+from app.contract.plain import PlainContext
 from app.records.connection import connect
 from app.records.store import Records
 from worker.answering import Answering
@@ -21,6 +22,7 @@ from worker.artifacts import Artifacts
 from worker.bus import Announcer, WorkerBus
 from worker.classification.classify import Expired, classify
 from worker.classification.pinning import PinningThread
+from worker.classification.plain import prepare_plain
 from worker.classification.resident import ModelChanged, Resident, ResidentContexts, UnusableContext
 from worker.config import ModelSource, WorkerSettings
 from worker.cpt.encoding.template import Template
@@ -96,7 +98,9 @@ class Host:
         for model_id, base in self._bases.items():
             capacity = self._settings.resident_bytes or resident_bytes(base.device)
             prepare_here = partial(self._prepare, base)
-            self._residents[model_id] = ResidentContexts(self._artifacts, prepare_here, capacity // len(self._bases))
+            plain_here = partial(self._prepare_plain, base)
+            share = capacity // len(self._bases)
+            self._residents[model_id] = ResidentContexts(self._artifacts, prepare_here, share, plain_here)
         self._announcer.announce_now()
 
     def _load(self, model_id: str, source: ModelSource) -> None:
@@ -183,7 +187,7 @@ class Host:
             parts = classify(self._bases[batch.model], residents, self._device, batch, deadline)
         except Expired:
             return None
-        return ClassifyReply(id=batch.id, parts=parts)
+        return ClassifyReply(id=batch.id, worker=self._id, parts=parts)
 
     def _plan(self, request: PlanRequest) -> PlanReply:
         try:
@@ -198,6 +202,9 @@ class Host:
 
     def _prepare(self, base: LanguageModel, content: bytes) -> Resident:
         return self._device.run_query(partial(prepare, base, content), small=True)
+
+    def _prepare_plain(self, base: LanguageModel, plain: PlainContext) -> Resident:
+        return self._device.run_query(partial(prepare_plain, base, plain), small=True)
 
     def _enter(self, model_id: str, stage: str) -> None:
         self._stages[model_id] = stage

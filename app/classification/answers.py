@@ -45,32 +45,55 @@ class Usage:
 
 @dataclass(slots=True)
 class Answer:
-    """The answers to all inputs, in their order."""
+    """The answers to all inputs, in their order. ``context_id`` and ``context_version`` are null without a context.
+
+    ``calibrated`` says whether the confidences were fitted to held-out examples.
+    """
 
     id: str
     object: Literal["classification"]
-    context_id: str
-    context_version: int
+    context_id: str | None
+    context_version: int | None
     model: str
+    calibrated: bool
     classifications: list[Classification]
     usage: Usage
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """What answered: a context, or what a request brought, which has neither id nor version."""
+
+    model: str
+    labels: tuple[str, ...]
+    tokens: int
+    calibrated: bool = False
+    context_id: str | None = None
+    version: int | None = None
+
+    @classmethod
+    def of(cls, context: Context) -> Answerer:
+        """That of a context that can answer."""
+        calibrated = context.hyperparameters is not None and context.hyperparameters.calibration
+        return cls(context.model, context.labels, context.tokens, calibrated, context.id, context.version)
 
 
 _ANSWER = TypeAdapter(Answer)
 
 
-def write(context: Context, scored: Sequence[Scored], min_confidence: float, top_k: int | None = None) -> bytes:
+def write(answerer: Answerer, scored: Sequence[Scored], min_confidence: float, top_k: int | None = None) -> bytes:
     """The answer as JSON, with the ``top_k`` likeliest labels of each input or, if that is None, all."""
     answer = Answer(
         id=new_id("cls"),
         object="classification",
-        context_id=context.id,
-        context_version=context.version,
-        model=context.model,
+        context_id=answerer.context_id,
+        context_version=answerer.version,
+        model=answerer.model,
+        calibrated=answerer.calibrated,
         classifications=[
-            _classification(index, context.labels, one, min_confidence, top_k) for index, one in enumerate(scored)
+            _classification(index, answerer.labels, one, min_confidence, top_k) for index, one in enumerate(scored)
         ],
-        usage=Usage(input_tokens=sum(one.tokens for one in scored), context_tokens=context.tokens),
+        usage=Usage(input_tokens=sum(one.tokens for one in scored), context_tokens=answerer.tokens),
     )
     return _ANSWER.dump_json(answer)
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
@@ -27,140 +26,20 @@ from app.classification.bus import (
     Refused,
     WorkerLost,
 )
-from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, PartReply, Scored, Truncate
+from app.classification.holders import Holders
+from app.classification.lines import Answered, Contribution, Line, Lines, Request
+from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, Truncate
+from app.contract.names import ErrorCode
+from app.contract.plain import PlainContext
 from app.records.connection import new_id
 from app.telemetry.metrics import Metrics
 
-#: Inputs of a small request, and their characters in all, at most: what a few passes of the model take.
-_FEW_INPUTS: Final = 8
-_FEW_CHARACTERS: Final = 4096
 #: Inputs that the timeout holds for: more may take as many times as long.
 _INPUTS_IN_TIME: Final = 64
 #: How long a worker has to make a context ready before an alias moves to it.
 _RESIDENT_SECONDS: Final = 10.0
 #: A small request whose wait was misjudged is refused once it has waited so many times the longest wait.
 _MISJUDGED: Final = 1.5
-
-
-@dataclass(eq=False)
-class _Request:
-    """One caller's inputs and the answers so far; ``unsent`` inputs still wait, none once the caller has gone.
-
-    ``arrived`` and ``deadline`` are on the monotonic clock.
-    """
-
-    part: ClassifyPart
-    arrived: float
-    deadline: float
-    answer: asyncio.Future[list[Scored]]
-    load: Load = field(init=False)
-    scored: list[Scored | None] = field(init=False)
-    unsent: int = field(init=False)
-    missing: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        inputs = self.part.inputs
-        self.load = Load(len(inputs), sum(len(text.encode()) for text in inputs))
-        self.unsent = self.missing = len(inputs)
-        self.scored = [None] * self.missing
-
-    @property
-    def small(self) -> bool:
-        """Whether it may go ahead of others."""
-        inputs = self.part.inputs
-        return len(inputs) <= _FEW_INPUTS and sum(map(len, inputs)) <= _FEW_CHARACTERS
-
-    @property
-    def begun(self) -> bool:
-        """Whether any of it was sent."""
-        return self.unsent < self.load.inputs
-
-    def take(self, count: int) -> _Contribution:
-        """The next ``count`` inputs as a part, or all that there are."""
-        start = len(self.part.inputs) - self.unsent
-        inputs = self.part.inputs[start : start + count]
-        self.unsent -= len(inputs)
-        load = self.load if len(inputs) == self.load.inputs else Load(len(inputs), sum(map(_bytes, inputs)))
-        return _Contribution(self, self.part.model_copy(update={"first": start, "inputs": inputs}), load)
-
-    def receive(self, start: int, reply: PartReply) -> None:
-        """Note the answers to the part that began at ``start``."""
-        if self.answer.done():
-            return
-        if reply.failure is not None:
-            self.answer.set_exception(Refused(reply.failure))
-            return
-        self.scored[start : start + len(reply.scored)] = reply.scored
-        self.missing -= len(reply.scored)
-        if self.missing == 0:
-            self.answer.set_result([one for one in self.scored if one is not None])
-
-
-def _bytes(text: str) -> int:
-    return len(text.encode())
-
-
-class _Contribution(NamedTuple):
-    """What a request contributes to a batch."""
-
-    request: _Request
-    part: ClassifyPart
-    load: Load
-
-
-@dataclass
-class _Line:
-    """Requests that wait, in turn, what they weigh in all, and the batches of them that are under way."""
-
-    admission: Admission
-    requests: deque[_Request] = field(default_factory=deque)
-    waiting: Load = field(default_factory=Load)
-    batches: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def add(self, request: _Request) -> None:
-        """Let a request wait until all its inputs are sent or its caller has gone."""
-        self.requests.append(request)
-        self.waiting += request.load
-        request.answer.add_done_callback(lambda _: self._drop(request))
-
-    def take(self, room: int) -> list[_Contribution]:
-        """One batch: an equal share for each request, in turn, until ``room`` inputs are taken.
-
-        A small request is taken whole if it fits, for in parts it would wait for as many batches.
-        """
-        share = max(1, room // len(self.requests))
-        batch: list[_Contribution] = []
-        while room and self.requests:
-            request = self.requests.popleft()
-            taken = request.take(room if request.small else min(share, room))
-            batch.append(taken)
-            room -= taken.load.inputs
-            self.waiting -= taken.load
-            if request.unsent and request.small:
-                self.requests.appendleft(request)
-            elif request.unsent:
-                self.requests.append(request)
-        return batch
-
-    def refuse_unbegun(self, request: _Request, seconds: float) -> None:
-        """Refuse a request whose turn did not come within ``seconds`` or a little more."""
-        if not request.answer.done() and not request.begun:
-            request.answer.set_exception(self.admission.misjudged(request.load, self.waiting, seconds))
-
-    def _drop(self, request: _Request) -> None:
-        if request.unsent:
-            self.requests.remove(request)
-            inputs = request.part.inputs[-request.unsent :]
-            self.waiting -= Load(len(inputs), sum(map(_bytes, inputs)))
-            request.unsent = 0
-
-
-@dataclass
-class _Lines:
-    """All that waits for one model, small requests apart."""
-
-    small: _Line
-    large: _Line
 
 
 @dataclass
@@ -178,7 +57,8 @@ class Batcher:
     max_wait: float
     timeout: float
     metrics: Metrics
-    _models: dict[str, _Lines] = field(init=False, default_factory=dict)
+    _models: dict[str, Lines] = field(init=False, default_factory=dict)
+    _holders: Holders = field(init=False, default_factory=Holders)
 
     def waiting_inputs(self, model: str) -> int:
         """How many inputs wait here for ``model``."""
@@ -190,20 +70,30 @@ class Batcher:
         return self.timeout * math.ceil(inputs / _INPUTS_IN_TIME)
 
     async def classify(
-        self, model: str, artifact: str, truncate: Truncate, inputs: Sequence[str], *, exact: bool = False
-    ) -> list[Scored]:
-        """Answers to ``inputs``, in their order; with ``exact`` all labels are scored.
+        self,
+        model: str,
+        context: str | PlainContext,
+        truncate: Truncate,
+        inputs: Sequence[str],
+        *,
+        exact: bool = False,
+    ) -> Answered:
+        """Answers to ``inputs`` by a plain context, or by the one whose artifact has the address ``context``.
+
+        With ``exact`` all labels are scored.
 
         Raises `Overloaded` before anything is sent; `Refused` with a worker's reason; and what `Bus.call` raises. Once
         cancelled, it sends no more of them.
         """
         request_id = structlog.contextvars.get_contextvars().get("request_id")
+        plain = context if isinstance(context, PlainContext) else None
+        address = context if isinstance(context, str) else context.address
         part = ClassifyPart(
-            artifact=artifact, truncate=truncate, exact=exact, inputs=tuple(inputs), request_id=request_id
+            artifact=address, truncate=truncate, exact=exact, inputs=tuple(inputs), request_id=request_id
         )
         seconds = self.seconds_for(len(inputs))
         now = time.monotonic()
-        request = _Request(part, now, now + seconds, asyncio.get_running_loop().create_future())
+        request = Request(part, now, now + seconds, asyncio.get_running_loop().create_future(), plain)
         lines = self._lines(model)
         line = lines.small if request.small else lines.large
         wait = min(self.max_wait, seconds) if request.small else seconds
@@ -231,12 +121,12 @@ class Batcher:
             return False
         return all(part.failure is None for part in reply.parts)
 
-    def _lines(self, model: str) -> _Lines:
+    def _lines(self, model: str) -> Lines:
         if model not in self._models:
-            self._models[model] = _Lines(_Line(Admission(self.most)), _Line(Admission(self.most)))
+            self._models[model] = Lines(Line(Admission(self.most)), Line(Admission(self.most)))
         return self._models[model]
 
-    def _dispatch(self, model: str, lines: _Lines) -> None:
+    def _dispatch(self, model: str, lines: Lines) -> None:
         """Send batches while inputs wait: one for each live worker to compute, and a full one to go on with.
 
         A second that is not full yet stays here, where what arrives meanwhile can join it. Each of the two lines has
@@ -257,18 +147,10 @@ class Batcher:
                 batch.add_done_callback(line.batches.discard)
                 batch.add_done_callback(lambda _: self._dispatch(model, lines))
 
-    async def _classify_batch(self, model: str, line: _Line, taken: Sequence[_Contribution], *, small: bool) -> None:
-        batch = ClassifyBatch(
-            id=new_id("batch"),
-            reply_to=self.bus.reply_channel,
-            model=model,
-            small=small,
-            parts=tuple(one.part for one in taken),
-        )
+    async def _classify_batch(self, model: str, line: Line, taken: Sequence[Contribution], *, small: bool) -> None:
         sent = time.monotonic()
         try:
-            text = await self.bus.call(batch, max(one.request.deadline for one in taken) - sent)
-            reply = ClassifyReply.model_validate_json(text)
+            reply = await self._ask(model, taken, small=small)
             for (request, part, _), part_reply in zip(taken, reply.parts, strict=True):
                 request.receive(part.first, part_reply)
             self._note(model, taken, sent, reply)
@@ -279,7 +161,35 @@ class Batcher:
                 if not request.answer.done():
                     request.answer.set_exception(error)
 
-    def _note(self, model: str, taken: Sequence[_Contribution], sent: float, reply: ClassifyReply) -> None:
+    async def _ask(self, model: str, taken: Sequence[Contribution], *, small: bool) -> ClassifyReply:
+        """The reply to a batch. Examples of plain contexts go along where a worker may not hold them."""
+        plain = {one.part.artifact: one.request.plain for one in taken if one.request.plain is not None}
+        live = {one.worker_id for one in self.bus.announcements(model) if one.ready}
+        held = {address for address in plain if self._holders.all_hold(address, live)}
+        while True:
+            batch = ClassifyBatch(
+                id=new_id("batch"),
+                reply_to=self.bus.reply_channel,
+                model=model,
+                small=small,
+                parts=tuple(one.part for one in taken),
+                plain={address: one for address, one in plain.items() if address not in held},
+            )
+            seconds = max(one.request.deadline for one in taken) - time.monotonic()
+            reply = ClassifyReply.model_validate_json(await self.bus.call(batch, seconds))
+            missing = set()
+            for part, answered in zip(batch.parts, reply.parts, strict=True):
+                if answered.failure is None and part.artifact in plain:
+                    self._holders.note(part.artifact, reply.worker)
+                elif answered.failure is not None and answered.failure.code == ErrorCode.EXAMPLES_NEEDED:
+                    missing.add(part.artifact)
+            if not missing & held:
+                return reply
+            for address in missing:
+                self._holders.forget(address)
+            held = set()  # so it is asked twice at most
+
+    def _note(self, model: str, taken: Sequence[Contribution], sent: float, reply: ClassifyReply) -> None:
         """Count an answered batch, which was sent at ``sent`` on the monotonic clock."""
         metrics, queued = self.metrics, sent - min(one.request.arrived for one in taken)
         metrics.stage_seconds.labels(model, "queue").observe(queued)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
+from app.contract.plain import PlainContext
 from app.contract.tuning import Plan, TuningSpec
 
 #: The newest format of messages that this program reads, and the one that it writes. It rises when a reader that
@@ -99,6 +100,7 @@ Truncate = Literal["NONE", "START", "END"]
 class ClassifyPart(Part):
     """The inputs that one request contributes to a batch; ``artifact`` is the address of the context's artifact.
 
+    That of a plain context is its own.
     ``first`` is the position in the request of the first of them; ``request_id`` is that of the HTTP request. With
     ``exact`` all labels are scored, whatever the context's shortlist.
     """
@@ -114,11 +116,13 @@ class ClassifyPart(Part):
 class ClassifyBatch(Request):
     """Payload of the classify task: the parts of many requests for one model.
 
-    One that is ``small``, all its requests having few inputs, need not wait until others are computed.
+    One that is ``small``, all its requests having few inputs, need not wait until others are computed. ``plain`` are
+    the plain contexts of parts, by their addresses, that its worker may not hold yet.
     """
 
     small: bool
     parts: tuple[ClassifyPart, ...]
+    plain: dict[str, PlainContext] = Field(default_factory=dict)
 
 
 class Scored(Part):
@@ -130,16 +134,21 @@ class Scored(Part):
 
 
 class PartReply(Part):
-    """Answer to one `ClassifyPart`: ``scored`` has one entry an input, unless ``failure`` is set."""
+    """Answer to one `ClassifyPart`: ``scored`` has one entry an input, unless ``failure`` is set.
+
+    ``context_tokens`` are those of the context.
+    """
 
     scored: tuple[Scored, ...] = ()
+    context_tokens: int = 0
     failure: Failure | None = None
 
 
 class ClassifyReply(Message):
-    """Answer to a `ClassifyBatch`, one entry a part."""
+    """Answer to a `ClassifyBatch`, one entry a part, by a worker, which holds all contexts that were answered for."""
 
     id: str
+    worker: str = ""
     parts: tuple[PartReply, ...] = ()
 
 

@@ -97,6 +97,8 @@ class ErrorCode(StrEnum):
     MODEL_UNKNOWN = "model_unknown"
     MODEL_NOT_FOUND = "model_not_found"
     MODEL_UNSUPPORTED = "model_unsupported"
+    EXAMPLES_NEEDED = "examples_needed"
+    WARMING_UP = "warming_up"
     CONTEXT_TOO_LONG = "context_too_long"
     INPUT_TOO_LONG = "input_too_long"
     ROUTE_NOT_FOUND = "route_not_found"

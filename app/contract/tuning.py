@@ -152,6 +152,7 @@ class ResolvedHyperparameters(Payload):
 
 #: What only the whole shows is told by its own code; the schema says it too.
 _LABELS_SCHEMA: Final = Field(json_schema_extra={"minItems": 2, "maxItems": MAX_LABELS, "uniqueItems": True})
+Labels = Annotated[tuple[LabelOrName, ...], _LABELS_SCHEMA]
 
 
 class TuningSpec(Payload):
@@ -166,7 +167,7 @@ class TuningSpec(Payload):
     training_examples: tuple[Example, ...] = ()
     validation_examples: tuple[Example, ...] = ()
     calibration_texts: tuple[Text, ...] = ()
-    labels: Annotated[tuple[LabelOrName, ...], _LABELS_SCHEMA] | None = None
+    labels: Labels | None = None
     template: Template = Template()
     hyperparameters: Hyperparameters = Hyperparameters()
 
@@ -183,7 +184,7 @@ class TuningSpec(Payload):
         _check_count(texts, MAX_CALIBRATION_TEXTS, ErrorCode.TOO_MANY_INPUTS, "texts", "/calibration_texts")
         if not self.examples:
             raise _fault(ErrorCode.TOO_FEW_LABELS, "/examples", "must not be empty")
-        _check_labels(self.label_names, "/examples" if self.labels is None else "/labels")
+        check_labels(self.label_names, "/examples" if self.labels is None else "/labels")
         _check_examples(everything, set(self.label_names))
 
     def pointed(self) -> Iterator[tuple[str, Example]]:
@@ -216,7 +217,8 @@ def _check_count(count: int, limit: int, code: ErrorCode, noun: str, param: str)
         raise _fault(code, param, message, count=count, noun=noun, limit=limit)
 
 
-def _check_labels(labels: Sequence[str], param: str) -> None:
+def check_labels(labels: Sequence[str], param: str) -> None:
+    """Check a label set. Raises PydanticCustomError."""
     if len(set(labels)) != len(labels):
         raise _fault(ErrorCode.INVALID_REQUEST, param, "labels must be unique")
     if len(labels) < 2:

@@ -1,11 +1,11 @@
-"""``POST /classify``: predict labels with a tuned context."""
+"""``POST /classify``: predict labels with a tuned context, or with examples or labels that the request brings."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Final, LiteralString
 
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, Field, model_validator
@@ -13,14 +13,17 @@ from pydantic_core import PydanticCustomError
 
 from app.classification import answers
 from app.classification.batch_calibration import FEWEST, batch_calibrated
-from app.contexts.classifying import classify_texts
+from app.contexts.classifying import classify_plainly, classify_texts
+from app.contexts.plain import MAX_PLAIN_EXAMPLES, check_plain, plain_context
 from app.contract.access import Scope
 from app.contract.messages import Scored, Truncate
 from app.contract.names import ErrorCode
-from app.contract.objects import Context
 from app.contract.payload import Payload
 from app.contract.texts import MAX_INPUTS, Text
-from app.gateway import GatewayDep, RecordsDep
+from app.contract.tuning import Example, Labels, Template
+from app.errors import DomainError
+from app.gateway import Gateway, GatewayDep, RecordsDep
+from app.records.store import TenantRecords
 from app.routes.bodies import json_body
 from app.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, cancel_on_disconnect
 from app.routes.guard import GuardedRoute, needs, take
@@ -44,7 +47,11 @@ def _few_enough(inputs: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class ClassifyRequest(Payload):
-    """Texts to classify with a context. ``truncate`` says what to do with a text that is too long.
+    """Texts to classify with a context, or with examples or labels. ``truncate`` says what to do with a long text.
+
+    ``examples`` stand in a plain context of the base model ``model``, which is kept while it is used and stored
+    nowhere; with ``labels`` alone their descriptions stand there (zero-shot). Nothing is tuned then: the same body
+    without ``inputs`` and options is one for ``POST /contexts``, which tunes.
 
     With many labels a context may score the likeliest alone; ``exact`` lets it score all. ``top_k`` is how many labels
     are told, the likeliest first; null is all, in the context's order. Their confidences stay what they are.
@@ -54,7 +61,13 @@ class ClassifyRequest(Payload):
     as frequent as the others.
     """
 
-    context: str = Field(min_length=1, max_length=200, description="an id, a name, or name@version")
+    context: str | None = Field(
+        default=None, min_length=1, max_length=200, description="an id, a name, name@version or name@alias"
+    )
+    examples: Annotated[tuple[Example, ...], Field(json_schema_extra={"maxItems": MAX_PLAIN_EXAMPLES})] | None = None
+    labels: Labels | None = Field(default=None, description="those of the examples unless given")
+    model: str | None = Field(default=None, min_length=1, max_length=200, description="null is the default base model")
+    template: Template | None = None
     inputs: Annotated[
         tuple[Text, ...],
         AfterValidator(_few_enough),
@@ -76,6 +89,31 @@ class ClassifyRequest(Payload):
             )
         return self
 
+    @model_validator(mode="after")
+    def _with_something(self) -> ClassifyRequest:
+        brought = {name: getattr(self, name) for name in ("examples", "labels", "model", "template")}
+        given = [name for name, value in brought.items() if value is not None]
+        if self.context is not None and given:
+            raise _fault(f"/{given[0]}", "is not for a context: leave out either")
+        if self.examples is not None or self.labels is not None:
+            check_plain(self.examples, self.labels)
+        elif self.model is not None:
+            raise _fault("/model", _MODEL_ALONE)
+        elif self.context is None:
+            raise _fault("/context", "is required, or `examples`, or `labels`")
+        return self
+
+
+#: What a client of Cohere's sees that was pointed here.
+_MODEL_ALONE: Final = (
+    "needs `examples` or `labels`; the ref of a context is sent as `context`. A client of Cohere's classify takes the "
+    "base URL http://HOST:PORT/compat/cohere"
+)
+
+
+def _fault(param: str, message: LiteralString) -> PydanticCustomError:
+    return PydanticCustomError(ErrorCode.INVALID_REQUEST, message, {"param": param})
+
 
 EXAMPLE_BODY = {"context": "support-intents", "inputs": ["my card never came"]}
 
@@ -89,6 +127,11 @@ EXAMPLE_BODY = {"context": "support-intents", "inputs": ["my card never came"]}
         ErrorCode.CONTEXT_FAILED,
         ErrorCode.INPUT_TOO_LONG,
         ErrorCode.TOO_MANY_INPUTS,
+        ErrorCode.TOO_MANY_EXAMPLES,
+        ErrorCode.TOO_FEW_LABELS,
+        ErrorCode.CONTRADICTING_EXAMPLES,
+        ErrorCode.CONTEXT_TOO_LONG,
+        ErrorCode.MODEL_UNKNOWN,
         *STORE,
         *BODY,
         ErrorCode.NO_WORKER,
@@ -107,18 +150,32 @@ async def classify(
 ) -> Response:
     """Classify texts. With ``batch_calibration`` answers depend on all inputs of the request, else on nothing else."""
     await take(request, inputs=len(body.inputs))
-    work = classify_texts(records, gateway.batcher, body.context, body.truncate, body.inputs, exact=body.exact)
     try:
-        context, scored = await cancel_on_disconnect(request, work)
+        answerer, scored = await cancel_on_disconnect(request, _scored(gateway, records, body))
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     tokens = sum(one.tokens for one in scored)
-    gateway.access.meter.add(records.tenant, len(scored), tokens, context.tokens)
-    write = partial(_answer, context, scored, body)
-    few = len(scored) * len(context.labels) <= _FEW_CONFIDENCES
+    gateway.access.meter.add(records.tenant, len(scored), tokens, answerer.tokens)
+    write = partial(_answer, answerer, scored, body)
+    few = len(scored) * len(answerer.labels) <= _FEW_CONFIDENCES
     return Response(write() if few else await asyncio.to_thread(write), media_type="application/json")
 
 
-def _answer(context: Context, scored: Sequence[Scored], body: ClassifyRequest) -> bytes:
+async def _scored(
+    gateway: Gateway, records: TenantRecords, body: ClassifyRequest
+) -> tuple[answers.Answerer, Sequence[Scored]]:
+    if body.context is not None:
+        asked = body.context, body.truncate, body.inputs
+        context, scored = await classify_texts(records, gateway.batcher, *asked, exact=body.exact)
+        return answers.Answerer.of(context), scored
+    model = body.model or gateway.settings.default_model
+    if model not in gateway.settings.models:
+        raise DomainError(ErrorCode.MODEL_UNKNOWN, "there is no such model; GET /models lists them", "/model")
+    plain = plain_context(body.examples, body.labels, body.template)
+    scored, tokens = await classify_plainly(gateway.batcher, model, plain, body.truncate, body.inputs)
+    return answers.Answerer(model, tuple(label.name for label in plain.labels), tokens), scored
+
+
+def _answer(answerer: answers.Answerer, scored: Sequence[Scored], body: ClassifyRequest) -> bytes:
     calibrated = batch_calibrated(scored) if body.batch_calibration else scored
-    return answers.write(context, calibrated, body.min_confidence, body.top_k)
+    return answers.write(answerer, calibrated, body.min_confidence, body.top_k)

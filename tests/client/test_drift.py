@@ -23,6 +23,9 @@ CREATED: dict[str, Any] = {
 }  # fmt: skip
 PAGE: dict[str, Any] = {"limit": 1, "after": "a"}
 OPTIONS: dict[str, Any] = {"truncate": "END", "min_confidence": 0.5, "exact": True, "top_k": 1}
+CLASSIFIED = classification.classify(
+    "c", ["a"], examples=EXAMPLES, labels=["yes", "no"], model="m", template={}, batch_calibration=True, **OPTIONS
+)
 
 #: What the client sends to each route, with every argument, and what it reads the answer as.
 ROUTES: dict[str, tuple[Request, type[BaseModel] | None]] = {
@@ -42,7 +45,7 @@ ROUTES: dict[str, tuple[Request, type[BaseModel] | None]] = {
     "post /jobs/{}/cancel": (jobs.cancel("j").request, models.Job),
     "delete /jobs/{}": (jobs.delete("j").request, None),
     "get /jobs/{}/events": (jobs.events_page("j", **PAGE).request, models.Page[models.Event]),
-    "post /classify": (classification.classify("c", ["a"], batch_calibration=True, **OPTIONS).request, models.Answer),
+    "post /classify": (CLASSIFIED.request, models.Answer),
     "post /batches": (batches.create("c", ["a"], **OPTIONS).request, models.Batch),
     "get /batches": (batches.page(**PAGE).request, models.Page[models.Batch]),
     "get /batches/{}": (batches.get("b").request, models.Batch),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,13 @@ import structlog
 from app.contract.messages import ClassifyBatch, ClassifyPart, Failure, PartReply, Scored, Truncate
 from app.contract.names import ErrorCode
 from worker.artifacts import ArtifactCorrupt
-from worker.classification.resident import ModelChanged, Resident, ResidentContexts, UnusableContext
+from worker.classification.resident import (
+    CannotClassify,
+    ModelChanged,
+    Resident,
+    ResidentContexts,
+    UnusableContext,
+)
 from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.template import Template
 from worker.cpt.turn import Turn
@@ -26,12 +32,6 @@ _Confidences = tuple[float, ...]
 
 class Expired(Exception):
     """Nobody waits for the answers any more."""
-
-
-class _Refusal(Exception):
-    def __init__(self, code: ErrorCode, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.failure = Failure(code=code, message=message, param=param)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def classify(
 
     for (artifact, exact), parts in _by_context(batch.parts).items():
         turn.check_in_time()
-        one = _ask(base, resident_contexts, artifact, parts, exact=exact)
+        find = partial(resident_contexts.get, artifact, batch.plain.get(artifact))
+        one = _ask(base, find, parts, exact=exact)
         if isinstance(one, Failure):
             replies.update(_failed(parts, one))
             continue
@@ -115,19 +116,16 @@ def _by_context(parts: Sequence[ClassifyPart]) -> dict[tuple[str, bool], dict[in
 
 
 def _ask(
-    base: LanguageModel,
-    resident_contexts: ResidentContexts,
-    artifact: str,
-    parts: dict[int, ClassifyPart],
-    *,
-    exact: bool,
+    base: LanguageModel, find: Callable[[], Resident], parts: dict[int, ClassifyPart], *, exact: bool
 ) -> _Asked | Failure:
     try:
-        resident = resident_contexts.get(artifact)
+        resident = find()
         encoded = {index: _encode_part(base, resident, part) for index, part in parts.items()}
         return _Asked(resident, exact, encoded, _request_ids(parts.values()))
     except DeviceStopped:
         raise
+    except CannotClassify as error:
+        return error.failure
     except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
         return _failure(error, _request_ids(parts.values()))
 
@@ -141,8 +139,8 @@ def _answer(base: LanguageModel, asked: Sequence[_Asked], turn: Turn) -> dict[in
     for one in asked:
         try:
             queries = [query for part in one.parts.values() if not isinstance(part, Failure) for query in part]
-            confidences = iter(_confidences(base, one, queries, turn))
-            replies.update({index: _reply(part, confidences) for index, part in one.parts.items()})
+            confidences, tokens = iter(_confidences(base, one, queries, turn)), one.resident.predictor.tokens
+            replies.update({index: _reply(part, confidences, tokens) for index, part in one.parts.items()})
         except Expired:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
@@ -154,13 +152,14 @@ def _failed(parts: Iterable[int], failure: Failure) -> dict[int, PartReply]:
     return dict.fromkeys(parts, PartReply(failure=failure))
 
 
-def _reply(encoded: list[_Query] | Failure, confidences: Iterator[_Confidences]) -> PartReply:
+def _reply(encoded: list[_Query] | Failure, confidences: Iterator[_Confidences], tokens: int) -> PartReply:
     if isinstance(encoded, Failure):
         return PartReply(failure=encoded)
     return PartReply(
+        context_tokens=tokens,
         scored=tuple(
             Scored(confidences=next(confidences), tokens=len(query.ids), truncated=query.truncated) for query in encoded
-        )
+        ),
     )
 
 
@@ -199,7 +198,7 @@ def _encode_part(base: LanguageModel, resident: Resident, part: ClassifyPart) ->
             _fit(base, resident.template, text, room, part.truncate, index)
             for index, text in enumerate(part.inputs, part.first)
         ]
-    except _Refusal as refusal:
+    except CannotClassify as refusal:
         return refusal.failure
 
 
@@ -219,6 +218,6 @@ def _fit(base: LanguageModel, template: Template, text: str, room: int, truncate
     return _Query(text, ids, truncated=True)
 
 
-def _too_long(tokens: int, room: int, index: int) -> _Refusal:
+def _too_long(tokens: int, room: int, index: int) -> CannotClassify:
     message = f"input {index} has {tokens} tokens; the context leaves room for {room}"
-    return _Refusal(ErrorCode.INPUT_TOO_LONG, message, f"/inputs/{index}")
+    return CannotClassify(ErrorCode.INPUT_TOO_LONG, message, f"/inputs/{index}")

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
+from app.contract.messages import Failure
+from app.contract.names import ErrorCode
+from app.contract.plain import PLAIN_ADDRESS, PlainContext
 from worker.artifacts import Artifacts
 from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.predict import Predictor
@@ -30,6 +33,14 @@ class Resident:
     def nbytes(self) -> int:
         """Memory held."""
         return self.predictor.nbytes
+
+
+class CannotClassify(Exception):
+    """What is asked for cannot be done, for the reason in ``failure``, and the request is to blame."""
+
+    def __init__(self, code: ErrorCode, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.failure = Failure(code=code, message=message, param=param)
 
 
 class UnusableContext(Exception):
@@ -54,13 +65,20 @@ class _Slot:
 class ResidentContexts:
     """At most ``capacity`` bytes of contexts, not counting the pinned ones, and always those in use.
 
-    ``prepare`` makes a `Resident` of an artifact's bytes, or raises what `get` does; it may be slow and runs once a
-    context, whoever waits.
+    ``prepare`` makes a `Resident` of an artifact's bytes, ``prepare_plain`` of a plain context, or they raise what
+    `get` does; they may be slow and run once a context, whoever waits.
     """
 
-    def __init__(self, artifacts: Artifacts, prepare: Callable[[bytes], Resident], capacity: int) -> None:
+    def __init__(
+        self,
+        artifacts: Artifacts,
+        prepare: Callable[[bytes], Resident],
+        capacity: int,
+        prepare_plain: Callable[[PlainContext], Resident] | None = None,
+    ) -> None:
         self._artifacts = artifacts
         self._prepare = prepare
+        self._prepare_plain = prepare_plain
         self._capacity: Final = capacity
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._pinned: frozenset[str] = frozenset()
@@ -78,11 +96,11 @@ class ResidentContexts:
         """Keep these contexts once they are loaded, whatever else is asked for; those pinned before become ordinary."""
         self._pinned = frozenset(addresses)
 
-    def get(self, address: str) -> Resident:
-        """The context whose artifact is at ``address``, loaded if need be.
+    def get(self, address: str, plain: PlainContext | None = None) -> Resident:
+        """The context whose artifact is at ``address``, or the plain context with that address, loaded if need be.
 
         Raises FileNotFoundError if there is none, `ModelChanged`, and `ArtifactCorrupt` or `UnusableContext` if it
-        cannot be trusted.
+        cannot be trusted; `CannotClassify` where a plain context is to be loaded and not given, or cannot be read.
         """
         with self._lock:
             slot = self._slots.setdefault(address, _Slot())
@@ -90,13 +108,20 @@ class ResidentContexts:
         with slot.lock:
             if slot.resident is None:
                 try:
-                    slot.resident = self._prepare(self._artifacts.get(address))
+                    slot.resident = self._load(address, plain)
                 except BaseException:
                     with self._lock:
                         self._slots.pop(address, None)
                     raise
                 self._evict(keep=address)
             return slot.resident
+
+    def _load(self, address: str, plain: PlainContext | None) -> Resident:
+        if not address.startswith(PLAIN_ADDRESS):
+            return self._prepare(self._artifacts.get(address))
+        if plain is None or self._prepare_plain is None:
+            raise CannotClassify(ErrorCode.EXAMPLES_NEEDED, "the worker has not kept the examples")
+        return self._prepare_plain(plain)
 
     def _evict(self, keep: str) -> None:
         with self._lock:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 from app.contract.messages import Failure
 from app.contract.names import ErrorCode
@@ -12,11 +11,8 @@ from app.contract.tuning import TuningSpec
 from worker.cpt.encoding.context import encode_labels, encode_query
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.encoding.template import Template
-from worker.cpt.scoring.trie import LabelTrie
+from worker.cpt.scoring.trie import MAX_LABEL_TOKENS, LabelTrie
 from worker.models import LanguageModel
-
-#: Tokens of the labels' trie, at most: each query is followed by all of them, and each sees all above it.
-MAX_LABEL_TOKENS: Final = 1024
 
 
 class Unplannable(Exception):

@@ -1,30 +1,12 @@
 """Answers as JSON."""
 
 import json
-from datetime import UTC, datetime
 
-from app.classification.answers import write
+from app.classification.answers import Answerer, write
 from app.contract.messages import Scored
-from app.contract.names import JobStatus
-from app.contract.objects import Context
 
-CONTEXT = Context(
-    id="ctx_1",
-    name="cards",
-    version=3,
-    aliases=(),
-    model="tiny",
-    encoder=None,
-    labels=("lost", 'exchange "rate" é'),
-    status=JobStatus.SUCCEEDED,
-    error=None,
-    hyperparameters=None,
-    job_id="job_1",
-    tokens=226,
-    report=None,
-    finished_at=None,
-    created_at=datetime(2026, 1, 1, tzinfo=UTC),
-    metadata={},
+ANSWERER = Answerer(
+    model="tiny", labels=("lost", 'exchange "rate" é'), tokens=226, calibrated=True, context_id="ctx_1", version=3
 )
 
 
@@ -34,11 +16,12 @@ def test_all_that_was_scored_is_written() -> None:
         Scored(confidences=(0.6, 0.4), tokens=5, truncated=True),
         Scored(confidences=(0.5, 0.5), tokens=1, truncated=False),
     ]
-    answer = json.loads(write(CONTEXT, scored, min_confidence=0.6))
+    answer = json.loads(write(ANSWERER, scored, min_confidence=0.6))
     assert answer.pop("id").startswith("cls_")
-    lost, rate = CONTEXT.labels
+    lost, rate = ANSWERER.labels
     assert answer == {
         "object": "classification",
+        "calibrated": True,
         "context_id": "ctx_1",
         "context_version": 3,
         "model": "tiny",
@@ -73,14 +56,16 @@ def test_all_that_was_scored_is_written() -> None:
 
 
 def test_first_of_equals_is_predicted() -> None:
-    answer = json.loads(write(CONTEXT, [Scored(confidences=(0.5, 0.5), tokens=1, truncated=False)], min_confidence=0.5))
-    assert answer["classifications"][0]["prediction"] == CONTEXT.labels[0]
+    answer = json.loads(
+        write(ANSWERER, [Scored(confidences=(0.5, 0.5), tokens=1, truncated=False)], min_confidence=0.5)
+    )
+    assert answer["classifications"][0]["prediction"] == ANSWERER.labels[0]
 
 
 def test_top_k_tells_the_likeliest_labels_with_the_confidences_that_they_have() -> None:
     scored = [Scored(confidences=(0.25, 0.75), tokens=9, truncated=False)]
-    (one,) = json.loads(write(CONTEXT, scored, min_confidence=0, top_k=1))["classifications"]
-    assert one["labels"] == {CONTEXT.labels[1]: {"confidence": 0.75}}
-    assert one["prediction"] == CONTEXT.labels[1]
-    (one,) = json.loads(write(CONTEXT, scored, min_confidence=0, top_k=9))["classifications"]
-    assert list(one["labels"]) == [CONTEXT.labels[1], CONTEXT.labels[0]]
+    (one,) = json.loads(write(ANSWERER, scored, min_confidence=0, top_k=1))["classifications"]
+    assert one["labels"] == {ANSWERER.labels[1]: {"confidence": 0.75}}
+    assert one["prediction"] == ANSWERER.labels[1]
+    (one,) = json.loads(write(ANSWERER, scored, min_confidence=0, top_k=9))["classifications"]
+    assert list(one["labels"]) == [ANSWERER.labels[1], ANSWERER.labels[0]]

@@ -8,11 +8,15 @@ import pytest
 from app.classification.admission import Load, Overloaded
 from app.classification.batcher import Batcher
 from app.classification.bus import Bus, DeadlineExceeded, NoWorker, Refused
+from app.classification.lines import Answered
 from app.contract.messages import ClassifyBatch, ClassifyReply, Failure, PartReply, PlanRequest, Scored
 from app.contract.names import ErrorCode
+from app.contract.plain import PlainContext, PlainLabel
 from app.telemetry.metrics import Metrics
 
 REFUSED = "refuse me"
+NOT_KEPT = PartReply(failure=Failure(code=ErrorCode.EXAMPLES_NEEDED, message="not kept"))
+PLAIN = PlainContext(examples=(("a", "yes"), ("b", "no")), labels=(PlainLabel(name="yes"), PlainLabel(name="no")))
 
 
 @dataclass
@@ -20,6 +24,7 @@ class HandBus(Bus):
     """A bus whose batches wait until `answer` or `fail`; each input is scored by its length, `REFUSED` refused."""
 
     workers: int = 1
+    forgetful: bool = False
     batches: list[ClassifyBatch] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     _held: list[asyncio.Future[str]] = field(default_factory=list)
@@ -40,7 +45,9 @@ class HandBus(Bus):
 
     async def answer(self, number: int) -> None:
         batch = self.batches[number]
-        reply = ClassifyReply(id=batch.id, parts=tuple(_reply(part.inputs) for part in batch.parts))
+        forgotten = self.forgetful and not batch.plain
+        parts = tuple(NOT_KEPT if forgotten else _reply(part.inputs) for part in batch.parts)
+        reply = ClassifyReply(id=batch.id, worker="worker-1", parts=parts)
         self._held[number].set_result(reply.model_dump_json())
         await settled()
 
@@ -68,6 +75,10 @@ async def settled() -> None:
 Ask = Callable[..., asyncio.Task[list[Scored]]]
 
 
+async def scored(answered: Awaitable[Answered]) -> list[Scored]:
+    return (await answered).scored
+
+
 def with_batcher(
     scenario: Callable[[HandBus, Ask], Awaitable[None]],
     size: int = 4,
@@ -84,9 +95,11 @@ def with_batcher(
         errors: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
 
-        def ask(*inputs: str | int, model: str = "tiny") -> asyncio.Task[list[Scored]]:
+        def ask(
+            *inputs: str | int, model: str = "tiny", context: str | PlainContext = "address"
+        ) -> asyncio.Task[list[Scored]]:
             written = ["x" * one if isinstance(one, int) else one for one in inputs]
-            return asyncio.create_task(batcher.classify(model, "address", "NONE", written))
+            return asyncio.create_task(scored(batcher.classify(model, context, "NONE", written)))
 
         await scenario(bus, ask)
         await bus.answer_all()
@@ -466,3 +479,35 @@ def test_small_request_whose_turn_does_not_come_is_refused_and_not_sent() -> Non
         assert len(await busy) == 1
 
     with_batcher(scenario, max_wait=0.05)
+
+
+def test_examples_go_along_until_the_worker_holds_them_and_again_when_it_does_not() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        for _ in range(2):
+            answer = ask(3, context=PLAIN)
+            await settled()
+            await bus.answer_all()
+            assert [one.tokens for one in await answer] == [3]
+        assert [set(batch.plain) for batch in bus.batches] == [{PLAIN.address}, set()]
+        bus.forgetful = True
+        answer = ask(4, context=PLAIN)
+        await settled()
+        await bus.answer_all()
+        assert [one.tokens for one in await answer] == [4]
+        assert [set(batch.plain) for batch in bus.batches[2:]] == [set(), {PLAIN.address}]
+
+    with_batcher(scenario)
+
+
+def test_examples_are_counted_among_the_bytes_that_wait() -> None:
+    async def scenario(bus: HandBus, ask: Ask) -> None:
+        first = ask(1)
+        await settled()
+        waiting = ask(1, context=PLAIN)
+        await settled()
+        with pytest.raises(Overloaded):
+            await ask(1)
+        await bus.answer_all()
+        await asyncio.gather(first, waiting)
+
+    with_batcher(scenario, most_bytes=len(PLAIN.written))

@@ -5,7 +5,8 @@ import pytest
 from app.contract.tuning import Example, Hyperparameters, Template, TuningSpec
 from tests.submissions import EXAMPLES
 from tests.worker.tiny import CONTEXT_LENGTH, base_model, sentence_encoder
-from worker.jobs.encoding import MAX_LABEL_TOKENS, Unplannable, encode
+from worker.cpt.scoring.trie import MAX_LABEL_TOKENS
+from worker.jobs.encoding import Unplannable, encode
 from worker.jobs.planning import plan
 from worker.models import LanguageModel
 

@@ -85,17 +85,19 @@ class Context:
         return len(self.tokens)
 
     @classmethod
-    def build(cls, tokenizer: Any, template: Template, examples: Sequence[tuple[str, str]]) -> "Context":
-        """Template and tokenise (text, label) pairs; BOS comes first if the tokenizer adds one.
+    def build(
+        cls, tokenizer: Any, template: Template, examples: Sequence[tuple[str, str]], instructions: str = ""
+    ) -> "Context":
+        """Template and tokenise (text, label) pairs; BOS comes first if the tokenizer adds one, then `instructions`.
 
         Raises:
             ValueError: no examples, an empty text or label, or a tokenizer without offsets.
         """
         if not examples:
             raise ValueError("A context needs at least one example.")
-        tokens = _untyped(_bos(tokenizer))
+        tokens = _untyped(_bos(tokenizer)) + _untyped(_ids(_running(tokenizer, instructions, after="")))
         for number, (text, label) in enumerate(examples):
-            example = _encode(tokenizer, template, text, label, first=number == 0)
+            example = _encode(tokenizer, template, text, label, first=number == 0 and not instructions)
             tokens = tokens + example.belonging_to(number)
         return cls(tokens)
 

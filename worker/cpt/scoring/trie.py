@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import torch
 from torch import Tensor
+
+#: Inner nodes of a trie, at most: each query is followed by all of them, and each sees all above it.
+MAX_LABEL_TOKENS: Final = 1024
 
 
 @dataclass(frozen=True)
