@@ -20,7 +20,7 @@ from worker.classification.resident import (
     ResidentContexts,
     UnusableContext,
 )
-from worker.cpt.encoding.context import encode_query
+from worker.cpt.encoding.context import encode_queries, encode_query
 from worker.cpt.encoding.template import Template
 from worker.cpt.turn import Turn
 from worker.device import Device, DeviceStopped, out_of_memory, unusable_after
@@ -193,18 +193,20 @@ def _confidences(base: LanguageModel, asked: _Asked, queries: Sequence[_Query], 
 def _encode_part(base: LanguageModel, resident: Resident, part: ClassifyPart) -> list[_Query] | Failure:
     predictor = resident.predictor
     room = base.context_length - predictor.tokens - max(len(ids) for ids in predictor.label_ids)
+    encoded = encode_queries(base.tokenizer, resident.template, part.inputs)
     try:
         return [
-            _fit(base, resident.template, text, room, part.truncate, index)
-            for index, text in enumerate(part.inputs, part.first)
+            _fit(base, resident.template, text, ids, room, part.truncate, index)
+            for index, (text, ids) in enumerate(zip(part.inputs, encoded, strict=True), part.first)
         ]
     except CannotClassify as refusal:
         return refusal.failure
 
 
-def _fit(base: LanguageModel, template: Template, text: str, room: int, truncate: Truncate, index: int) -> _Query:
-    """The query of ``text``, cut to ``room`` tokens at the end that ``truncate`` names."""
-    ids = encode_query(base.tokenizer, template, text)
+def _fit(
+    base: LanguageModel, template: Template, text: str, ids: list[int], room: int, truncate: Truncate, index: int
+) -> _Query:
+    """The query of ``text``, which has ``ids``, cut to ``room`` tokens at the end that ``truncate`` names."""
     if len(ids) <= room:
         return _Query(text, ids, truncated=False)
     if truncate == "NONE":

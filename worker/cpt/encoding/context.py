@@ -15,6 +15,8 @@ from worker.cpt.tuning.config import CPTConfig
 # Stands for the text before an example: a letter, which no tokeniser joins with white space that follows it.
 _ANCHOR = "a"
 
+_Span = tuple[int, int, int]  # id, start, end
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -121,6 +123,12 @@ def encode_query(tokenizer: Any, template: Template, text: str) -> list[int]:
     return list(_encode_until_label(tokenizer, template, text, first=False).ids)
 
 
+def encode_queries(tokenizer: Any, template: Template, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each query, as `encode_query` gives them; many at once take the tokenizer a fraction of the time."""
+    running = [template.between + "".join(piece for piece, _ in template.until_label(text)) for text in texts]
+    return [_ids(spans) for spans in _each_running(tokenizer, running, after=_ANCHOR)]
+
+
 def encode_labels(tokenizer: Any, template: Template, labels: Sequence[str]) -> list[list[int]]:
     """The ids each label is scored by.
 
@@ -168,23 +176,28 @@ def _encode_label(tokenizer: Any, template: Template, label: str) -> list[int]:
     return _ids(_running(tokenizer, template.label_text(label), after=template.before_label))
 
 
-def _running(tokenizer: Any, text: str, after: str) -> list[tuple[int, int, int]]:
-    """(id, start, end) of the tokens of `text` where it follows `after`; positions count from the start of `text`."""
-    if not text:
-        return []
-    joined = _tokenize(tokenizer, after + text)
-    spans = [(token, start - len(after), end - len(after)) for token, start, end in joined if end > len(after)]
-    if spans and spans[0][1] < 0:  # One token spans the border: the text is tokenised on its own.
-        return _tokenize(tokenizer, text)
-    return spans
+def _running(tokenizer: Any, text: str, after: str) -> list[_Span]:
+    """The tokens of `text` where it follows `after`; positions count from the start of `text`."""
+    return _each_running(tokenizer, [text], after)[0] if text else []
 
 
-def _tokenize(tokenizer: Any, text: str) -> list[tuple[int, int, int]]:
+def _each_running(tokenizer: Any, texts: Sequence[str], after: str) -> list[list[_Span]]:
+    found: list[list[_Span]] = []
+    if not texts:
+        return found
+    for text, joined in zip(texts, _tokenize(tokenizer, [after + text for text in texts]), strict=True):
+        spans = [(token, start - len(after), end - len(after)) for token, start, end in joined if end > len(after)]
+        alone = spans and spans[0][1] < 0  # One token spans the border: the text is tokenised on its own.
+        found.append(_tokenize(tokenizer, [text])[0] if alone else spans)
+    return found
+
+
+def _tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[_Span]]:
     if not tokenizer.is_fast:
         raise ValueError("The tokenizer gives no offsets; a fast tokenizer is needed.")
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
-    pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    return [(token, start, end) for token, (start, end) in pairs]
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
+    rows = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    return [[(token, *place) for token, place in zip(*row, strict=True)] for row in rows]
 
 
 def _first_visible(text: str, start: int, end: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from worker.cpt.encoding.context import Context, Tokens, encode_example, encode_query
+from worker.cpt.encoding.context import Context, Tokens, encode_example, encode_queries
 from worker.cpt.encoding.template import Template
 
 
@@ -47,4 +47,4 @@ class Shots:
 
     def queries_of(self, numbers: Sequence[int]) -> list[list[int]]:
         """The ids of examples as queries, without their labels."""
-        return [encode_query(self.tokenizer, self.template, self.texts[number]) for number in numbers]
+        return encode_queries(self.tokenizer, self.template, [self.texts[number] for number in numbers])

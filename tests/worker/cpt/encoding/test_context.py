@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from worker.cpt.encoding.context import Context, Tokens, encode_example, encode_labels, encode_query
+from worker.cpt.encoding.context import Context, Tokens, encode_example, encode_labels, encode_queries, encode_query
 from worker.cpt.encoding.template import Template, TokenType
 
 EXAMPLES = [("where is my card?", "card arrival"), ("héllo 🎉 ok.", "positive"), ("x\n", "C++")]
@@ -55,6 +55,17 @@ def test_query_is_an_example_up_to_its_label(tokenizer: Any) -> None:
     query = encode_query(tokenizer, Template(), "where is it")
     example = encode_example(tokenizer, Template(), "where is it", "here")
     assert tuple(query) == example.ids[: example.types.index(TokenType.LABEL)]
+
+
+@pytest.mark.parametrize(
+    "template", [Template(), Template(input="{text}", separator=" ", output="{label}", between="b")]
+)
+def test_queries_together_have_the_ids_that_each_has_alone(tokenizer: Any, template: Template) -> None:
+    """Also where a template lets a text join what stands before it."""
+    texts = ["where is it", "e", " x", "héllo 🎉 ok.", "", "a much longer text than the others are, by far"]
+    alone = [encode_query(tokenizer, template, text) for text in texts]
+    assert encode_queries(tokenizer, template, texts) == alone
+    assert encode_queries(tokenizer, template, []) == []
 
 
 def test_label_that_begins_another_is_scored_with_what_follows(tokenizer: Any) -> None:
