@@ -20,6 +20,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.models.bloom.modeling_bloom import BloomAttention
 
 from worker.cpt.kernels.linear import FrozenLinear
+from worker.cpt.kernels.norm import FusedNorm
 from worker.cpt.model.alibi import alibi_slopes
 from worker.cpt.model.attention import attend
 from worker.cpt.model.packing import Packing
@@ -96,6 +97,8 @@ def prepare(model: Any) -> None:
     for module in model.modules():
         if type(module) is nn.Linear:
             FrozenLinear.convert(module, shared=module.weight is looked_up)
+        elif model.device.type == "cuda":
+            FusedNorm.convert(module)
     if model.config.model_type == "bloom":
         for module in model.modules():
             if type(module) is BloomAttention:
