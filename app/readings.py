@@ -20,10 +20,20 @@ def readings(records: Records, bus: Bus, batcher: Batcher, models: Sequence[str]
         yield Reading("contextune_workers", bus.live_workers(model), (model,))
         for announcement in bus.announcements(model):
             if announcement.ready:
-                labels = (model, announcement.worker_id)
-                yield Reading("contextune_resident_contexts", announcement.resident_contexts, labels)
+                yield from _prefixes(announcement)
     yield from _devices([one for model in models for one in bus.announcements(model)])
     yield from _queues(records, models)
+
+
+def _prefixes(announcement: Announcement) -> Iterator[Reading]:
+    labels, figures = (announcement.model, announcement.worker_id), announcement.prefixes
+    yield Reading("contextune_resident_contexts", announcement.resident_contexts, labels)
+    if figures is not None:
+        yield Reading("contextune_prefix_bytes", figures.bytes, labels)
+        yield Reading("contextune_prefix_capacity_bytes", figures.capacity_bytes, labels)
+        yield Reading("contextune_prefix_hits", figures.hits, labels)
+        yield Reading("contextune_prefix_loads", figures.loads, labels)
+        yield Reading("contextune_prefix_evictions", figures.evictions, labels)
 
 
 def _devices(announcements: Sequence[Announcement]) -> Iterator[Reading]:
@@ -32,6 +42,7 @@ def _devices(announcements: Sequence[Announcement]) -> Iterator[Reading]:
         labels = (worker_id, device.id)
         yield Reading("contextune_device_free_bytes", device.free_bytes, labels)
         yield Reading("contextune_device_total_bytes", device.total_bytes, labels)
+        yield Reading("contextune_device_busy_seconds", device.busy_seconds, labels)
 
 
 def _queues(records: Records, models: Sequence[str]) -> Iterator[Reading]:
@@ -43,6 +54,7 @@ def _queues(records: Records, models: Sequence[str]) -> Iterator[Reading]:
     yield Reading("contextune_store_up", 1)
     yield Reading("contextune_webhook_backlog", figures.webhook_backlog)
     yield Reading("contextune_leases_expired", figures.totals.get("leases_expired", 0))
+    yield Reading("contextune_job_attempts", figures.totals.get("attempts", 0))
     for status in ("succeeded", "failed", "cancelled"):
         yield Reading("contextune_jobs_ended", figures.totals.get(f"jobs_{status}", 0), (status,))
     for queue in figures.queues:

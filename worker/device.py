@@ -89,6 +89,7 @@ class Device:
         self._condition = Condition()
         self._stopped = False
         self._unusable: str | None = None
+        self._busy_seconds = 0.0
         self._thread = Thread(target=self._compute_until_stopped, name="device", daemon=True)
         self._thread.start()
 
@@ -101,6 +102,11 @@ class Device:
     def unusable(self) -> str | None:
         """The error after which the device takes no more work of this process, if there was one."""
         return self._unusable
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long it has computed so far."""
+        return self._busy_seconds
 
     def run(self, compute: Callable[[], T]) -> T:
         """Compute something long, such as a step of tuning; returns or raises what ``compute`` does.
@@ -169,7 +175,9 @@ class Device:
                 if self._stopped:
                     return
                 work = self._next()
+            began = time.monotonic()
             work.run()
+            self._busy_seconds += time.monotonic() - began
             del work  # which would keep a whole job's tensors until other work comes
 
     def _next(self) -> _Work[Any]:

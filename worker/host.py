@@ -20,7 +20,7 @@ from app.records.store import Records
 from worker.answering import Answering
 from worker.artifacts import Artifacts
 from worker.bus import Announcer, WorkerBus
-from worker.classification.classify import Expired, classify
+from worker.classification.classify import Expired, Stopwatch, classify
 from worker.classification.pinning import PinningThread
 from worker.classification.plain import prepare_plain
 from worker.classification.resident import ModelChanged, Resident, ResidentContexts, UnusableContext
@@ -181,13 +181,20 @@ class Host:
         self._answering.answer(ClassifyBatch, payload, self._classify)
 
     def _classify(self, batch: ClassifyBatch) -> ClassifyReply | None:
-        deadline = time.monotonic() + self._bus.clock.seconds_until(batch.expires_at)
+        began, watch = time.monotonic(), Stopwatch()
+        deadline = began + self._bus.clock.seconds_until(batch.expires_at)
         residents = self._residents[batch.model]
         try:
-            parts = classify(self._bases[batch.model], residents, self._device, batch, deadline)
+            parts = classify(self._bases[batch.model], residents, self._device, batch, deadline, watch)
         except Expired:
             return None
-        return ClassifyReply(id=batch.id, worker=self._id, parts=parts)
+        return ClassifyReply(
+            id=batch.id,
+            worker=self._id,
+            parts=parts,
+            worker_seconds=time.monotonic() - began,
+            device_seconds=watch.seconds,
+        )
 
     def _plan(self, request: PlanRequest) -> PlanReply:
         try:
@@ -215,7 +222,7 @@ class Host:
         return [self._announcement(model_id) for model_id in self._models]
 
     def _announcement(self, model_id: str) -> Announcement:
-        base = self._bases.get(model_id)
+        base, residents = self._bases.get(model_id), self._residents.get(model_id)
         if base is None:
             return Announcement(
                 worker_id=self._id,
@@ -233,9 +240,10 @@ class Host:
             stage=self._broken() if self._tuning is not None else None,
             parameters=base.parameters,
             context_length=base.context_length,
-            resident_contexts=len(self._residents.get(model_id, ())),
-            device=state(base.device),
+            resident_contexts=len(residents) if residents is not None else 0,
+            device=state(base.device).model_copy(update={"busy_seconds": self._device.busy_seconds}),
             fingerprint=base.fingerprint,
+            prefixes=residents.figures if residents is not None else None,
         )
 
 

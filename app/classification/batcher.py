@@ -32,7 +32,7 @@ from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, Tr
 from app.contract.names import ErrorCode
 from app.contract.plain import PlainContext
 from app.records.connection import new_id
-from app.telemetry.metrics import Metrics
+from app.telemetry.metrics import BatchTimes, Metrics
 
 #: Inputs that the timeout holds for: more may take as many times as long.
 _INPUTS_IN_TIME: Final = 64
@@ -191,10 +191,7 @@ class Batcher:
 
     def _note(self, model: str, taken: Sequence[Contribution], sent: float, reply: ClassifyReply) -> None:
         """Count an answered batch, which was sent at ``sent`` on the monotonic clock."""
-        metrics, queued = self.metrics, sent - min(one.request.arrived for one in taken)
-        metrics.stage_seconds.labels(model, "queue").observe(queued)
-        metrics.stage_seconds.labels(model, "worker").observe(time.monotonic() - sent)
-        metrics.batch_inputs.labels(model).observe(sum(one.load.inputs for one in taken))
-        scored = [one for part in reply.parts for one in part.scored]
-        metrics.inputs.labels(model).inc(len(scored))
-        metrics.tokens.labels(model).inc(sum(one.tokens for one in scored))
+        waited, away = sent - min(one.request.arrived for one in taken), time.monotonic() - sent
+        times = BatchTimes(waited, away, reply.worker_seconds, reply.device_seconds)
+        tokens = [one.tokens for part in reply.parts for one in part.scored]
+        self.metrics.note_batch(model, times, sum(one.load.inputs for one in taken), tokens)

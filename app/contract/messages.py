@@ -145,11 +145,17 @@ class PartReply(Part):
 
 
 class ClassifyReply(Message):
-    """Answer to a `ClassifyBatch`, one entry a part, by a worker, which holds all contexts that were answered for."""
+    """Answer to a `ClassifyBatch`, one entry a part, by a worker, which holds all contexts that were answered for.
+
+    ``worker_seconds`` is how long the worker had it, ``device_seconds`` how long of that it was computed; None of an
+    answer that does not say.
+    """
 
     id: str
     worker: str = ""
     parts: tuple[PartReply, ...] = ()
+    worker_seconds: float | None = None
+    device_seconds: float | None = None
 
 
 class Started(Message):
@@ -167,12 +173,27 @@ class Refusal(Message):
 
 
 class DeviceState(Part):
-    """A device of a worker, such as ``cuda:0``, what it is called, and its memory."""
+    """A device of a worker, such as ``cuda:0``, what it is called, its memory, and how long it has computed so far."""
 
     id: str
     name: str
     total_bytes: int
     free_bytes: int
+    busy_seconds: float = 0.0
+
+
+class PrefixFigures(Part):
+    """The prefix KVs that a worker keeps for a model, of at most ``capacity_bytes`` but for those in use.
+
+    Counted since the worker started: ``hits``, batches that found a context's; ``loads``, those that had to compute it;
+    ``evictions``, those removed to make room.
+    """
+
+    bytes: int = 0
+    capacity_bytes: int = 0
+    hits: int = 0
+    loads: int = 0
+    evictions: int = 0
 
 
 class Announcement(Message):
@@ -193,3 +214,4 @@ class Announcement(Message):
     fingerprint: str | None = None
     resident_contexts: int = 0
     device: DeviceState | None = None
+    prefixes: PrefixFigures | None = None

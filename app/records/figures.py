@@ -23,7 +23,7 @@ class Queue:
 class Figures:
     """The queues of models, how many events wait to be told to webhooks, and what was counted since the store began.
 
-    ``totals``: ``leases_expired``, and ``jobs_succeeded``, ``jobs_failed`` and ``jobs_cancelled``.
+    ``totals``: ``leases_expired``, ``attempts``, and ``jobs_succeeded``, ``jobs_failed`` and ``jobs_cancelled``.
     """
 
     queues: tuple[Queue, ...]

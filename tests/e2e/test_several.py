@@ -103,7 +103,7 @@ class Several:
             pid = server.pid
             assert pid
             os.kill(pid, signal.SIGKILL)
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            server.stop()
             server.start()
             eventually(server.answers)
         for program in (*self.gateways, *self.workers):

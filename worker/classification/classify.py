@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -26,6 +27,7 @@ from worker.cpt.turn import Turn
 from worker.device import Device, DeviceStopped, out_of_memory, unusable_after
 from worker.models import LanguageModel
 
+T = TypeVar("T")
 #: Probabilities of a query's labels.
 _Confidences = tuple[float, ...]
 
@@ -59,6 +61,21 @@ class _BatchTurn:
             raise Expired
 
 
+@dataclass
+class Stopwatch:
+    """How long (seconds) a batch was computed on the device."""
+
+    seconds: float = 0.0
+
+    def time(self, compute: Callable[[], T]) -> T:
+        """Return what ``compute`` does, and add how long that took."""
+        began = time.monotonic()
+        try:
+            return compute()
+        finally:
+            self.seconds += time.monotonic() - began
+
+
 @dataclass(frozen=True)
 class _Asked:
     """What a batch asks of one context: its parts, by their numbers, as queries or as why they cannot be.
@@ -78,19 +95,21 @@ def classify(
     device: Device,
     batch: ClassifyBatch,
     deadline: float = math.inf,
+    stopwatch: Stopwatch | None = None,
 ) -> tuple[PartReply, ...]:
     """Answers to the parts of ``batch``, in their order. Queries of the same context are computed together.
 
     Before each pass of the model a small batch may pass one that is not, with as many contexts as fit in the share of
     memory that a batch may hold. Raises `Expired` after ``deadline`` on the monotonic clock, and `DeviceStopped`.
     """
-    turn = _BatchTurn(device, batch.small, deadline)
+    turn, watch = _BatchTurn(device, batch.small, deadline), stopwatch or Stopwatch()
     replies: dict[int, PartReply] = {}
     asked: list[_Asked] = []
 
     def answer() -> None:
         if asked:
-            replies.update(device.run_query(partial(_answer, base, asked, turn), small=batch.small))
+            compute = partial(watch.time, partial(_answer, base, asked, turn))
+            replies.update(device.run_query(compute, small=batch.small))
             asked.clear()
 
     for (artifact, exact), parts in _by_context(batch.parts).items():

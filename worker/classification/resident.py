@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
-from app.contract.messages import Failure
+from app.contract.messages import Failure, PrefixFigures
 from app.contract.names import ErrorCode
 from app.contract.plain import PLAIN_ADDRESS, PlainContext
 from worker.artifacts import Artifacts
@@ -83,6 +83,19 @@ class ResidentContexts:
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._pinned: frozenset[str] = frozenset()
         self._lock = Lock()
+        self._hits = self._loads = self._evictions = 0
+
+    @property
+    def figures(self) -> PrefixFigures:
+        """What is kept, and what was counted so far."""
+        residents = [slot.resident for slot in list(self._slots.values())]
+        return PrefixFigures(
+            bytes=sum(one.nbytes for one in residents if one is not None),
+            capacity_bytes=self._capacity,
+            hits=self._hits,
+            loads=self._loads,
+            evictions=self._evictions,
+        )
 
     @property
     def share(self) -> int:
@@ -106,13 +119,16 @@ class ResidentContexts:
             slot = self._slots.setdefault(address, _Slot())
             self._slots.move_to_end(address)
         with slot.lock:
-            if slot.resident is None:
+            if slot.resident is not None:
+                self._hits += 1
+            else:
                 try:
                     slot.resident = self._load(address, plain)
                 except BaseException:
                     with self._lock:
                         self._slots.pop(address, None)
                     raise
+                self._loads += 1
                 self._evict(keep=address)
             return slot.resident
 
@@ -137,3 +153,4 @@ class ResidentContexts:
                 if address != keep:
                     used -= size
                     del self._slots[address]
+                    self._evictions += 1

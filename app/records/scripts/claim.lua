@@ -46,6 +46,7 @@ for _, one in ipairs(waiting) do
     redis.call('HSET', row, 'was_parked', parked and 1 or 0)
     if not parked then
       redis.call('HINCRBY', row, 'attempt', 1)
+      redis.call('HINCRBY', shared('totals'), 'attempts', 1)
       redis.call('HINCRBY', row, 'stalled', 1)
     end
     redis.call('HSETNX', row, 'started_at', now)
