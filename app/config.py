@@ -151,6 +151,9 @@ class Settings(BaseSettings):
     keep_jobs_days: float = Field(default=30.0, ge=0)
     """How long a job and its events are kept after its end; contexts are kept until they are deleted."""
 
+    keep_batches_days: float = Field(default=30.0, ge=0)
+    """How long a batch and its files are kept after its end."""
+
     keep_idempotency_hours: float = Field(default=24.0, gt=0)
     """How long what a request with an `Idempotency-Key` made is remembered."""
 

@@ -90,6 +90,7 @@ def bounds(settings: Settings) -> tuple[QueueLimits, Retention]:
     limits = QueueLimits(settings.max_queued_jobs, settings.max_queued_jobs_per_tenant)
     retention = Retention(
         jobs=settings.keep_jobs_days * DAY_SECONDS,
+        batches=settings.keep_batches_days * DAY_SECONDS,
         idempotency=settings.keep_idempotency_hours * 3600,
         names=settings.keep_names_days * DAY_SECONDS,
         deliveries=settings.keep_deliveries_hours * 3600,

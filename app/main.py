@@ -12,8 +12,10 @@ import structlog
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from app.batches.forms import FORM_BYTES
 from app.compat import cohere, openai, systemone
 from app.config import Settings
+from app.contract.batches import MAX_BATCH_BYTES
 from app.contract.version import VERSION
 from app.gateway import open_gateway
 from app.middleware.bodies import MAX_BODY_BYTES, BodyMemory, BodyMiddleware, uploads_folder
@@ -28,6 +30,7 @@ from app.records.requirements import bus_refusal, refusal
 from app.routes import (
     accounts,
     aliases,
+    batches,
     classify,
     context_creation,
     contexts,
@@ -58,7 +61,15 @@ _BODY_MEMORY_BYTES: Final = 48 * 1024 * 1024
 _MAX_CONTEXT_BYTES: Final = 64 * 1024 * 1024
 
 #: Headers of answers that scripts of an allowed origin may read.
-_EXPOSED_HEADERS: Final = ("Location", "Retry-After", "retry-after-ms", "X-Request-Id", "RateLimit", "RateLimit-Policy")
+_EXPOSED_HEADERS: Final = (
+    "Location",
+    "Retry-After",
+    "retry-after-ms",
+    "X-Request-Id",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Contextune-Complete",
+)
 
 
 #: What routes take as their bodies.
@@ -107,7 +118,20 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
         redirect_slashes=False,  # a redirect names the host that the client sent
         dependencies=[Depends(only_known_parameters)],
     )
-    nouns = context_creation, contexts, aliases, jobs, events, classify, models, keys, tenants, accounts, webhooks
+    nouns = (
+        context_creation,
+        contexts,
+        aliases,
+        jobs,
+        batches,
+        events,
+        classify,
+        models,
+        keys,
+        tenants,
+        accounts,
+        webhooks,
+    )
     for noun in nouns:
         app.include_router(noun.router)
         app.include_router(noun.router, prefix="/v1", include_in_schema=False)
@@ -147,7 +171,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
 def _body_limit(method: str, path: str) -> int:
     """Most bytes of the body of a request."""
-    return _MAX_CONTEXT_BYTES if (method, path.removeprefix("/v1")) == ("POST", "/contexts") else MAX_BODY_BYTES
+    limits = {"/contexts": _MAX_CONTEXT_BYTES, "/batches": MAX_BATCH_BYTES + FORM_BYTES}
+    return limits.get(path.removeprefix("/v1"), MAX_BODY_BYTES) if method == "POST" else MAX_BODY_BYTES
 
 
 def main() -> None:

@@ -24,10 +24,11 @@ from app.compat.doors import door_error, longest_retry
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.errors import DomainError
+from app.records.batches import ContextGone
 from app.records.bodies import BodyCorrupt
 from app.records.connection import StoreUnavailable
 from app.records.contexts import MAX_METADATA, QueueFull, QuotaReached, TenantGone, TooMuchMetadata
-from app.records.files import ArtifactsUnavailable
+from app.records.files import ArtifactsUnavailable, DiskFull
 from app.records.idempotency import ClaimLost
 from app.records.lists import UnknownCursor
 from app.records.rows import NewerFormat
@@ -92,6 +93,8 @@ _KNOWN: Final[Mapping[type[Exception], tuple[ErrorCode, str, str | None]]] = {
     TooMuchMetadata: (ErrorCode.INVALID_REQUEST, f"a context has {MAX_METADATA} keys of metadata at most", "/metadata"),
     ClaimLost: (ErrorCode.IDEMPOTENCY_IN_PROGRESS, "another request with this idempotency key is at work", None),
     UnknownCursor: (ErrorCode.INVALID_REQUEST, "`after` is not a cursor of a list", "/after"),
+    DiskFull: (ErrorCode.DISK_FULL, "there is no room on disk for a body of this size", None),
+    ContextGone: (ErrorCode.CONTEXT_NOT_FOUND, "there is no such context", None),
     ArtifactsUnavailable: (
         ErrorCode.ARTIFACTS_UNAVAILABLE,
         "the file system of the artifacts did not do what it was asked",

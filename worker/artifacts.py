@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from typing import Any, Final
 
 from app.contract.names import artifact_url, checkpoint_url
-from app.records.files import read_file, remove_file, write_file
+from app.records.files import open_to_read, read_file, remove_file, write_file
+
+_PIECE_BYTES: Final = 1024 * 1024
 
 
 class ArtifactCorrupt(Exception):
     """The bytes of an artifact do not have the hash that names it."""
 
 
-def address_of(content: bytes) -> str:
-    """The address of an artifact with these bytes."""
-    return hashlib.sha256(content).hexdigest()
+def address_of(content: bytes, suffix: str = "") -> str:
+    """The address of an artifact with these bytes; ``suffix`` says what it is, if it is no tuned context."""
+    return hashlib.sha256(content).hexdigest() + suffix
 
 
 class Artifacts:
@@ -28,18 +31,28 @@ class Artifacts:
     def __init__(self, root: str) -> None:
         self._root = root.rstrip("/")
 
-    def put(self, content: bytes) -> str:
+    def put(self, content: bytes, suffix: str = "") -> str:
         """Store ``content`` and return its address. Storing it again changes nothing."""
-        address = address_of(content)
+        address = address_of(content, suffix)
         write_file(artifact_url(self._root, address), content)
         return address
 
     def get(self, address: str) -> bytes:
         """The bytes at ``address``. Raises FileNotFoundError, or `ArtifactCorrupt` if they have changed."""
         content = read_file(artifact_url(self._root, address))
-        if address_of(content) != address:
+        if address_of(content, "".join(address.partition(".")[1:])) != address:
             raise ArtifactCorrupt(address)
         return content
+
+    def open(self, address: str) -> Any:
+        """The artifact at ``address`` as a binary file, checked piece by piece. Raises what `get` does."""
+        digest, url = hashlib.sha256(), artifact_url(self._root, address)
+        with open_to_read(url) as file:
+            while piece := file.read(_PIECE_BYTES):
+                digest.update(piece)
+        if digest.hexdigest() != address.partition(".")[0]:
+            raise ArtifactCorrupt(address)
+        return open_to_read(url)
 
     def remove(self, address: str) -> None:
         """Remove the artifact at ``address`` if it is there."""

@@ -127,6 +127,7 @@ class Host:
             self._bases,
             self._id,
             self._settings.checkpoint_seconds,
+            self._residents,
         )
         self._tuning.start()
         Thread(target=self._watch, name="watch", daemon=True).start()

@@ -14,7 +14,7 @@ import structlog
 
 from app.admin.tenants import remove_deleted
 from app.contexts.deletion import collect
-from app.jobs.ending import retire, sweep
+from app.jobs.ending import remove_files, retire, sweep
 from app.records.connection import StoreUnavailable
 from app.records.files import ArtifactsUnavailable
 from app.records.store import Records
@@ -27,6 +27,7 @@ async def sweep_forever(records: Records, artifacts_url: str) -> None:
     duties = (
         partial(sweep, records, artifacts_url),
         partial(retire, records),
+        partial(remove_files, records, artifacts_url),
         partial(collect, records, artifacts_url),
         partial(remove_deleted, records, artifacts_url),
     )

@@ -7,7 +7,10 @@ from typing import Final
 import structlog
 
 from app.contexts.deletion import delete
+from app.contract.names import JobKind
 from app.jobs.ending import cancel
+from app.jobs.ending import delete as delete_job
+from app.records.lists import JobFilter
 from app.records.store import Records, TenantRecords
 
 _PAGE: Final = 100
@@ -22,6 +25,8 @@ def remove_deleted(records: Records, artifacts_url: str) -> None:
         owned = records.of(tenant)
         for webhook in owned.webhooks.all():
             owned.webhooks.delete(webhook.id)
+        if not _delete_jobs(owned, artifacts_url, JobKind.BATCH):
+            continue  # their contexts stay as long
         _delete_contexts(owned, artifacts_url)
         if _delete_jobs(owned, artifacts_url) and records.access.remove_rest(tenant):
             structlog.get_logger().info("tenant_removed", tenant=tenant)
@@ -35,15 +40,15 @@ def _delete_contexts(owned: TenantRecords, artifacts_url: str) -> None:
             delete(owned, artifacts_url, context.id)
 
 
-def _delete_jobs(owned: TenantRecords, artifacts_url: str) -> bool:
-    """Whether none is left: one that runs ends within a step, and is deleted then."""
+def _delete_jobs(owned: TenantRecords, artifacts_url: str, kind: JobKind | None = None) -> bool:
+    """Whether none, of that kind, is left: one that runs ends within a step, and is deleted then."""
     after, left = None, 0
     while True:
-        page = owned.jobs.page(_PAGE, after)
+        page = owned.jobs.page(_PAGE, after, JobFilter(kind=kind))
         for job in page.data:
             if not job.terminal:
                 cancel(owned, artifacts_url, job.id)
-            left += owned.jobs.delete(job.id) is not None
+            left += delete_job(owned, artifacts_url, job.id) is not None
         if page.next is None:
             return left == 0
         after = page.next

@@ -28,8 +28,12 @@ def delete(records: TenantRecords, artifacts_url: str, context_id: str) -> None:
         while deletion is not None and deletion.wait_seconds > 0:  # its worker may be writing
             time.sleep(min(_POLL_SECONDS, deletion.wait_seconds))
             deletion = records.contexts.delete(context_id)
-    except ContextInUse:
-        raise DomainError(ErrorCode.CONTEXT_IN_USE, "an alias points at it: move or delete the alias first") from None
+    except ContextInUse as used:
+        detail = {
+            "alias": "an alias points at it: move or delete the alias first",
+            "batch": "a batch needs it: wait for its end, or cancel it first",
+        }[used.by]
+        raise DomainError(ErrorCode.CONTEXT_IN_USE, detail) from None
     if deletion is None:
         return
     for address in deletion.addresses:

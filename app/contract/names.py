@@ -47,8 +47,11 @@ def broker_url(url: str) -> str:
 def artifact_url(root: str, address: str) -> str:
     """Where the artifact with this address lies below the fsspec URL ``root``.
 
-    An address is a SHA-256 in hexadecimal, and a suffix unless the artifact is a tuned context.
+    An address is a SHA-256 in hexadecimal, and a suffix unless the artifact is a tuned context; or ``uploads/<id>``
+    while the hash is not known.
     """
+    if "/" in address:
+        return f"{root.rstrip('/')}/{address}"
     return f"{root.rstrip('/')}/{address[:2]}/{address}{'' if '.' in address else '.safetensors'}"
 
 

@@ -149,14 +149,14 @@ class Scores(Payload):
     tuned: Score | None = None
     difference: Difference | None = None
     served: Served
-    measured_on: Literal["validation_examples", "folds"] | None = None
+    measured_on: Literal["validation_examples", "folds", "batch"] | None = None
 
 
 class Report(Scores):
     """What is known of a tuned context.
 
-    Figures are of ``measured_on``: the validation examples, or folds that were held out in turn; without either there
-    are none. ``notes`` say in words what the figures do not.
+    Figures are of ``measured_on``: the validation examples, folds that were held out in turn, or the labelled lines of
+    a batch; without any there are none. ``notes`` say in words what the figures do not.
     """
 
     notes: tuple[str, ...] = ()

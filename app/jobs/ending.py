@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import structlog
 
-from app.artifacts import remove_checkpoint
+from app.artifacts import remove_artifact, remove_checkpoint
 from app.contract.names import JobStatus
 from app.records.files import ArtifactsUnavailable
+from app.records.jobs import FilesLeft
 from app.records.store import Records, TenantRecords
 
 
@@ -17,6 +18,26 @@ def cancel(records: TenantRecords, artifacts_url: str, job_id: str) -> JobStatus
     if before is not None and not before.terminal and now is not None and now.terminal:
         _forget_checkpoint(artifacts_url, job_id)  # a worker that was stopped may have left one
     return before
+
+
+def delete(records: TenantRecords, artifacts_url: str, job_id: str) -> JobStatus | None:
+    """Remove a job that has ended, its events and the files of a batch; return once they are gone.
+
+    Returns the status of a job that has not ended, which stays. Raises `ArtifactsUnavailable` when files could not be
+    removed: the job is gone then, and deleting it again, or a sweep, removes them.
+    """
+    outcome = records.jobs.delete(job_id)
+    while isinstance(outcome, FilesLeft):
+        for address in outcome.addresses:
+            remove_artifact(artifacts_url, address)
+        outcome = records.jobs.delete(job_id, gone=outcome.settled)
+    return outcome
+
+
+def remove_files(records: Records, artifacts_url: str) -> None:
+    """Remove the files of batches that are past their time, or whose deletion a crash left unfinished."""
+    for job in records.garbage.removals():
+        delete(records.of(job.tenant), artifacts_url, job.id)
 
 
 def sweep(records: Records, artifacts_url: str) -> None:

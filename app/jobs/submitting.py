@@ -30,8 +30,13 @@ async def submit(
     A lost wake-up call delays the job by a second at most. Raises what `Contexts.submit` raises.
     """
     context, job = await asyncio.to_thread(records.contexts.submit, submission, answered, ids)
+    await wake(bus, job)
+    return context, job
+
+
+async def wake(bus: Bus, job: Job) -> None:
+    """Wake a worker for a job that was stored; without the bus, one finds the job by itself."""
     try:
-        await bus.send(TUNE_TASK, tune_queue(submission.model), job.id)
+        await bus.send(TUNE_TASK, tune_queue(job.model), job.id)
     except BusUnavailable as error:
         structlog.get_logger().warning("wake_up_not_sent", job_id=job.id, reason=str(error))
-    return context, job

@@ -124,12 +124,15 @@ class ArrivingBody:
         self._memory = memory
         self._size = 0
         self._complete = False
-        self._began = time.monotonic()
+        self._streamed = False
+        self._began = self._returned = time.monotonic()
 
     async def receive(self) -> Message:
         """The next message of the server. Raises `DomainError` for a body that is too large, slow, or has no room."""
         if self._complete:
             return await self._receive()
+        if self._streamed:
+            self._began += time.monotonic() - self._returned  # what we made it wait is not the client's fault
         due = self._began + _GRACE_SECONDS + self._size / _LEAST_RATE
         try:
             async with asyncio.timeout(min(due - time.monotonic(), _GRACE_SECONDS)):
@@ -140,9 +143,14 @@ class ArrivingBody:
         self._complete = not message.get("more_body", False)
         if self._size > self.limit:
             raise self.too_large()
-        if self._file is None:
+        if self._file is None and not self._streamed:
             await self.hold(min(self._size, MAX_BODY_BYTES))
+        self._returned = time.monotonic()
         return message
+
+    def stream(self) -> None:
+        """Do not count the body as held from now on: whoever reads it keeps none of it in memory."""
+        self._streamed, self._returned = True, time.monotonic()
 
     async def hold(self, size: int) -> None:
         """Wait until memory has room for ``size`` bytes of the body, as after decompression. Raises `DomainError`."""

@@ -19,6 +19,8 @@ from redis.retry import Retry
 from app.records.scripts import source
 
 _CONNECTIONS: Final = 64
+#: How often is asked whether a file is gone that is being removed.
+POLL_SECONDS: Final = 0.1
 _SECONDS: Final = 5
 
 #: Everything in the store has this hash tag, so that a store in cluster mode keeps it on one node.

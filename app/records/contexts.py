@@ -13,7 +13,7 @@ from app.contract.names import JobKind, JobStatus
 from app.contract.objects import Job, Report
 from app.contract.tuning import Plan, TuningSpec
 from app.records.bodies import Bodies, BodyCorrupt
-from app.records.connection import Store, StoreUnavailable, new_id
+from app.records.connection import POLL_SECONDS, Store, StoreUnavailable, new_id
 from app.records.files import ArtifactsUnavailable
 from app.records.idempotency import Answered, ClaimLost
 from app.records.limits import QueueLimits, Retention
@@ -33,8 +33,6 @@ from app.records.rows import (
 #: A bare name, its version, or its alias.
 _SELECTOR: Final = re.compile(r"|[1-9][0-9]{0,14}|[a-z][a-z0-9._-]{0,63}")
 MAX_METADATA: Final = 16
-#: How often is asked whether a file is gone that is being removed.
-POLL_SECONDS: Final = 0.1
 
 
 #: What a tenant may have too much of, as the script that submits calls it.
@@ -60,7 +58,11 @@ class TenantGone(Exception):
 
 
 class ContextInUse(Exception):
-    """A context cannot be deleted while an alias points at it."""
+    """A context cannot be deleted while an ``alias`` points at it, or a ``batch`` that has not ended needs it."""
+
+    def __init__(self, by: Literal["alias", "batch"]) -> None:
+        super().__init__(by)
+        self.by = by
 
 
 class TooMuchMetadata(Exception):
@@ -244,8 +246,8 @@ class Contexts:
         the answer is the same.
         """
         outcome = self._store.run("delete_context", self._tenant, context_id, int(self._retention.names * 1000))
-        if outcome == "in_use":
-            raise ContextInUse
+        if outcome in ("aliased", "in_batch"):
+            raise ContextInUse("alias" if outcome == "aliased" else "batch")
         return Deletion(outcome[0], outcome[1] / 1000, tuple(outcome[2])) if outcome else None
 
     def deleted(self, context_id: str) -> None:

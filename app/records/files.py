@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +17,29 @@ from fsspec.implementations.local import LocalFileSystem
 _TRIES: Final = 10
 
 
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+#: Files that are being uploaded lie in this folder, which stays when it is empty.
+_UPLOADS: Final = "uploads"
+
+
 class ArtifactsUnavailable(Exception):
     """The file system of the artifacts did not do what it was asked."""
+
+
+class DiskFull(ArtifactsUnavailable):
+    """The file system of the artifacts has no room."""
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """Turn what the file system raises into `ArtifactsUnavailable`."""
+    try:
+        yield
+    except OSError as error:
+        kind = DiskFull if error.errno in _NO_SPACE else ArtifactsUnavailable
+        raise kind(str(error)) from error
+    except Exception as error:
+        raise ArtifactsUnavailable(str(error)) from error
 
 
 def write_file(url: str, content: bytes) -> None:
@@ -25,7 +48,7 @@ def write_file(url: str, content: bytes) -> None:
     partial = f"{path}.{secrets.token_hex(4)}.partial"
     folder = path.rpartition("/")[0]
     try:
-        _pipe(filesystem, partial, content)
+        _in_folder(filesystem, partial, lambda: filesystem.pipe_file(partial, content))
         if isinstance(filesystem, LocalFileSystem):
             _sync(partial)
         filesystem.mv(partial, path)
@@ -44,6 +67,38 @@ def read_file(url: str) -> bytes:
     return content
 
 
+def open_to_write(url: str) -> Any:
+    """A new file to be written piece by piece. Raises `ArtifactsUnavailable`."""
+    with unavailable():
+        filesystem, path = fsspec.url_to_fs(url)
+        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return filesystem.open(path, "wb")
+
+
+def move_file(source: str, target: str) -> None:
+    """Move a whole file to a place in the same file system. Raises what the file system raises."""
+    filesystem, path = fsspec.url_to_fs(source)
+    _, goal = fsspec.url_to_fs(target)
+    local = isinstance(filesystem, LocalFileSystem)
+    if local:
+        _sync(path)
+    _in_folder(filesystem, goal, lambda: filesystem.mv(path, goal))
+    if local:
+        _sync(goal.rpartition("/")[0])
+
+
+def open_to_read(url: str) -> Any:
+    """A file to be read piece by piece. Raises FileNotFoundError and what the file system raises."""
+    filesystem, path = fsspec.url_to_fs(url)
+    return filesystem.open(path, "rb")
+
+
+def read_lines(url: str) -> Iterator[bytes]:
+    """The lines of a file, with their ends, one after the other. Raises `ArtifactsUnavailable`."""
+    with unavailable(), open_to_read(url) as file:
+        yield from file
+
+
 def remove_file(url: str, *, whole: bool = True) -> None:
     """Remove a file, and what writers that died left of it, where it is there; without ``whole`` the latter alone.
 
@@ -59,13 +114,13 @@ def remove_file(url: str, *, whole: bool = True) -> None:
         raise ArtifactsUnavailable(str(error)) from error
 
 
-def _pipe(filesystem: Any, path: str, content: bytes) -> None:
+def _in_folder(filesystem: Any, path: str, write: Callable[[], object]) -> None:
     """Write a file in a folder that is made if need be, and again if it is removed, being empty, meanwhile."""
     folder = path.rpartition("/")[0]
     for left in reversed(range(_TRIES)):
         filesystem.makedirs(folder, exist_ok=True)
         try:
-            filesystem.pipe_file(path, content)
+            write()
             return
         except FileNotFoundError:
             if not left:
@@ -74,7 +129,7 @@ def _pipe(filesystem: Any, path: str, content: bytes) -> None:
 
 def _remove_if_empty(filesystem: Any, path: str) -> None:
     """Remove the folder of a local file that was removed, if it was the last there."""
-    if isinstance(filesystem, LocalFileSystem):
+    if isinstance(filesystem, LocalFileSystem) and Path(path).parent.name != _UPLOADS:
         with suppress(OSError):
             Path(path).parent.rmdir()
 

@@ -13,8 +13,8 @@ _BATCH: Final = 100
 
 
 @dataclass(frozen=True)
-class ContextRef:
-    """A context among those of all tenants."""
+class ObjectRef:
+    """A context or a job among those of all tenants."""
 
     tenant: str
     id: str
@@ -40,7 +40,12 @@ class Garbage:
         """Note that a file that was to be removed is gone."""
         self._store.run("collected", address)
 
-    def deletions(self) -> list[ContextRef]:
+    def deletions(self) -> list[ObjectRef]:
         """Contexts whose deletion was begun a minute ago or more and not ended."""
         found = cast("list[str]", self._store.run("deletions", _DELETION_MS, _BATCH))
-        return [ContextRef(*one.split(":", 1)) for one in found]
+        return [ObjectRef(*one.split(":", 1)) for one in found]
+
+    def removals(self) -> list[ObjectRef]:
+        """Batches whose files are to be removed, those of a deletion that was begun a minute ago or more among them."""
+        found = cast("list[str]", self._store.run("removals", _DELETION_MS, _BATCH))
+        return [ObjectRef(*one.split(":", 1)) for one in found]

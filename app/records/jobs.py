@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from app.contract.names import JobStatus
-from app.contract.objects import Event, Job
+from app.contract.objects import Event, Job, Report
+from app.records.bodies import Bodies, BodyCorrupt
 from app.records.connection import Store
 from app.records.lists import JobFilter, Page, read_page
-from app.records.rows import event_from, job_from_row, row_of
+from app.records.rows import event_from, job_from_row, row_of, tolerant
 
 #: Events that are read first where only the last ones are wanted.
 _NEWEST: Final = 32
 
 
+@dataclass(frozen=True)
+class FilesLeft:
+    """Files of a deleted batch: the addresses of those to be removed, and how many are settled by that."""
+
+    settled: int
+    addresses: tuple[str, ...]
+
+
 class Jobs:
     """The jobs of a tenant. Every method raises `StoreUnavailable`, those that read one `NewerFormat`."""
 
-    def __init__(self, store: Store, tenant: str) -> None:
+    def __init__(self, store: Store, bodies: Bodies, tenant: str, keep_batches_seconds: float) -> None:
         self._store = store
+        self._bodies = bodies
         self._tenant = tenant
+        self._load = partial(job_from_row, keep_batches_seconds=keep_batches_seconds)
 
     def get(self, job_id: str) -> Job | None:
-        """The job with this id."""
-        flat = self._store.run("get_job", self._tenant, job_id)
-        return job_from_row(job_id, row_of(flat)) if flat else None
+        """The job with this id, a `Batch` with its report if it is one. Raises `BodyCorrupt` where that is lost."""
+        row = row_of(self._store.run("get_job", self._tenant, job_id))
+        if not row:
+            return None
+        try:
+            report = tolerant(Report, self._bodies.get(row["report"])) if row.get("report") else None
+        except BodyCorrupt:
+            if self._store.run("get_job", self._tenant, job_id):
+                raise
+            return None  # it was deleted meanwhile
+        return self._load(job_id, row, report)
 
     def page(self, limit: int, after: str | None = None, wanted: JobFilter | None = None) -> Page[Job]:
         """A page of jobs, newest first. Raises `UnknownCursor`."""
         indexes = (wanted or JobFilter()).indexes
-        return read_page(self._store, self._tenant, "job", indexes, limit, after, job_from_row)
+        return read_page(self._store, self._tenant, "job", indexes, limit, after, self._load)
 
     def cancel(self, job_id: str) -> JobStatus | None:
         """Ask for the end of a job: at once where no worker has it, else within a step. Returns the status before."""
         status = self._store.run("cancel", self._tenant, job_id)
         return JobStatus(status) if status else None
 
-    def delete(self, job_id: str) -> JobStatus | None:
-        """Remove a job that has ended, with its events; returns the status of one that has not, which stays."""
-        outcome = self._store.run("delete_job", self._tenant, job_id)
+    def delete(self, job_id: str, gone: int = 0) -> JobStatus | FilesLeft | None:
+        """Remove a job that has ended, with its events; returns the status of one that has not, which stays.
+
+        A batch is deleted once its files are: asked again with how many of those that the answer names are ``gone``,
+        the answer names the next, and None at their end.
+        """
+        outcome = self._store.run("delete_job", self._tenant, job_id, gone)
+        if isinstance(outcome, list):
+            return FilesLeft(outcome[0], tuple(outcome[1]))
         return JobStatus(outcome) if outcome and outcome != "deleted" else None
 
     def events(self, job_id: str, after: int = 0) -> list[Event]:

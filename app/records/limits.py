@@ -20,12 +20,13 @@ class QueueLimits:
 class Retention:
     """How long is kept what ends by itself (seconds).
 
-    Jobs with their events after their end; what a request with an idempotency key made; the counter of a name after its
-    last version, so that no version is given twice; files that somebody began to write and nothing refers to;
-    what a webhook was not told yet; lines of the audit log; days of usage.
+    Jobs with their events after their end; batches with their files after theirs; what a request with an idempotency
+    key made; the counter of a name after its last version, so that no version is given twice; files that somebody began
+    to write and nothing refers to; what a webhook was not told yet; lines of the audit log; days of usage.
     """
 
     jobs: float = 30 * DAY_SECONDS
+    batches: float = 30 * DAY_SECONDS
     idempotency: float = DAY_SECONDS
     names: float = 30 * DAY_SECONDS
     unreferenced: float = 3600

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 
+from app.contract.batches import Batch, Counts
 from app.contract.names import ErrorCode, JobKind, JobStatus
 from app.contract.objects import Context, Event, Job, JobError, Progress, Report, Scores
 from app.contract.tuning import ResolvedHyperparameters
@@ -124,32 +125,47 @@ def context_from_row(
     return StoredContext(context, row.get("artifact") or None, pending_job)
 
 
-def job_from_row(job_id: str, row: Row) -> Job:
-    """The job of a row; a parked one runs, as its user sees it. Raises `NewerFormat`."""
+def job_from_row(job_id: str, row: Row, report: Report | None = None, keep_batches_seconds: float = 0) -> Job:
+    """The job of a row, a `Batch` with its ``report`` if it is one. A parked one runs, as its user sees it.
+
+    Raises `NewerFormat`.
+    """
     refuse_newer("job", job_id, row)
+    if row.get("kind") != JobKind.BATCH:
+        return Job(**_job_fields(job_id, row))
+    finished = optional_time(row, "finished_at")
+    return Batch(
+        **_job_fields(job_id, row),
+        counts=Counts(total=int(row["total"]), done=int(row["done"]), failed=int(row["failed"])),
+        expires_at=finished + timedelta(seconds=keep_batches_seconds) if finished else None,
+        report=report,
+    )
+
+
+def _job_fields(job_id: str, row: Row) -> dict[str, Any]:
     status = JobStatus("running" if row["status"] == "parked" else row["status"])
-    return Job(
-        id=job_id,
-        kind=JobKind(row.get("kind", JobKind.TUNING)),
-        context_id=row["context_id"],
-        model=row["model"],
-        status=status,
-        terminal=status.terminal,
-        created_at=time_of(row["created_at"]),
-        started_at=optional_time(row, "started_at"),
-        finished_at=optional_time(row, "finished_at"),
-        estimated_finish_at=None if status.terminal else optional_time(row, "estimated_finish_at"),
-        progress=Progress(
+    return {
+        "id": job_id,
+        "kind": JobKind(row.get("kind", JobKind.TUNING)),
+        "context_id": row["context_id"],
+        "model": row["model"],
+        "status": status,
+        "terminal": status.terminal,
+        "created_at": time_of(row["created_at"]),
+        "started_at": optional_time(row, "started_at"),
+        "finished_at": optional_time(row, "finished_at"),
+        "estimated_finish_at": None if status.terminal else optional_time(row, "estimated_finish_at"),
+        "progress": Progress(
             step=int(row.get("step", 0)),
             total_steps=int(row.get("total_steps", 0)),
             fraction=float(row.get("fraction", 0)),
         ),
-        attempt=int(row.get("attempt", 0)),
-        hyperparameters=_hyperparameters(row),
-        trained_tokens=int(row.get("trained_tokens", 0)),
-        error=_error(row),
-        cancel_requested=row.get("cancel_requested") == "1",
-    )
+        "attempt": int(row.get("attempt", 0)),
+        "hyperparameters": _hyperparameters(row),
+        "trained_tokens": int(row.get("trained_tokens", 0)),
+        "error": _error(row),
+        "cancel_requested": row.get("cancel_requested") == "1",
+    }
 
 
 def event_from(text: str) -> Event:

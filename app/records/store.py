@@ -20,12 +20,14 @@ from pydantic import ValidationError
 
 from app.contract.names import LEASE_SECONDS, MAX_ATTEMPTS, ErrorCode, JobStatus
 from app.contract.objects import JobError, Report, Scores
-from app.contract.tuning import ResolvedHyperparameters, TuningSpec
 from app.records.access import AccessRecords
 from app.records.audit import AuditLog
+from app.records.batches import Batches
 from app.records.bodies import Bodies, BodyCorrupt
-from app.records.connection import Store
-from app.records.contexts import POLL_SECONDS, Contexts
+from app.records.chunks import BatchWork
+from app.records.claims import Claim, claim_of
+from app.records.connection import POLL_SECONDS, Store
+from app.records.contexts import Contexts
 from app.records.figures import Figures, read_figures
 from app.records.files import ArtifactsUnavailable
 from app.records.garbage import Garbage
@@ -33,7 +35,7 @@ from app.records.idempotency import IdempotencyKeys
 from app.records.jobs import Jobs
 from app.records.limits import QueueLimits, Retention
 from app.records.requirements import take_up
-from app.records.rows import FORMAT, row_of, tolerant
+from app.records.rows import FORMAT, row_of
 from app.records.usage import Usage
 from app.records.webhooks import Outbox, Webhooks
 
@@ -56,30 +58,13 @@ class JobRef:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A job that this worker may run while it keeps beating; ``fence`` proves it.
-
-    ``parked``: it had been set aside for a shorter one.
-    """
-
-    tenant: str
-    job_id: str
-    context_id: str
-    model: str
-    fence: int
-    attempt: int
-    parked: bool
-    hyperparameters: ResolvedHyperparameters
-    spec: TuningSpec
-
-
-@dataclass(frozen=True)
 class TenantRecords:
     """All that the users of one tenant may see and change."""
 
     tenant: str
     contexts: Contexts
     jobs: Jobs
+    batches: Batches
     idempotency: IdempotencyKeys
     webhooks: Webhooks
     audit: AuditLog
@@ -101,9 +86,11 @@ class Records:
         artifacts_url: str = "memory://contextune",
     ) -> None:
         self._store = Store(client, take_up)
+        self._artifacts_url = artifacts_url
         self._bodies = Bodies(artifacts_url)
         self._limits = limits or QueueLimits()
         self._retention = retention or Retention()
+        self.batch_work = BatchWork(self._store, self._bodies, self._retention.usage)
         self.garbage = Garbage(self._store, self._retention.unreferenced)
         self.outbox = Outbox(self._store, self._retention.deliveries)
         self.access = AccessRecords(self._store)
@@ -111,10 +98,12 @@ class Records:
     def of(self, tenant: str) -> TenantRecords:
         """The records of a tenant, the only ones that its users may see."""
         store, keep = self._store, self._retention
+        jobs = Jobs(store, self._bodies, tenant, keep.batches)
         return TenantRecords(
             tenant,
             Contexts(store, self._bodies, tenant, self._limits, keep),
-            Jobs(store, tenant),
+            jobs,
+            Batches(store, self._artifacts_url, tenant, self._limits, jobs),
             IdempotencyKeys(store, tenant, keep.idempotency),
             Webhooks(store, tenant),
             AuditLog(store, tenant, keep.audit),
@@ -147,24 +136,14 @@ class Records:
         answer = self._store.run("claim", worker_id, _LEASE_MS, FORMAT, *models)
         if not answer:
             return None
-        tenant, job_id, flat, spec = cast("tuple[str, str, list[str], str | None]", answer)
+        tenant, job_id, flat, needed = cast("tuple[str, str, list[str], str | None]", answer)
         row = row_of(flat)
         try:
-            return Claim(
-                tenant=tenant,
-                job_id=job_id,
-                context_id=row["context_id"],
-                model=row["model"],
-                fence=int(row["fence"]),
-                attempt=int(row["attempt"]),
-                parked=row.get("was_parked") == "1",
-                hyperparameters=tolerant(ResolvedHyperparameters, row["hyperparameters"]),
-                spec=tolerant(TuningSpec, self._bodies.get(spec or "")),
-            )
+            return claim_of(tenant, job_id, row, needed, self._bodies)
         except ArtifactsUnavailable:
             self._store.run("release", tenant, job_id, int(row["fence"]), "")
             raise
-        except (ValidationError, BodyCorrupt) as error:
+        except (ValidationError, KeyError, BodyCorrupt) as error:
             structlog.get_logger().error("record_unreadable", job_id=job_id, kind=type(error).__name__)
             reason = JobError(code=ErrorCode.INTERNAL, message="its record cannot be read")
             self._finish(tenant, job_id, int(row["fence"]), JobStatus.FAILED, error=reason)
@@ -281,8 +260,12 @@ class Records:
         return {_ref(one): JobStatus(status) for one, status in zip(changed[::2], changed[1::2], strict=True)}
 
     def retire(self) -> int:
-        """Remove jobs, with their events, that ended longer ago than they are kept: a batch; returns how many."""
-        return int(self._store.run("retire", int(self._retention.jobs * 1000), _BATCH, FORMAT))
+        """Remove jobs, with their events, that ended longer ago than they are kept: some; returns how many.
+
+        `Garbage.removals` finds the batches among them, whose files are still there.
+        """
+        kept = int(self._retention.jobs * 1000), int(self._retention.batches * 1000)
+        return int(self._store.run("retire", *kept, _BATCH, FORMAT))
 
 
 def _ref(member: str) -> JobRef:

@@ -43,6 +43,38 @@ class Attempt:
         return self.claim.answered(self.content, answer) if self.claim else None
 
 
+@dataclass(frozen=True)
+class StreamedAttempt:
+    """One request, with a key or without, whose content is known once its body was read."""
+
+    records: TenantRecords
+    route: str
+    found: KeyClaim | Earlier | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether there was a request with the same key before, so that this one creates nothing."""
+        return isinstance(self.found, Earlier)
+
+    def before(self, content: str) -> str | None:
+        """What was answered to the first. Raises `DomainError` (``idempotency_key_reused``) if it was another."""
+        if not isinstance(self.found, Earlier):
+            return None
+        if (self.found.route, self.found.content) != (self.route, _hashed(content)):
+            detail = "this idempotency key was used for another request"
+            raise DomainError(ErrorCode.IDEMPOTENCY_KEY_REUSED, detail)
+        return self.found.answer
+
+    def answered(self, content: str, answer: str) -> Answered | None:
+        """What is to be kept with what the request creates."""
+        return self.found.answered(_hashed(content), answer) if isinstance(self.found, KeyClaim) else None
+
+    async def renew(self) -> None:
+        """Hold the key while the body arrives. A claim that ran out all the same is noticed when it is to be kept."""
+        if isinstance(self.found, KeyClaim):
+            await asyncio.to_thread(self.records.idempotency.renew, self.found)
+
+
 @asynccontextmanager
 async def attempt(records: TenantRecords, key: str | None, route: str, body: Payload) -> AsyncIterator[Attempt]:
     """Create within, once for each ``key``. What fails leaves the key to the next request.
@@ -52,20 +84,27 @@ async def attempt(records: TenantRecords, key: str | None, route: str, body: Pay
     if key is None:
         yield Attempt("")
         return
-    content = hashlib.sha256(body.model_dump_json(exclude_unset=True).encode()).hexdigest()
-    found = await asyncio.to_thread(records.idempotency.begin, key, route)
+    text = body.model_dump_json(exclude_unset=True)
+    async with attempt_streamed(records, key, route) as once:
+        claim = once.found if isinstance(once.found, KeyClaim) else None
+        yield Attempt(_hashed(text), claim, once.before(text))
+
+
+@asynccontextmanager
+async def attempt_streamed(records: TenantRecords, key: str | None, route: str) -> AsyncIterator[StreamedAttempt]:
+    """The same for a body that is read within. Raises `DomainError` (``idempotency_in_progress``)."""
+    found = await asyncio.to_thread(records.idempotency.begin, key, route) if key is not None else None
     if isinstance(found, InProgress):
         detail = "a request with this idempotency key is being worked on"
         raise DomainError(ErrorCode.IDEMPOTENCY_IN_PROGRESS, detail, retry_after=1.0)
-    if isinstance(found, Earlier):
-        if (found.route, found.content) != (route, content):
-            detail = "this idempotency key was used for another request"
-            raise DomainError(ErrorCode.IDEMPOTENCY_KEY_REUSED, detail)
-        yield Attempt(content, before=found.answer)
-        return
     try:
-        yield Attempt(content, found)
+        yield StreamedAttempt(records, route, found)
     except BaseException:
-        with suppress(StoreUnavailable):  # the claim runs out by itself
-            await asyncio.shield(asyncio.to_thread(records.idempotency.give_up, found))
+        if isinstance(found, KeyClaim):
+            with suppress(StoreUnavailable):  # the claim runs out by itself
+                await asyncio.shield(asyncio.to_thread(records.idempotency.give_up, found))
         raise
+
+
+def _hashed(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()

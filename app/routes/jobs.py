@@ -9,11 +9,12 @@ from fastapi import APIRouter, Path, Query, Request, Response, status
 
 from app.access.callers import Caller
 from app.contract.access import Scope
+from app.contract.batches import Batch
 from app.contract.names import ErrorCode, JobKind, JobStatus
 from app.contract.objects import Job
 from app.errors import DomainError
 from app.gateway import CallerDep, GatewayDep, RecordsDep
-from app.jobs.ending import cancel
+from app.jobs.ending import cancel, delete
 from app.records.lists import JobFilter
 from app.records.store import TenantRecords
 from app.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, cancel_on_disconnect
@@ -47,15 +48,15 @@ def list_jobs(
     kind: JobKind | None = None,
     context: Annotated[str | None, Query(max_length=100, description="the id of a context")] = None,
     model: Annotated[str | None, Query(max_length=200)] = None,
-) -> Listing[Job]:
+) -> Listing[Job | Batch]:
     """List jobs, newest first."""
     wanted = JobFilter(status=status, kind=kind, context_id=context, model=model)
-    return Listing[Job].of(records.jobs.page(limit, after, wanted))
+    return Listing[Job | Batch].of(records.jobs.page(limit, after, wanted))
 
 
 @router.get(
     "/jobs/{job_id}",
-    response_model=Job,
+    response_model=Job | Batch,
     responses=problems(ErrorCode.JOB_NOT_FOUND, ErrorCode.FORMAT_UNSUPPORTED, *STORE),
     dependencies=[needs(Scope.READ, Scope.CLASSIFY)],
 )
@@ -68,7 +69,7 @@ async def get_job(
     wait: Annotated[
         float, Query(ge=0, le=_LONGEST_WAIT_SECONDS, allow_inf_nan=False, description="seconds to wait for the end")
     ] = 0,
-) -> Job | Response:
+) -> Job | Batch | Response:
     """Get a job; with ``wait``, as soon as it is terminal or that many seconds have passed (or the service stops)."""
     await asyncio.to_thread(_require, caller, Scope.READ, records, job_id)
     waiting = gateway.waits.until_terminal(records, job_id, wait)
@@ -86,7 +87,7 @@ async def get_job(
     responses=problems(ErrorCode.JOB_NOT_FOUND, ErrorCode.JOB_NOT_CANCELLABLE, ErrorCode.FORMAT_UNSUPPORTED, *CHANGES),
     dependencies=[needs(Scope.CONTEXTS_WRITE, Scope.CLASSIFY, change="job.cancel")],
 )
-def cancel_job(job_id: str, gateway: GatewayDep, records: RecordsDep, caller: CallerDep) -> Job:
+def cancel_job(job_id: str, gateway: GatewayDep, records: RecordsDep, caller: CallerDep) -> Job | Batch:
     """Cancel a job: at once while it is queued, within one step while it runs. Cancelling again changes nothing."""
     _require(caller, Scope.CONTEXTS_WRITE, records, job_id)
     before = cancel(records, gateway.settings.artifacts_url, job_id)
@@ -101,14 +102,17 @@ def cancel_job(job_id: str, gateway: GatewayDep, records: RecordsDep, caller: Ca
 @router.delete(
     "/jobs/{job_id}",
     status_code=status.HTTP_204_NO_CONTENT,
-    responses=problems(ErrorCode.JOB_NOT_TERMINAL, *CHANGES),
+    responses=problems(ErrorCode.JOB_NOT_TERMINAL, ErrorCode.ARTIFACTS_UNAVAILABLE, *CHANGES),
     dependencies=[needs(Scope.CONTEXTS_WRITE, Scope.CLASSIFY, change="job.delete")],
 )
 def delete_job(
-    job_id: Annotated[str, Path(pattern=r"^job_[0-9a-z]{1,40}$")], records: RecordsDep, caller: CallerDep
+    job_id: Annotated[str, Path(pattern=r"^job_[0-9a-z]{1,40}$")],
+    gateway: GatewayDep,
+    records: RecordsDep,
+    caller: CallerDep,
 ) -> None:
-    """Delete a job that has ended, with its events; its context stays. There need not be one."""
+    """Delete a job that has ended, with its events and a batch's files; its context stays. There need not be one."""
     _require(caller, Scope.CONTEXTS_WRITE, records, job_id)
-    before = records.jobs.delete(job_id)
+    before = delete(records, gateway.settings.artifacts_url, job_id)
     if before is not None:
         raise DomainError(ErrorCode.JOB_NOT_TERMINAL, f"the job is {before}; cancel it first")

@@ -11,9 +11,10 @@ from typing import TypeVar
 
 import structlog
 
-from app.contract.messages import ClassifyBatch, ClassifyPart, Failure, PartReply, Scored, Truncate
+from app.contract.messages import ClassifyBatch, ClassifyPart, Failure, PartReply, Scored
 from app.contract.names import ErrorCode
 from worker.artifacts import ArtifactCorrupt
+from worker.classification.queries import Query, TooLong, queries_of
 from worker.classification.resident import (
     CannotClassify,
     ModelChanged,
@@ -21,8 +22,6 @@ from worker.classification.resident import (
     ResidentContexts,
     UnusableContext,
 )
-from worker.cpt.encoding.context import encode_queries, encode_query
-from worker.cpt.encoding.template import Template
 from worker.cpt.turn import Turn
 from worker.device import Device, DeviceStopped, out_of_memory, unusable_after
 from worker.models import LanguageModel
@@ -34,13 +33,6 @@ _Confidences = tuple[float, ...]
 
 class Expired(Exception):
     """Nobody waits for the answers any more."""
-
-
-@dataclass(frozen=True)
-class _Query:
-    text: str
-    ids: list[int]
-    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ class _Asked:
 
     resident: Resident
     exact: bool
-    parts: dict[int, list[_Query] | Failure]
+    parts: dict[int, list[Query] | Failure]
     request_ids: tuple[str, ...]
 
 
@@ -146,7 +138,7 @@ def _ask(
     except CannotClassify as error:
         return error.failure
     except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
-        return _failure(error, _request_ids(parts.values()))
+        return failure_of(error, _request_ids(parts.values()))
 
 
 def _request_ids(parts: Iterable[ClassifyPart]) -> tuple[str, ...]:
@@ -163,7 +155,7 @@ def _answer(base: LanguageModel, asked: Sequence[_Asked], turn: Turn) -> dict[in
         except Expired:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
-            replies.update(_failed(one.parts, _failure(error, one.request_ids)))
+            replies.update(_failed(one.parts, failure_of(error, one.request_ids)))
     return replies
 
 
@@ -171,7 +163,7 @@ def _failed(parts: Iterable[int], failure: Failure) -> dict[int, PartReply]:
     return dict.fromkeys(parts, PartReply(failure=failure))
 
 
-def _reply(encoded: list[_Query] | Failure, confidences: Iterator[_Confidences], tokens: int) -> PartReply:
+def _reply(encoded: list[Query] | Failure, confidences: Iterator[_Confidences], tokens: int) -> PartReply:
     if isinstance(encoded, Failure):
         return PartReply(failure=encoded)
     return PartReply(
@@ -182,7 +174,7 @@ def _reply(encoded: list[_Query] | Failure, confidences: Iterator[_Confidences],
     )
 
 
-def _failure(error: Exception, request_ids: Sequence[str]) -> Failure:
+def failure_of(error: Exception, request_ids: Sequence[str]) -> Failure:
     """What those who wait are told; raises ``error`` again where this process can answer nobody any more."""
     if unusable_after(error):
         raise error
@@ -199,7 +191,7 @@ def _failure(error: Exception, request_ids: Sequence[str]) -> Failure:
     return Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
 
 
-def _confidences(base: LanguageModel, asked: _Asked, queries: Sequence[_Query], turn: Turn) -> list[_Confidences]:
+def _confidences(base: LanguageModel, asked: _Asked, queries: Sequence[Query], turn: Turn) -> list[_Confidences]:
     """Probabilities over the labels, one row a query."""
     if not queries:
         return []
@@ -209,36 +201,10 @@ def _confidences(base: LanguageModel, asked: _Asked, queries: Sequence[_Query], 
     return [tuple(row) for row in rows]
 
 
-def _encode_part(base: LanguageModel, resident: Resident, part: ClassifyPart) -> list[_Query] | Failure:
-    predictor = resident.predictor
-    room = base.context_length - predictor.tokens - max(len(ids) for ids in predictor.label_ids)
-    encoded = encode_queries(base.tokenizer, resident.template, part.inputs)
-    try:
-        return [
-            _fit(base, resident.template, text, ids, room, part.truncate, index)
-            for index, (text, ids) in enumerate(zip(part.inputs, encoded, strict=True), part.first)
-        ]
-    except CannotClassify as refusal:
-        return refusal.failure
-
-
-def _fit(
-    base: LanguageModel, template: Template, text: str, ids: list[int], room: int, truncate: Truncate, index: int
-) -> _Query:
-    """The query of ``text``, which has ``ids``, cut to ``room`` tokens at the end that ``truncate`` names."""
-    if len(ids) <= room:
-        return _Query(text, ids, truncated=False)
-    if truncate == "NONE":
-        raise _too_long(len(ids), room, index)
-    while text and len(ids) > room:
-        keep = len(text) * room // (len(ids) + 1)  # characters; at least one fewer in each round
-        text = text[:keep] if truncate == "END" else text[len(text) - keep :]
-        ids = encode_query(base.tokenizer, template, text)
-    if not text.strip():
-        raise _too_long(len(ids), room, index)
-    return _Query(text, ids, truncated=True)
-
-
-def _too_long(tokens: int, room: int, index: int) -> CannotClassify:
-    message = f"input {index} has {tokens} tokens; the context leaves room for {room}"
-    return CannotClassify(ErrorCode.INPUT_TOO_LONG, message, f"/inputs/{index}")
+def _encode_part(base: LanguageModel, resident: Resident, part: ClassifyPart) -> list[Query] | Failure:
+    queries: list[Query] = []
+    for index, query in enumerate(queries_of(base, resident, part.inputs, part.truncate), part.first):
+        if isinstance(query, TooLong):
+            return Failure(code=ErrorCode.INPUT_TOO_LONG, message=f"input {index} {query}", param=f"/inputs/{index}")
+        queries.append(query)
+    return queries

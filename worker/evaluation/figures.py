@@ -8,11 +8,11 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from app.contract.objects import Difference, LabelScore, Score
 from worker.cpt.selection.student import t95
 from worker.cpt.turn import ALONE, Turn
+from worker.evaluation.outcomes import Outcomes
 
 _Z95: Final = 1.959963984540054
 _ECE_BINS: Final = 10
@@ -30,13 +30,16 @@ def evaluate(probabilities: Tensor, truth: Tensor, turn: Turn = ALONE) -> Score:
 
     The turn is offered now and then.
     """
-    n, labels = probabilities.shape
-    confidence, predicted = probabilities.double().max(1)
-    right = (predicted == truth).double()
-    losses = _losses(probabilities, truth)
+    return score(Outcomes.of(probabilities, truth), probabilities.shape[1], turn)
+
+
+def score(outcomes: Outcomes, labels: int, turn: Turn = ALONE) -> Score:
+    """The same for N > 0 outcomes of so many ``labels``."""
+    n, confidence, predicted, truth = len(outcomes), outcomes.confidence, outcomes.predicted, outcomes.truth
+    right = outcomes.right.double()
+    losses, distances = -outcomes.likelihood.clamp_min(_SMALLEST).log(), outcomes.distance
     macro_f1 = _macro_f1(truth[None], predicted[None], labels).item()
     ece = _expected_calibration_error(confidence[None], right[None]).item()
-    distances = (probabilities.double() - functional.one_hot(truth, labels)).square().sum(1)
     return Score(
         accuracy=right.mean().item(),
         macro_f1=macro_f1,
@@ -48,7 +51,7 @@ def evaluate(probabilities: Tensor, truth: Tensor, turn: Turn = ALONE) -> Score:
         nll_ci95=_mean_interval(losses, 0.0, _LARGEST_LOSS),
         ece_ci95=_ece_interval(ece, confidence, right, turn),
         brier_ci95=_mean_interval(distances, 0.0, 2.0),
-        chance_ece=chance_ece(probabilities, turn),
+        chance_ece=_ece_if_calibrated(confidence, turn).mean().item(),
         n=n,
     )
 
@@ -165,8 +168,12 @@ def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
 
 def confusion_matrix(probabilities: Tensor, truth: Tensor) -> tuple[tuple[int, ...], ...]:
     """Counts (L, L): rows are true labels, columns predicted ones."""
-    labels = probabilities.shape[1]
-    cells = truth * labels + probabilities.argmax(dim=1)
+    return confusions(probabilities.argmax(dim=1), truth, probabilities.shape[1])
+
+
+def confusions(predicted: Tensor, truth: Tensor, labels: int) -> tuple[tuple[int, ...], ...]:
+    """The same from predicted and true labels (N,)."""
+    cells = truth * labels + predicted
     counts: list[list[int]] = cells.bincount(minlength=labels * labels).view(labels, labels).tolist()
     return tuple(tuple(row) for row in counts)
 

@@ -24,7 +24,7 @@ from app.contract.objects import (
     TrialReport,
 )
 from app.contract.tuning import TrialSettings, TuningSpec
-from app.records.store import Claim
+from app.records.claims import TuningClaim
 from worker.cpt.encoding.template import TokenType
 from worker.cpt.selection.influence import MOST_TRIED
 from worker.cpt.selection.result import SearchResult
@@ -35,9 +35,10 @@ from worker.evaluation.verdict import threshold, verdict
 from worker.models import LanguageModel
 
 #: Below so many measured examples the figures come with a warning in words.
-_FEW: Final = 30
+FEW: Final = 30
 _FEW_OF_LABEL: Final = 5
-_PRECISIONS: Final = (0.8, 0.9)
+#: Precisions for which a threshold is looked for, besides the one that is asked for.
+PRECISIONS: Final = (0.8, 0.9)
 _TYPES: Final = (TokenType.INPUT_TEMPLATE, TokenType.INPUT, TokenType.OUTPUT_TEMPLATE)
 _PACKAGES: Final = ("contextune", "torch", "transformers")
 
@@ -54,7 +55,7 @@ class Predictions:
 
 def report(
     base: LanguageModel,
-    claim: Claim,
+    claim: TuningClaim,
     found: SearchResult,
     measured: Predictions | None,
     served: Served,
@@ -75,7 +76,7 @@ def report(
         update = {"notes": _notes_without_figures(claim), "verdict": verdict(None, None, target)}
         return known.model_copy(update=update)
     labels, tuned = claim.spec.label_names, claim.hyperparameters.method != "icl"
-    wanted = sorted({*_PRECISIONS, 1 - target})
+    wanted = sorted({*PRECISIONS, 1 - target})
     thresholds = [threshold(measured.served, measured.truth, one) for one in wanted]
     matrix = confusion_matrix(measured.served, measured.truth)
     return known.model_copy(
@@ -84,7 +85,7 @@ def report(
             "tuned": evaluate(measured.served, measured.truth, turn) if tuned else None,
             "difference": compare(measured.served, measured.icl, measured.truth) if tuned else None,
             "measured_on": measured.of,
-            "notes": (*_notes(claim, measured), *_notes_on_thresholds(wanted, thresholds)),
+            "notes": (*_notes(claim, measured), *notes_on_thresholds(wanted, thresholds)),
             "confusion_matrix": matrix,
             "per_label": dict(zip(labels, per_label(matrix), strict=True)),
             "suspect_examples": tuple(_suspects(claim.spec, found)),
@@ -109,21 +110,21 @@ def _trials(found: SearchResult) -> tuple[TrialReport, ...]:
     )
 
 
-def _notes_without_figures(claim: Claim) -> tuple[str, ...]:
+def _notes_without_figures(claim: TuningClaim) -> tuple[str, ...]:
     if claim.hyperparameters.cross_validation:
         return ("There are too few examples to hold any out: nothing is known of the quality of this context.",)
     return ("No examples were held out: nothing is known of the quality of this context without validation examples.",)
 
 
-def _notes(claim: Claim, measured: Predictions) -> Iterator[str]:
+def _notes(claim: TuningClaim, measured: Predictions) -> Iterator[str]:
     n, spec = len(measured.truth), claim.spec
-    if n < _FEW:
+    if n < FEW:
         yield (
             f"Only {n} examples were measured: one more or less that is right moves the accuracy by "
             f"{100 / n:.0f} points. Take the intervals seriously, and give validation examples if you can."
         )
     seldom = sum(count < _FEW_OF_LABEL for count in measured.truth.bincount(minlength=len(spec.label_names)).tolist())
-    if seldom and n >= _FEW:
+    if seldom and n >= FEW:
         yield (
             f"Labels with fewer than {_FEW_OF_LABEL} measured examples: {seldom} of {len(spec.label_names)}. "
             "Their precision, recall and F1 say little."
@@ -136,7 +137,7 @@ def _notes(claim: Claim, measured: Predictions) -> Iterator[str]:
             yield f"Validation examples that are learned from too: {repeated} of {n}. They flatter all figures."
 
 
-def _notes_on_folds(claim: Claim) -> Iterator[str]:
+def _notes_on_folds(claim: TuningClaim) -> Iterator[str]:
     if claim.hyperparameters.method == "auto":
         yield "Each example was predicted by a prompt that has not seen it; all together may do a little better."
     else:
@@ -159,7 +160,8 @@ def _alone(spec: TuningSpec) -> frozenset[str]:
     return frozenset(label for label, count in counts.items() if count == 1)
 
 
-def _notes_on_thresholds(wanted: Sequence[float], found: Sequence[Threshold | None]) -> Iterator[str]:
+def notes_on_thresholds(wanted: Sequence[float], found: Sequence[Threshold | None]) -> Iterator[str]:
+    """What is said of precisions for which there is no threshold."""
     if missing := [f"{one:g}" for one, threshold in zip(wanted, found, strict=True) if threshold is None]:
         yield (
             f"No min_confidence is suggested for a precision of {' or '.join(missing)}: too few examples were "
@@ -211,7 +213,7 @@ def _epsilon_use(found: SearchResult) -> dict[str, EpsilonUse]:
     }
 
 
-def _reproducibility(base: LanguageModel, claim: Claim) -> Reproducibility:
+def _reproducibility(base: LanguageModel, claim: TuningClaim) -> Reproducibility:
     spec = claim.spec
     decisive = spec.model_dump(mode="json", include={"examples", "training_examples", "validation_examples", "labels"})
     return Reproducibility(

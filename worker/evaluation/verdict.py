@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from app.contract.objects import Threshold, Verdict
@@ -22,8 +23,12 @@ def threshold(probabilities: Tensor, truth: Tensor, precision: float) -> Thresho
     that the best of them does not look better than it is. A multiple of 0.0001.
     """
     confidence, predicted = probabilities.max(1)
-    least = (confidence.double() * _STEPS).floor()
-    right, n = predicted == truth, len(truth)
+    return supported_threshold(confidence, predicted == truth, precision)
+
+
+def supported_threshold(confidence: Tensor, right: Tensor, precision: float) -> Threshold | None:
+    """The same from confidences (N,) and whether each was right (N,)."""
+    least, n = (confidence.double() * _STEPS).floor(), len(right)
     ordered = least.sort(descending=True).values
     for share in range(_THRESHOLDS, 0, -1):
         answers = least >= ordered[math.ceil(n * share / _THRESHOLDS) - 1]
@@ -48,11 +53,12 @@ def error_bound(wrong: int, n: int, chance: float = 0.05) -> float:
     """
     if wrong >= n:
         return 1.0
-    logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(wrong + 1)]
+    k = torch.arange(wrong + 1, dtype=torch.float64)
+    logs = math.lgamma(n + 1) - (k + 1).lgamma() - (n - k + 1).lgamma()
 
     def at_most(share: float) -> float:
         """The chance of ``wrong`` or fewer."""
-        return sum(math.exp(c + k * math.log(share) + (n - k) * math.log1p(-share)) for k, c in enumerate(logs))
+        return (logs + k * math.log(share) + (n - k) * math.log1p(-share)).exp().sum().item()
 
     low, high = 1e-12, 1 - 1e-12
     for _ in range(60):
@@ -70,12 +76,18 @@ def verdict(probabilities: Tensor | None, truth: Tensor | None, target_error: fl
     """Whether to serve what predicted ``probabilities`` (N, L), None where nothing was held out."""
     if probabilities is None or truth is None or not len(truth):
         return Verdict(decision="more_examples", reason="no examples were held out, so nothing is known of its errors")
-    n, wrong = len(truth), int((probabilities.argmax(1) != truth).sum())
+    confidence, predicted = probabilities.max(1)
+    return verdict_on(confidence, predicted == truth, target_error)
+
+
+def verdict_on(confidence: Tensor, right: Tensor, target_error: float) -> Verdict:
+    """The same from confidences (N,) and whether each was right (N,), N > 0."""
+    n, wrong = len(right), int((~right).sum())
     bound = error_bound(wrong, n)
     if bound <= target_error:
         reason = f"{wrong} of {n} held-out answers were wrong: at most {bound:.1%} can be expected to be"
         return Verdict(decision="serve", reason=reason)
-    if supported := threshold(probabilities, truth, 1 - target_error):
+    if supported := supported_threshold(confidence, right, 1 - target_error):
         reason = (
             f"with a min_confidence of {supported.min_confidence:.4f} at most {target_error:.1%} of answers can be "
             f"expected to be wrong; {supported.coverage:.0%} of held-out inputs were answered then"

@@ -11,8 +11,9 @@ from typing import Any, Final, Literal
 import structlog
 
 from app.contract.names import HEARTBEAT_SECONDS
+from app.records.claims import Claim
 from app.records.connection import StoreUnavailable
-from app.records.store import Claim, Records
+from app.records.store import Records
 
 #: Shortest time between two beats: each is a write that the store makes durable.
 _BEAT_PAUSE_SECONDS: Final = 0.2

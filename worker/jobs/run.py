@@ -16,7 +16,7 @@ from torch import Tensor
 
 from app.contract.objects import Report, Served
 from app.contract.tuning import ResolvedHyperparameters, TrialSettings
-from app.records.store import Claim
+from app.records.claims import TuningClaim
 from worker.artifacts import Artifacts
 from worker.cpt.formats.bundle import Prompt, TunedContext, save
 from worker.cpt.scoring.predict import Predictor
@@ -50,7 +50,7 @@ class JobRun:
 
     def __init__(
         self,
-        claim: Claim,
+        claim: TuningClaim,
         base: LanguageModel,
         artifacts: Artifacts,
         device: Device,

@@ -1,4 +1,4 @@
-"""Tuning: the thread that claims jobs from the store and runs them, one at a time.
+"""The thread that claims jobs, tuning runs and batches, from the store and runs them, one at a time.
 
 The record in the store decides: a job runs while its lease is held, ends when it is lost, and goes on from its last
 checkpoint wherever it is claimed next, with the result of an unbroken run.
@@ -6,9 +6,8 @@ checkpoint wherever it is claimed next, with the result of an unbroken run.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Mapping
+from functools import partial
 from threading import Event, Thread
 from typing import Final
 
@@ -16,21 +15,21 @@ import structlog
 
 from app.contract.names import ErrorCode
 from app.contract.objects import JobError
+from app.records.claims import BatchClaim, Claim, TuningClaim
 from app.records.connection import StoreUnavailable
 from app.records.files import ArtifactsUnavailable
-from app.records.store import Claim, Records
-from worker.artifacts import Artifacts, address_of
+from app.records.store import Records
+from worker.artifacts import Artifacts
+from worker.classification.resident import ResidentContexts
 from worker.cpt.model.sizes import Sizes
 from worker.device import Device, DeviceStopped, caused_by_work, out_of_memory
+from worker.jobs.batch_run import BatchRun, Unservable
 from worker.jobs.faults import lacks_room, waits
 from worker.jobs.lease import Cancelled, Lease, LeaseLost, Parked, Stopping
+from worker.jobs.result_files import POLL_SECONDS, ResultFiles
 from worker.jobs.run import JobRun, Result
 from worker.models import LanguageModel
 
-#: How often an idle worker looks for a job that it was not woken for.
-_POLL_SECONDS: Final = 1.0
-#: How long a finished job's result is offered to a store that does not answer.
-_FINISH_SECONDS: Final = 120.0
 #: Chunks are not halved below this: a single example may be longer.
 _FEWEST_CHUNK_TOKENS: Final = 32
 
@@ -46,6 +45,7 @@ class TuningThread:
         bases: dict[str, LanguageModel],
         worker_id: str,
         checkpoint_seconds: float,
+        residents: Mapping[str, ResidentContexts],
     ) -> None:
         self._records = records
         self._artifacts = artifacts
@@ -53,10 +53,11 @@ class TuningThread:
         self._bases = bases
         self._worker_id = worker_id
         self._checkpoint_seconds = checkpoint_seconds
+        self._residents = residents
         self._stopping = Event()
         self._wake = Event()
         self._waits = waits()
-        self._said: tuple[str, str] | None = None
+        self._files = ResultFiles(records, artifacts, self._stopping)
         self._thread = Thread(target=self._run_until_stopped, name="tuning", daemon=True)
 
     def start(self) -> None:
@@ -85,7 +86,7 @@ class TuningThread:
         while not self._stopping.is_set() and self._device.unusable is None:
             self._wake.clear()
             if not self._run_next():
-                self._wake.wait(_POLL_SECONDS)
+                self._wake.wait(POLL_SECONDS)
 
     def _run_next(self) -> bool:
         """Run the next queued job; False if there is none. A job that this worker must abandon is swept up."""
@@ -118,14 +119,17 @@ class TuningThread:
     def _run_under_lease(self, claim: Claim) -> str:
         with Lease(self._records, claim, self._stopping) as lease:
             try:
-                result = self._tune(claim, lease)
-                address = self._write(claim, lease, result.content)
-                return self._finish(claim, lease, result, address)
+                return (
+                    self._run_batch(claim, lease) if isinstance(claim, BatchClaim) else self._run_tuning(claim, lease)
+                )
+            except Unservable as error:
+                reason = JobError(code=error.failure.code, message=error.failure.message)
+                return self._files.insist(lambda: self._records.finish_failed(claim, reason))
             except Cancelled:
                 self._forget_checkpoint(claim)
-                return self._insist(lambda: self._records.finish_cancelled(claim))
+                return self._files.insist(lambda: self._records.finish_cancelled(claim))
             except (Stopping, DeviceStopped):
-                return self._insist(lambda: self._records.release(claim))
+                return self._files.insist(lambda: self._records.release(claim))
             except Parked:
                 return "parked"
             except (LeaseLost, StoreUnavailable):
@@ -133,7 +137,25 @@ class TuningThread:
             except Exception as error:  # noqa: BLE001 - the thread must go on, and the job's user learns of it
                 return self._fail(claim, error)
 
-    def _tune(self, claim: Claim, lease: Lease) -> Result:
+    def _run_batch(self, claim: BatchClaim, lease: Lease) -> str:
+        """Classify the lines of a batch that are left, and end it with what is known of those with labels."""
+        base, residents = self._bases[claim.model], self._residents[claim.model]
+        run = BatchRun(claim, base, residents, self._artifacts, self._device, lease, self._records, self._files)
+        ending = run.to_end()
+        finish = partial(self._records.batch_work.finish, claim, ending.report, ending.line_seconds)
+        ended = self._files.when_there_is_room(claim, lease, partial(self._files.insist, finish))
+        if ended == "lost":
+            raise LeaseLost
+        return ended
+
+    def _run_tuning(self, claim: Claim, lease: Lease) -> str:
+        """Tune a context and store it."""
+        assert isinstance(claim, TuningClaim)  # noqa: S101 - there are no other jobs
+        result = self._tune(claim, lease)
+        address = self._files.write(claim, lease, result.content)
+        return self._finish(claim, lease, result, address)
+
+    def _tune(self, claim: TuningClaim, lease: Lease) -> Result:
         """Run a job; where memory does not suffice, go on from its checkpoint in chunks of half the size."""
         chunk_tokens = Sizes.of(self._bases[claim.model].model).chunk_tokens
         while True:
@@ -144,72 +166,24 @@ class TuningThread:
                 if not out_of_memory(error) or chunk_tokens <= _FEWEST_CHUNK_TOKENS:
                     raise
             chunk_tokens //= 2
-            self._say(claim, f"memory ran out: going on in chunks of {chunk_tokens} tokens")
+            self._files.say(claim, f"memory ran out: going on in chunks of {chunk_tokens} tokens")
 
-    def _say(self, claim: Claim, text: str) -> None:
-        """Tell the job's user, and the log, what holds the job up. Said again only where it has changed."""
-        if (claim.job_id, text) == self._said:
-            return
-        self._said = (claim.job_id, text)
-        structlog.get_logger().warning("job_held_up", job_id=claim.job_id, reason=text)
-        with suppress(StoreUnavailable):
-            self._records.message(claim, text, level="warning")
-
-    def _finish(self, claim: Claim, lease: Lease, result: Result, address: str) -> str:
+    def _finish(self, claim: TuningClaim, lease: Lease, result: Result, address: str) -> str:
         def finish() -> str:
             ending = address, result.report, result.fields, len(result.content)
-            return self._insist(lambda: self._records.finish_succeeded(claim, *ending))
+            return self._files.insist(lambda: self._records.finish_succeeded(claim, *ending))
 
         ended = "lost"
         try:
-            ended = self._when_there_is_room(claim, lease, finish)
+            ended = self._files.when_there_is_room(claim, lease, finish)
         finally:
             if ended != "succeeded":
-                self._remove_unwanted(claim, address)
+                self._files.remove_unwanted(claim, address)
         if ended == "lost":
             raise LeaseLost
         self._forget_checkpoint(claim)
         self._waits = waits()
         return ended
-
-    def _write(self, claim: Claim, lease: Lease, content: bytes) -> str:
-        """Store an artifact, noting that before, and return its address. Raises what `Lease.check` raises."""
-        address = address_of(content)
-
-        def put() -> str:
-            self._begin_write(claim, lease, address)
-            return self._artifacts.put(content)
-
-        try:
-            return self._when_there_is_room(claim, lease, put)
-        except BaseException:
-            self._remove_unwanted(claim, address)
-            raise
-
-    def _when_there_is_room(self, claim: Claim, lease: Lease, write: Callable[[], str]) -> str:
-        """Write what needs room on a disk, as often as it takes. Raises what `Lease.check` raises."""
-        for seconds in waits():
-            try:
-                return write()
-            except OSError as error:
-                if not lacks_room(error):
-                    raise
-                self._say(claim, f"no room for the result ({error.strerror}): waiting until there is")
-            lease.wait(seconds)
-        raise AssertionError("waits end")
-
-    def _begin_write(self, claim: Claim, lease: Lease, address: str) -> None:
-        while (answer := self._insist(lambda: self._records.begin_write(claim, address))) != "go":
-            if answer == "lost":
-                raise LeaseLost
-            lease.wait(_POLL_SECONDS)  # a file with the same content is being removed
-
-    def _remove_unwanted(self, claim: Claim, address: str) -> None:
-        """Remove an artifact unless a record refers to it or another worker, which has the job now, writes it too."""
-        with suppress(StoreUnavailable):  # a sweep removes it then
-            if self._records.end_write(claim, address):
-                self._artifacts.remove(address)
-                self._records.garbage.collected(address)
 
     def _let_go(self, claim: Claim) -> None:
         """Leave a lost job to the worker that has it now, or nothing of it if its context was deleted."""
@@ -220,18 +194,18 @@ class TuningThread:
         """Try again, elsewhere perhaps, after whatever was not expected; fail when the attempts are used up."""
         structlog.get_logger().error("attempt_failed", job_id=claim.job_id, attempt=claim.attempt, exc_info=error)
         if lacks_room(error):
-            self._say(claim, f"the worker lacks room ({error}): trying again until it has some")
+            self._files.say(claim, f"the worker lacks room ({error}): trying again until it has some")
             self._stopping.wait(next(self._waits))
-            return self._insist(lambda: self._records.release(claim))
+            return self._files.insist(lambda: self._records.release(claim))
         if self._device.unusable is not None and not caused_by_work(error):
-            self._say(claim, "the device failed: going on in a fresh process")
-            return self._insist(lambda: self._records.release(claim))
+            self._files.say(claim, "the device failed: going on in a fresh process")
+            return self._files.insist(lambda: self._records.release(claim))
         if out_of_memory(error):
             reason = JobError(code=ErrorCode.OUT_OF_MEMORY, message="the worker has not enough memory for this job")
         else:
             reason = JobError(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
-        self._stopping.wait(_POLL_SECONDS)  # a worker that fails at once must not run through the whole queue
-        ended = self._insist(lambda: self._records.retry(claim, reason))
+        self._stopping.wait(POLL_SECONDS)  # a worker that fails at once must not run through the whole queue
+        ended = self._files.insist(lambda: self._records.retry(claim, reason))
         if ended in ("failed", "cancelled"):
             self._forget_checkpoint(claim)
         return ended
@@ -241,14 +215,3 @@ class TuningThread:
             self._artifacts.remove_checkpoint(claim.job_id)
         except Exception as error:  # noqa: BLE001 - any file system, any reason: the job's end must not depend on it
             structlog.get_logger().warning("checkpoint_not_removed", job_id=claim.job_id, reason=str(error))
-
-    def _insist(self, change: Callable[[], str]) -> str:
-        """Make a change in the store even if that does not answer for a while. Changes may be repeated safely."""
-        deadline = time.monotonic() + _FINISH_SECONDS
-        while True:
-            try:
-                return change()
-            except StoreUnavailable:
-                if self._stopping.is_set() or time.monotonic() > deadline:
-                    raise
-                time.sleep(_POLL_SECONDS)

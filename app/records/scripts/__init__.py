@@ -4,7 +4,8 @@ Every script is called with one key, the hash tag of the store, and computes the
 store in cluster mode serves them too. What a tenant owns is ``{ct}:t:<tenant>:<kind>…``:
 
 =================================  ======  =========================================================================
-``context:<id>``                   hash    a context; ``spec``, ``artifact``, ``report`` are addresses
+``context:<id>``                   hash    a context; ``spec``, ``artifact``, ``report`` are addresses,
+                                           ``batches`` counts those that need it
 ``contexts``                       zset    all ids by order of creation; ``contexts:status:<s>``, ``:model:<m>``,
                                            ``:name:<n>`` and ``:metadata:<sha1>`` are the lists' indexes
 ``name:<name>``                    hash    the contexts of a name by version, ``@<alias>`` → version, ``last`` version
@@ -13,6 +14,8 @@ store in cluster mode serves them too. What a tenant owns is ``{ct}:t:<tenant>:<
 ``job:<id>``                       hash    a job: ``status fence attempt step …``
 ``jobs``                           zset    all ids by order of creation; ``jobs:status:<s>``, ``:model:<m>``,
                                            ``:kind:<k>`` and ``:context:<id>`` are the lists' indexes
+``chunks:<job>``                   list    what a batch has done of its input, ``Chunk`` as JSON
+``files:<job>``                    list    addresses of the files that are removed with a batch
 ``events:<job>``                   list    ``[id, type, level, created_at, message, data]``, JSON
 ``sequence``                       string  order of creation
 ``artifact_bytes``                 string  bytes of what its contexts refer to, shared or not
@@ -37,12 +40,14 @@ All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said other
 ``leases``                         zset    running jobs by the end of their lease
 ``running:<model>``                zset    running jobs by their estimated end
 ``workers``                        hash    the job that each worker runs
-``ended``                          zset    jobs that ended, by when
+``ended``                          zset    tuning jobs that ended, by when; ``ended:batch`` holds batches
+``line_needs``                     hash    what a line of a model's last batch needed (ms)
 ``refs:<address>``                 set     what refers to a file: ``<tenant>:<kind>:<id>``
 ``writers:<address>``              hash    who writes it, ``<tenant>:<job>:<fence>``, and since when
 ``pending``                        zset    files that somebody writes, by when that began
 ``collecting``                     zset    files that are being removed, by the end of the remover's lease
 ``deleting``                       zset    deleted contexts, by when somebody last began to remove their files
+``removing``                       zset    deleted batches, by when somebody last began to remove their files
 ``totals``                         hash    what was counted since the store began: jobs that ended, leases lost
 ``outbox``                         zset    ``<tenant>:<delivery>`` by when it is to be sent
 ``swept``                          string  when overdue leases were last looked for

@@ -1,14 +1,15 @@
 #!lua flags=allow-oom
 -- Give a queued job to a worker, under a lease: the next of the tenant whose turn it is.
 -- ARGV: worker id, lease in ms, newest format of a row that the worker reads, models.
--- Returns tenant, id, fields of the job and the address of its spec, or false if there is none. A worker runs one job at a time: if it holds
--- one already, it lost the answer to an earlier claim and gets it again.
+-- Returns tenant, id, fields of the job, and the address of its spec or, of a batch, its context's labels; false if there
+-- is none. A worker runs one job at a time: if it holds one already, it lost the answer to an earlier claim and gets it again.
 local CONSIDERED = 16
 
 local function answer(tenant, job)
   local row = owned(tenant, 'job', job)
-  local context = redis.call('HGET', row, 'context_id')
-  return {tenant, job, redis.call('HGETALL', row), redis.call('HGET', owned(tenant, 'context', context), 'spec')}
+  local context, kind = fields(row, 'context_id', 'kind')
+  local needed = redis.call('HGET', owned(tenant, 'context', context), kind == 'batch' and 'labels' or 'spec')
+  return {tenant, job, redis.call('HGETALL', row), needed}
 end
 
 local held = redis.call('HGET', shared('workers'), ARGV[1])

@@ -2,7 +2,7 @@
 -- Remove a context from all lists, end its job, and leave a row that names the files to be removed.
 -- ARGV: tenant, context id, how long the counter of a name without versions is kept, in ms.
 -- Returns its job's id, milliseconds until no worker writes for it any more, and the addresses of the files; false when
--- there is no such context and none is being deleted; 'in_use' when an alias points at it.
+-- there is no such context and none is being deleted; 'aliased' when an alias points at it, 'in_batch' when a batch needs it.
 local tenant, context = ARGV[1], ARGV[2]
 local key, deleting = owned(tenant, 'context', context), owned(tenant, 'deleting', context)
 
@@ -14,7 +14,8 @@ end
 local name, job, model, status, version, metadata, aliases, artifact, spec, report, bytes =
   fields(key, 'name', 'job_id', 'model', 'status', 'version', 'metadata', 'aliases', 'artifact', 'spec', 'report', 'bytes')
 if not job then return redis.call('EXISTS', deleting) == 1 and answer() end
-if (aliases or '[]') ~= '[]' then return 'in_use' end
+if (aliases or '[]') ~= '[]' then return 'aliased' end
+if tonumber(redis.call('HGET', key, 'batches') or 0) > 0 then return 'in_batch' end
 
 local row = owned(tenant, 'job', job)
 local state, fence, writing = fields(row, 'status', 'fence', 'writing')
@@ -34,8 +35,7 @@ for address in string.gmatch(writing or '', '%S+') do
   end_writing(address, table.concat({tenant, job, fence}, ':'))
   if address ~= artifact and address ~= report then forget(address) end
 end
-local kept = owned(tenant, 'artifact_bytes')
-if redis.call('DECRBY', kept, bytes or 0) <= 0 then redis.call('DEL', kept) end
+free_bytes(tenant, bytes)
 for _, address in ipairs({spec or '', artifact or '', report or ''}) do
   redis.call('SREM', shared('refs', address), table.concat({tenant, 'context', context}, ':'))
   if address ~= '' then forget(address) end

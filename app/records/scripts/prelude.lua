@@ -42,6 +42,29 @@ local function limits_of(tenant)
   return cjson.decode(redis.call('HGET', shared('tenant', tenant), 'limits') or '{}')
 end
 
+-- Count bytes of files that a tenant is to keep; false if those are more than it may have.
+local function add_bytes(tenant, bytes)
+  local key, most = owned(tenant, 'artifact_bytes'), limits_of(tenant).artifact_bytes
+  if most and tonumber(redis.call('GET', key) or 0) + bytes > most then return false end
+  redis.call('INCRBY', key, bytes)
+  return true
+end
+
+local function free_bytes(tenant, bytes)
+  local key = owned(tenant, 'artifact_bytes')
+  if redis.call('DECRBY', key, bytes or 0) <= 0 then redis.call('DEL', key) end
+end
+
+local function add_usage(tenant, keep, used)
+  local day = math.floor(now / 86400000)
+  local row, days = owned(tenant, 'usage', day), owned(tenant, 'usages')
+  for name, number in pairs(used) do redis.call('HINCRBY', row, name, number) end
+  redis.call('PEXPIRE', row, keep)
+  redis.call('ZADD', days, day, day)
+  redis.call('ZREMRANGEBYSCORE', days, '-inf', day - math.ceil(keep / 86400000))
+  redis.call('PEXPIRE', days, keep)
+end
+
 -- Events ------------------------------------------------------------------------------------------------------------
 
 local METRICS_KEPT = 200
@@ -166,13 +189,17 @@ local function tell_webhooks(tenant, kind, object)
   end
 end
 
+-- Jobs that ended, by when; batches apart, as they are kept for another time.
+local function ended_of(kind) return kind == 'batch' and shared('ended', 'batch') or shared('ended') end
+
 local function terminate(tenant, job, status, error)
   end_lease(tenant, job)
   dequeue(tenant, job)
   local row = owned(tenant, 'job', job)
   redis.call('HSET', row, 'finished_at', now, 'error', error)
-  redis.call('ZADD', shared('ended'), now, member(tenant, job))
   local kind, context, hyperparameters = fields(row, 'kind', 'context_id', 'hyperparameters')
+  redis.call('ZADD', ended_of(kind), now, member(tenant, job))
+  if kind == 'batch' then redis.call('HINCRBY', owned(tenant, 'context', context), 'batches', -1) end
   if kind == 'tuning' and redis.call('EXISTS', owned(tenant, 'context', context)) == 1 then
     redis.call('HSET', owned(tenant, 'context', context), 'finished_at', now, 'error', error,
       'hyperparameters', hyperparameters)
@@ -206,16 +233,37 @@ local function create_job(tenant, job, sequence, row)
   enqueue(tenant, job)
 end
 
+-- What of jobs that may be queued is used up: 'overloaded' (all), 'jobs' (of the tenant), or nil.
+local function queue_full(tenant, most, most_of_tenant)
+  if tonumber(redis.call('GET', shared('queued')) or 0) >= most then return 'overloaded' end
+  local queued = redis.call('ZCARD', owned(tenant, 'jobs', 'status', 'queued'))
+  if queued >= (limits_of(tenant).queued_jobs or most_of_tenant) then return 'jobs' end
+end
+
+-- When a job that is queued now will have ended: after those that wait, those that run, and its own work; as many run at
+-- a time as run now.
+local function estimated_finish(model, estimate)
+  local running = redis.call('ZRANGE', shared('running', model), 0, -1, 'WITHSCORES')
+  local ahead = tonumber(redis.call('HGET', shared('backlog'), model) or 0)
+  for i = 2, #running, 2 do ahead = ahead + math.max(0, running[i] - now) end
+  return string.format('%.0f', now + math.floor(ahead / math.max(1, #running / 2)) + estimate)
+end
+
+-- Forget a job that has ended. The files of a batch are still to be removed: `removals` finds them at once.
 local function remove_job(tenant, job)
   local key = owned(tenant, 'job', job)
-  local status, kind, model, context = fields(key, 'status', 'kind', 'model', 'context_id')
+  local status, kind, model, context, bytes = fields(key, 'status', 'kind', 'model', 'context_id', 'bytes')
   redis.call('ZREM', owned(tenant, 'jobs'), job)
   redis.call('ZREM', owned(tenant, 'jobs', 'status', shown(status)), job)
   redis.call('ZREM', owned(tenant, 'jobs', 'kind', kind), job)
   redis.call('ZREM', owned(tenant, 'jobs', 'model', model), job)
   redis.call('ZREM', owned(tenant, 'jobs', 'context', context), job)
-  redis.call('ZREM', shared('ended'), member(tenant, job))
-  redis.call('DEL', key, owned(tenant, 'events', job))
+  redis.call('ZREM', ended_of(kind), member(tenant, job))
+  redis.call('DEL', key, owned(tenant, 'events', job), owned(tenant, 'chunks', job))
+  if kind == 'batch' then
+    free_bytes(tenant, bytes)
+    redis.call('ZADD', shared('removing'), 0, member(tenant, job))
+  end
 end
 
 -- Files -------------------------------------------------------------------------------------------------------------
@@ -225,6 +273,12 @@ end
 local COLLECTING_MS = 60000
 
 local function refer(address, referrer) redis.call('SADD', shared('refs', address), referrer) end
+
+-- Let a job have a file that is removed with it.
+local function refer_for_job(tenant, job, address)
+  refer(address, table.concat({tenant, 'job', job}, ':'))
+  redis.call('RPUSH', owned(tenant, 'files', job), address)
+end
 
 -- Note a writer; false while the file is being removed.
 local function begin_writing(address, writer)

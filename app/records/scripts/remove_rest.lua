@@ -6,7 +6,8 @@ local tenant, left = ARGV[1], 0
 if redis.call('HGET', shared('tenant', tenant), 'status') ~= 'deleting' then return {'0', 1} end
 local found = redis.call('SCAN', ARGV[2], 'MATCH', owned(tenant, '*'), 'COUNT', 1000)
 for _, key in ipairs(found[2]) do
-  if string.find(key, owned(tenant, 'deleting', ''), 1, true) == 1 then left = left + 1
+  if string.find(key, owned(tenant, 'deleting', ''), 1, true) == 1
+    or string.find(key, owned(tenant, 'files', ''), 1, true) == 1 then left = left + 1
   else redis.call('UNLINK', key) end
 end
 return {found[1], left}

@@ -15,17 +15,12 @@ if redis.call('EXISTS', key) == 1 then
 end
 if gone(tenant) then return 'gone' end
 if not may_answer(tenant, claim) then return 'lost' end
-local limits = limits_of(tenant)
-if tonumber(redis.call('GET', shared('queued')) or 0) >= tonumber(ARGV[5]) then return 'overloaded' end
-if redis.call('ZCARD', owned(tenant, 'jobs', 'status', 'queued')) >= (limits.queued_jobs or tonumber(ARGV[6])) then
-  return 'jobs'
-end
+local full, limits = queue_full(tenant, tonumber(ARGV[5]), tonumber(ARGV[6])), limits_of(tenant)
+if full then return full end
 if limits.contexts and redis.call('ZCARD', owned(tenant, 'contexts')) >= limits.contexts then return 'contexts' end
 
 local row, job_row = cjson.decode(ARGV[7]), cjson.decode(ARGV[8])
-local bytes = tonumber(redis.call('GET', owned(tenant, 'artifact_bytes')) or 0) + (row.bytes or 0)
-if limits.artifact_bytes and bytes > limits.artifact_bytes then return 'artifact_bytes' end
-redis.call('INCRBY', owned(tenant, 'artifact_bytes'), row.bytes or 0)
+if not add_bytes(tenant, row.bytes or 0) then return 'artifact_bytes' end
 local sequence, version = redis.call('INCR', owned(tenant, 'sequence')), 1
 if row.name ~= '' then
   local versions = owned(tenant, 'name', row.name)
@@ -44,12 +39,7 @@ for name, value in pairs(cjson.decode(row.metadata)) do
   redis.call('ZADD', metadata_index(tenant, name, value), sequence, context)
 end
 
--- The jobs that wait, those that run, and its own work; as many run at a time as run now.
-local running = redis.call('ZRANGE', shared('running', row.model), 0, -1, 'WITHSCORES')
-local ahead = tonumber(redis.call('HGET', shared('backlog'), row.model) or 0)
-for i = 2, #running, 2 do ahead = ahead + math.max(0, running[i] - now) end
-local wait = math.floor(ahead / math.max(1, #running / 2))
-job_row.estimated_finish_at = string.format('%.0f', now + wait + job_row.estimate)
+job_row.estimated_finish_at = estimated_finish(row.model, job_row.estimate)
 create_job(tenant, job, sequence, job_row)
 keep_answer(tenant, claim)
 return 'created'

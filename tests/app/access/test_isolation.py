@@ -10,11 +10,14 @@ import redis
 
 from app.config import Settings
 from app.contract.access import Scope
+from app.contract.batches import BatchOptions, BatchSpec
+from app.records.batches import BatchSubmission
+from app.records.connection import new_id
 from app.records.store import Records
 from tests.app.access.gateway import Service, serve
 from tests.app.access.routes import application
 from tests.app.records.steps import submit, succeed
-from tests.submissions import EXAMPLES
+from tests.submissions import EXAMPLES, MODEL
 
 VICTIM, OTHER = "victim", "other"
 TENANT_SCOPES = (Scope.READ, Scope.CLASSIFY, Scope.CONTEXTS_WRITE, Scope.ADMIN)
@@ -72,10 +75,15 @@ def populate(service: Service) -> list[str]:
     assert webhook is not None
     records.of(VICTIM).audit.append(None, "context.create", context)
     records.of(VICTIM).usage.add({"requests": 4321987})
+    batch = new_id("job")
+    upload = records.of(VICTIM).batches.upload(batch)
+    upload.write(b'{"text": "victims-text"}')
+    spec = BatchSpec(artifact="address", served="tuned", target_error=0.05, options=BatchOptions())
+    records.of(VICTIM).batches.submit(batch, BatchSubmission(context, MODEL, spec, 1), upload, None)
     records.of(VICTIM).idempotency.begin("shared", "POST /contexts")
     (key,) = records.access.keys(1, None, VICTIM).data
     names = ["victims-intents", "victims-intents@1", "victims-intents@prod", "victims-intents@latest", "victims-second"]
-    return [context, waiting, job, webhook[0].id, key.id, VICTIM, *names]
+    return [context, waiting, job, batch, webhook[0].id, key.id, VICTIM, *names]
 
 
 def shown(answer: httpx.Response) -> str:

@@ -11,7 +11,7 @@ from app.contexts.deletion import collect, delete
 from app.contract.names import artifact_url, checkpoint_url
 from app.errors import DomainError
 from app.records.files import ArtifactsUnavailable
-from app.records.garbage import ContextRef
+from app.records.garbage import ObjectRef
 from app.records.store import Records
 from tests.app.artifact_files import partly_written, written
 from tests.app.records.steps import REPORT, claim, submit
@@ -70,7 +70,7 @@ def test_deletion_that_a_crash_broke_off_is_ended_by_a_sweep(records: Records, c
     collect(records, root)
     assert files[0].exists()  # whoever deletes it may still be at it
     client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
-    assert records.garbage.deletions() == [ContextRef("default", context_id)]
+    assert records.garbage.deletions() == [ObjectRef("default", context_id)]
     client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
     collect(records, root)
     assert not any(file.exists() for file in files)

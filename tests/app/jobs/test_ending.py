@@ -8,7 +8,8 @@ from app.classification.bus import Bus
 from app.contract.names import MAX_ATTEMPTS, checkpoint_url
 from app.jobs.ending import cancel, sweep
 from app.jobs.submitting import submit
-from app.records.store import Claim, Records
+from app.records.claims import Claim
+from app.records.store import Records
 from tests.app.artifact_files import written
 from tests.submissions import MODEL, overdue, submission
 

@@ -7,9 +7,10 @@ import redis
 
 from app.contract.names import ErrorCode
 from app.contract.objects import Job, JobError, Report
+from app.records.claims import TuningClaim
 from app.records.connection import new_id
 from app.records.rows import StoredContext
-from app.records.store import Claim, Records
+from app.records.store import Records
 from tests.submissions import MODEL, submission
 
 REPORT = Report(served="tuned", loss_curve=(1.0, 0.5))
@@ -22,10 +23,10 @@ def submit(records: Records, name: str | None = None, tenant: str = "default", *
     return stored.context.id, job.id
 
 
-def claim(records: Records, worker: str | None = None) -> Claim:
+def claim(records: Records, worker: str | None = None) -> TuningClaim:
     """Claim a job, for a worker of its own if none is named."""
     claimed = records.claim([MODEL], worker or new_id("worker"))
-    assert claimed
+    assert isinstance(claimed, TuningClaim)
     return claimed
 
 

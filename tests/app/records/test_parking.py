@@ -5,9 +5,10 @@ from dataclasses import replace
 import redis
 
 from app.contract.names import JobStatus
+from app.records.claims import Claim
 from app.records.limits import QueueLimits
 from app.records.lists import JobFilter
-from app.records.store import Claim, Records
+from app.records.store import Records
 from tests.app.records.steps import claim, content, job_of
 from tests.submissions import MODEL, submission
 

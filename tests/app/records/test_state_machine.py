@@ -9,8 +9,9 @@ import pytest
 import redis
 
 from app.contract.names import JobStatus
+from app.records.claims import Claim
 from app.records.connection import new_id
-from app.records.store import Claim, Records
+from app.records.store import Records
 from tests.app.records.steps import FAILURE, REPORT, submit
 from tests.app.records.test_parking import long_ago
 from tests.submissions import MODEL

@@ -4,6 +4,7 @@ from typing import NamedTuple
 import pytest
 
 from app.contract.objects import Report
+from app.records.claims import TuningClaim
 from app.records.connection import new_id
 from app.records.store import Records
 from tests.submissions import MODEL, submission
@@ -28,7 +29,7 @@ class Place(NamedTuple):
         """The artifact of a context that has just been tuned."""
         self.records.of("default").contexts.submit(submission(name))
         claim = self.records.claim([MODEL], new_id("worker"))
-        assert claim
+        assert isinstance(claim, TuningClaim)
         artifact = artifact or stored_context(self.base, self.artifacts, claim.spec, delta)
         report = Report(served="tuned")
         assert self.records.finish_succeeded(claim, artifact, report, {}) == "succeeded"

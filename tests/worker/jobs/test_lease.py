@@ -3,7 +3,8 @@ from threading import Event
 import pytest
 import redis
 
-from app.records.store import Claim, Records
+from app.records.claims import Claim
+from app.records.store import Records
 from tests.submissions import MODEL, overdue, submission
 from tests.waiting import eventually
 from worker.jobs.lease import Cancelled, Lease, LeaseLost, Stopping

@@ -6,7 +6,8 @@ import pytest
 import redis
 
 from app.contract.objects import Event
-from app.records.store import Claim, Records
+from app.records.claims import Claim, TuningClaim
+from app.records.store import Records
 from tests.submissions import MODEL, overdue
 from tests.worker.jobs import test_run, test_run_auto
 from tests.worker.jobs.test_run import run
@@ -74,7 +75,7 @@ def test_job_of_a_lost_worker_says_where_it_goes_on(
     overdue(client, claim.job_id)
     records.sweep()
     again = records.claim([MODEL], "another")
-    assert again
+    assert isinstance(again, TuningClaim)
     run(records, again, base, artifacts)
     assert messages(records, claim) == [
         "its worker was lost: the job goes back to the queue",
@@ -90,7 +91,7 @@ def test_job_whose_checkpoint_is_gone_or_of_no_use_says_that_it_begins_again(
         overdue(client, claim.job_id)
         records.sweep()
         again = records.claim([MODEL], worker)
-        assert again
+        assert isinstance(again, TuningClaim)
         run(records, again, base, artifacts)
         artifacts.put_checkpoint(claim.job_id, b"junk")
     assert [one for one in messages(records, claim) if "again" in one] == [

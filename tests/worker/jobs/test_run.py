@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from app.contract.tuning import Example
+from app.records.claims import TuningClaim
 from app.records.connection import new_id
-from app.records.store import Claim, Records
+from app.records.store import Records
 from tests.submissions import MODEL, submission
 from worker.artifacts import Artifacts
 from worker.cpt.formats.bundle import load
@@ -40,16 +41,16 @@ class StoppingAfter(Lease):
             self.stopping.set()
 
 
-def claimed(records: Records, **changes: Any) -> Claim:
+def claimed(records: Records, **changes: Any) -> TuningClaim:
     hyperparameters = {"steps": STEPS, "batch_size": 3, "learning_rate": 0.1, **changes.pop("hyperparameters", {})}
     records.of("default").contexts.submit(submission(hyperparameters=hyperparameters, **changes))
     claim = records.claim([MODEL], new_id("worker"))
-    assert claim
+    assert isinstance(claim, TuningClaim)
     return claim
 
 
 @contextmanager
-def leased(records: Records, claim: Claim, steps: int | None = None) -> Iterator[Lease]:
+def leased(records: Records, claim: TuningClaim, steps: int | None = None) -> Iterator[Lease]:
     kind = Lease if steps is None else StoppingAfter
     lease = kind(records, claim, Event())
     if isinstance(lease, StoppingAfter):
@@ -60,7 +61,7 @@ def leased(records: Records, claim: Claim, steps: int | None = None) -> Iterator
 
 def run(
     records: Records,
-    claim: Claim,
+    claim: TuningClaim,
     base: LanguageModel,
     artifacts: Artifacts,
     every: float = 1e9,

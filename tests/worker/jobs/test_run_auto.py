@@ -7,9 +7,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from app.contract.objects import Report, Reproducibility
 from app.contract.tuning import Example, Hyperparameters, ResolvedHyperparameters, TuningSpec
+from app.records.claims import TuningClaim
 from app.records.connection import new_id
 from app.records.contexts import Submission
-from app.records.store import Claim, Records
+from app.records.store import Records
 from tests.submissions import MODEL
 from tests.worker.jobs.test_run import run
 from tests.worker.tiny import base_model, sentence_encoder
@@ -26,14 +27,16 @@ EXAMPLES = tuple(
 )
 
 
-def claimed(records: Records, base: LanguageModel, examples: tuple[Example, ...] = EXAMPLES, **given: Any) -> Claim:
+def claimed(
+    records: Records, base: LanguageModel, examples: tuple[Example, ...] = EXAMPLES, **given: Any
+) -> TuningClaim:
     fields = {name: given.pop(name) for name in ("training_examples", "validation_examples") if name in given}
     spec = TuningSpec(examples=examples, hyperparameters=Hyperparameters(**{"steps": 2, **given}), **fields)
     records.of("default").contexts.submit(
         Submission(name=None, model=MODEL, spec=spec, plan=plan(base, spec), metadata={})
     )
     claim = records.claim([MODEL], new_id("worker"))
-    assert claim
+    assert isinstance(claim, TuningClaim)
     return claim
 
 

@@ -40,7 +40,7 @@ def start(records: Records, base: LanguageModel, artifacts: Artifacts) -> Iterat
         base: LanguageModel = base,
     ) -> TuningThread:
         name = f"worker-{len(threads) + 1}"
-        thread = TuningThread(records, artifacts, device or Device(), {MODEL: base}, name, checkpoint_seconds)
+        thread = TuningThread(records, artifacts, device or Device(), {MODEL: base}, name, checkpoint_seconds, {})
         threads.append(thread)
         thread.start()
         return thread
@@ -58,10 +58,10 @@ class Held(Artifacts):
         super().__init__(root)
         self.reached, self.go = Event(), Event()
 
-    def put(self, content: bytes) -> str:
+    def put(self, content: bytes, suffix: str = "") -> str:
         self.reached.set()
         assert self.go.wait(30)
-        return super().put(content)
+        return super().put(content, suffix)
 
 
 class HeldCheckpoints(Held):
@@ -76,8 +76,8 @@ class HeldCheckpoints(Held):
 class Broken(Artifacts):
     """Artifacts on a disk that fails."""
 
-    def put(self, content: bytes) -> str:
-        raise OSError(errno.EIO, f"cannot write {len(content)} bytes")
+    def put(self, content: bytes, suffix: str = "") -> str:
+        raise OSError(errno.EIO, f"cannot write {len(content)} bytes{suffix}")
 
 
 class Full(Artifacts):
@@ -87,9 +87,9 @@ class Full(Artifacts):
     room = Event()
     reason = errno.ENOSPC
 
-    def put(self, content: bytes) -> str:
+    def put(self, content: bytes, suffix: str = "") -> str:
         if self.room.is_set():
-            return super().put(content)
+            return super().put(content, suffix)
         self.refused += 1
         raise OSError(self.reason, os.strerror(self.reason))
 
@@ -97,8 +97,8 @@ class Full(Artifacts):
 class Exhausted(Artifacts):
     """Artifacts on a machine without memory."""
 
-    def put(self, content: bytes) -> str:
-        raise MemoryError(len(content))
+    def put(self, content: bytes, suffix: str = "") -> str:
+        raise MemoryError(len(content), suffix)
 
 
 @pytest.fixture

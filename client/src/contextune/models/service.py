@@ -16,6 +16,7 @@ class Device(Answered):
     name: str = ""
     total_bytes: int = 0
     free_bytes: int = 0
+    busy_seconds: float = 0.0
 
 
 class BaseModelInfo(Answered):

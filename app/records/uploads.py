@@ -1,0 +1,92 @@
+"""Uploads: files whose address, their hash, is known at their end; written piece by piece, never held whole."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+from app.contract.names import artifact_url
+from app.records.connection import POLL_SECONDS, Store, StoreUnavailable, new_id
+from app.records.files import ArtifactsUnavailable, move_file, open_to_write, remove_file, unavailable
+
+#: A file that nobody has renewed for longer than the sweep's grace is taken for one that a crash left.
+RENEW_SECONDS: Final = 30.0
+
+
+class Upload:
+    """A file that a request writes for an object, with the id ``owner``, that it is about to create.
+
+    Blocking; one thread at a time. What is neither kept nor discarded, since the process died, a sweep removes.
+    """
+
+    def __init__(self, store: Store, root: str, tenant: str, owner: str, suffix: str) -> None:
+        self._store = store
+        self._root = root
+        self._owned = tenant, owner
+        self._suffix = suffix
+        self._address = f"uploads/{new_id('upl')}"
+        self._renewed = time.monotonic()
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self._store.run("begin_upload", *self._owned, self._address)
+        try:
+            self._file: Any = open_to_write(self.url)
+        except BaseException:
+            self.discard()
+            raise
+
+    @property
+    def url(self) -> str:
+        """Where the file lies."""
+        return artifact_url(self._root, self._address)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of what was written so far, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def write(self, piece: bytes) -> None:
+        """Append. Raises `ArtifactsUnavailable` and `StoreUnavailable`."""
+        with unavailable():
+            self._file.write(piece)
+        self._hash.update(piece)
+        self.size += len(piece)
+        self.renew()
+
+    def renew(self) -> None:
+        """Say now and then that the file is still being written. Raises `StoreUnavailable`."""
+        if time.monotonic() - self._renewed >= RENEW_SECONDS:
+            self._store.run("begin_upload", *self._owned, self._address)
+            self._renewed = time.monotonic()
+
+    def close(self) -> None:
+        """End writing, and leave the file where it is. Raises `ArtifactsUnavailable`."""
+        with unavailable():
+            self._file.close()
+
+    def keep(self) -> str:
+        """End writing, move the file to its hash and return its address, for a script that refers to it.
+
+        Raises `ArtifactsUnavailable` and `StoreUnavailable`.
+        """
+        self.close()
+        address, old = f"{self.sha256}{self._suffix}", self._address
+        while self._store.run("begin_upload", *self._owned, address) == "wait":
+            time.sleep(POLL_SECONDS)  # a file with the same content is being removed
+        self._address = address
+        with unavailable():
+            move_file(artifact_url(self._root, old), self.url)
+        self._store.run("end_write", *self._owned, 0, old)
+        self._store.run("collected", old)
+        return address
+
+    def discard(self) -> None:
+        """Remove the file unless a row refers to it. What fails is left to a sweep."""
+        with suppress(StoreUnavailable, ArtifactsUnavailable, AttributeError):
+            self.close()
+        with suppress(StoreUnavailable, ArtifactsUnavailable):
+            if self._store.run("end_write", *self._owned, 0, self._address):
+                remove_file(self.url)
+                self._store.run("collected", self._address)
