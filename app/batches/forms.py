@@ -14,6 +14,8 @@ from app.errors import DomainError
 _FIELD: Final = b"file"
 #: Most bytes of the form besides the file: boundaries, and the headers of the part.
 FORM_BYTES: Final = 64 * 1024
+_HEADERS: Final = 8
+_HEADER_BYTES: Final = 4096
 
 
 class FormFile:
@@ -51,9 +53,15 @@ class FormFile:
 
     def _on_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
+        self._check_header()
 
     def _on_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
+        self._check_header()
+
+    def _check_header(self) -> None:
+        if len(self._name) + len(self._value) > _HEADER_BYTES or len(self._headers) > _HEADERS:
+            raise _malformed("the part of the form has too many or too long headers")
 
     def _on_header(self) -> None:
         self._headers[self._name.lower()] = self._value
