@@ -248,8 +248,8 @@ class Records:
         return bool(self._store.run("end_write", claim.tenant, claim.job_id, claim.fence, address))
 
     def let_go(self, claim: Claim) -> bool:
-        """Note that a worker that lost a job writes nothing for it any more; whether its context was deleted."""
-        return bool(self._store.run("let_go", claim.tenant, claim.context_id, claim.fence))
+        """Note that a worker that lost a job writes nothing for it any more; whether the job has ended elsewhere."""
+        return bool(self._store.run("let_go", claim.tenant, claim.job_id, claim.context_id, claim.fence))
 
     # -- what sweeps do ----------------------------------------------------------------------------------------------
 

@@ -109,6 +109,8 @@ class TuningThread:
         log.info("job_started", model=claim.model)
         try:
             ended = self._run_under_lease(claim)
+            if ended == "lost":
+                raise LeaseLost
             log.info("job_ended", status=ended)
         except LeaseLost:
             log.warning("lease_lost")
@@ -143,10 +145,7 @@ class TuningThread:
         run = BatchRun(claim, base, residents, self._artifacts, self._device, lease, self._records, self._files)
         ending = run.to_end()
         finish = partial(self._records.batch_work.finish, claim, ending.report, ending.line_seconds)
-        ended = self._files.when_there_is_room(claim, lease, partial(self._files.insist, finish))
-        if ended == "lost":
-            raise LeaseLost
-        return ended
+        return self._files.when_there_is_room(claim, lease, partial(self._files.insist, finish))
 
     def _run_tuning(self, claim: Claim, lease: Lease) -> str:
         """Tune a context and store it."""
@@ -179,14 +178,13 @@ class TuningThread:
         finally:
             if ended != "succeeded":
                 self._files.remove_unwanted(claim, address)
-        if ended == "lost":
-            raise LeaseLost
-        self._forget_checkpoint(claim)
-        self._waits = waits()
+        if ended != "lost":
+            self._forget_checkpoint(claim)
+            self._waits = waits()
         return ended
 
     def _let_go(self, claim: Claim) -> None:
-        """Leave a lost job to the worker that has it now, or nothing of it if its context was deleted."""
+        """Leave a lost job to the worker that has it now, or nothing of it if it has ended meanwhile."""
         if self._records.let_go(claim):
             self._forget_checkpoint(claim)
 

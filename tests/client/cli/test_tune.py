@@ -3,9 +3,12 @@
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,37 +158,50 @@ def test_setting_without_a_value_is_a_wrong_argument(command: Command, file: Pat
     assert command("tune", str(file), "--set", "steps").status == 2
 
 
+@contextmanager
+def on_a_terminal(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A command in a process of its own, and the other end of its terminal; it is ended with the block."""
+    terminal, other = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "contextune.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": str(SOURCES), "TERM": "xterm"},
+        stdin=other, stdout=other, stderr=other, start_new_session=True,
+    )  # fmt: skip
+    os.close(other)
+    try:
+        yield process, terminal
+    finally:
+        process.kill()
+        process.wait(30)
+        os.close(terminal)
+
+
 @pytest.mark.parametrize(("reply", "cancelled"), [("y\n", True), ("\n", False)])
 def test_interrupt_on_a_terminal_asks_whether_to_cancel(
     service: StandIn, file: Path, reply: str, cancelled: bool
 ) -> None:
     service.then(says(DRY_RUN), says({"context": context(status="queued"), "job": job()}, 202))
-    service.then(*[lambda: says(job())] * 50)
     event = {"id": "1", "type": "metrics", "created_at": AT, "data": {"step": 1, "loss": 0.7}}
+    service.always["/jobs/job_1"] = lambda _: says(job())
     service.always["/jobs/job_1/events"] = lambda _: says({"object": "list", "data": [event], "has_more": False})
-    terminal, other = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "contextune.cli", "tune", str(file)],
-        env={**os.environ, "PYTHONPATH": str(SOURCES), "TERM": "xterm"},
-        stdin=other, stdout=other, stderr=other, start_new_session=True,
-    )  # fmt: skip
-    os.close(other)
-    read_until(terminal, "step 1/4 · loss 0.700".encode())
-    process.send_signal(signal.SIGINT)
-    read_until(terminal, b"Cancel the job?")
-    service.answers.insert(0, says(job(status="cancelled")))
-    os.write(terminal, reply.encode())
-    said = read_until(terminal, b"is being cancelled" if cancelled else b"The job goes on")
-    assert process.wait(30) == 130, said
-    os.close(terminal)
-    assert [one.path for one in service.seen if one.method == "POST"] == (
+    with on_a_terminal("tune", str(file)) as (process, terminal):
+        read_until(terminal, "step 1/4 · loss 0.700".encode())
+        process.send_signal(signal.SIGINT)
+        read_until(terminal, b"Cancel the job?")
+        service.then(says(job(status="cancelled")))
+        os.write(terminal, reply.encode())
+        said = read_until(terminal, b"is being cancelled" if cancelled else b"The job goes on")
+        assert process.wait(30) == 130, said
+    assert [one.path for one in service.seen] == (
         ["/contexts", "/contexts", "/jobs/job_1/cancel"] if cancelled else ["/contexts", "/contexts"]
     )
 
 
 def read_until(terminal: int, wanted: bytes) -> bytes:
+    """What the command says up to and with ``wanted``."""
     said = b""
     while wanted not in said:
+        assert select.select([terminal], [], [], 60)[0], said.decode()
         try:
             said += os.read(terminal, 4096)
         except OSError:  # the end of a terminal

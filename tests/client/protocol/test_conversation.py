@@ -37,8 +37,9 @@ POLICY = RetryPolicy(attempts=3, random=lambda: 1.0)
 class Played:
     """What a conversation asked for and how long it paused; ``clock`` moves with its pauses and long polls."""
 
-    def __init__(self, *outcomes: Outcome) -> None:
+    def __init__(self, *outcomes: Outcome, at_once: bool = False) -> None:
         self.outcomes: Iterator[Outcome] = iter(outcomes)
+        self.at_once = at_once
         self.requests: list[Request] = []
         self.clock = 0.0
 
@@ -59,7 +60,7 @@ class Played:
             else:
                 self.requests.append(step)
                 outcome = next(self.outcomes)
-                if isinstance(outcome, Reply) and outcome.status == 200:
+                if isinstance(outcome, Reply) and outcome.status == 200 and not self.at_once:
                     self.clock += float(step.query.get("wait", 0))
 
 
@@ -152,6 +153,16 @@ def test_waiting_ends_with_its_timeout_and_never_asks_for_longer() -> None:
     with pytest.raises(RequestTimeoutError, match="not ended within 60 seconds; it goes on"):
         wait(played, timeout=60)
     assert [float(request.query.get("wait", 0)) for request in played.requests] == [25, 25, 10]
+
+
+def test_service_that_answers_every_wait_at_once_is_asked_twice_a_second() -> None:
+    played = Played(*[reply(job())] * 120, reply(ended()), at_once=True)
+    assert wait(played).status == "succeeded"
+    assert played.clock == 60
+    played = Played(*[reply(job())] * 9, at_once=True)
+    with pytest.raises(RequestTimeoutError):
+        wait(played, timeout=1.2)
+    assert played.clock == pytest.approx(1.2)
 
 
 def test_job_that_did_not_end_well_is_raised() -> None:

@@ -67,10 +67,13 @@ class Held(Artifacts):
 class HeldCheckpoints(Held):
     """Artifacts of a worker that is slow to write a checkpoint."""
 
+    written = False
+
     def put_checkpoint(self, job_id: str, content: bytes) -> None:
         self.reached.set()
         assert self.go.wait(30)
         super().put_checkpoint(job_id, content)
+        self.written = True
 
 
 class Broken(Artifacts):
@@ -261,7 +264,7 @@ def test_stopped_worker_gives_its_job_back_and_another_ends_it_as_if_unbroken(
     assert artifacts.get_checkpoint(job_id)
     start()
     assert when(records, job_id, "succeeded").attempt == 1
-    assert artifacts.get_checkpoint(job_id) is None
+    eventually(lambda: artifacts.get_checkpoint(job_id) is None)
     other_id, unbroken = submit(records, steps=10)
     when(records, unbroken, "succeeded")
     resumed, whole = (load(artifacts.get(artifact_of(records, one) or "")) for one in (context_id, other_id))
@@ -287,6 +290,25 @@ def test_worker_that_wakes_after_another_has_ended_its_job_changes_nothing(
     job = records.of("default").jobs.get(job_id)
     assert job
     assert job.status == "succeeded"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_worker_that_wakes_with_a_checkpoint_of_a_job_that_has_ended_leaves_none(
+    records: Records, client: redis.Redis, start: Start, artifacts: Artifacts, tmp_path: Path, stopped: bool
+) -> None:
+    _, job_id = submit(records, steps=10)
+    slow = HeldCheckpoints(f"file://{tmp_path}/artifacts")
+    frozen = start(slow, checkpoint_seconds=0)
+    assert slow.reached.wait(60)
+    overdue(client, job_id)
+    records.sweep()
+    start()
+    when(records, job_id, "succeeded")
+    if stopped:
+        frozen.stop()
+    slow.go.set()
+    eventually(lambda: slow.written)
+    eventually(lambda: artifacts.get_checkpoint(job_id) is None)
 
 
 def test_worker_that_wakes_after_the_context_was_deleted_leaves_nothing(

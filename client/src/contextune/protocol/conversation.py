@@ -20,6 +20,9 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 WAIT_SECONDS: Final = 25.0
 #: How often a job is asked about while somebody watches its progress (seconds).
 WATCH_SECONDS: Final = 1.0
+#: The shortest time between two questions about a job: a service that answers at once (as it does while it
+#: stops) would be asked some hundred times a second without it.
+LEAST_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def wait_for_end(
     until = None if timeout is None else now() + timeout
     while True:
         most = WATCH_SECONDS if on_progress else WAIT_SECONDS
-        seconds = most if until is None else max(0.0, min(most, until - now()))
+        asked = now()
+        seconds = most if until is None else max(0.0, min(most, until - asked))
         job = yield from one_call(look(seconds), Patience(now))
         if on_progress:
             on_progress(job)
@@ -91,6 +95,9 @@ def wait_for_end(
             return ended_well(job)
         if until is not None and now() >= until:
             raise RequestTimeoutError(f"the job has not ended within {timeout:g} seconds; it goes on")
+        early = min(LEAST_SECONDS, seconds) - (now() - asked)
+        if early > 0:
+            yield Pause(early)
 
 
 def ended_well(job: AnyJob) -> AnyJob:
