@@ -16,6 +16,7 @@ from app.batches.forms import FORM_BYTES
 from app.compat import cohere, openai, systemone
 from app.config import Settings
 from app.contract.batches import MAX_BATCH_BYTES
+from app.contract.traces import start_tracing, stop_tracing, tracing
 from app.contract.version import VERSION
 from app.gateway import open_gateway
 from app.middleware.bodies import MAX_BODY_BYTES, BodyMemory, BodyMiddleware, uploads_folder
@@ -25,6 +26,7 @@ from app.middleware.origins import OriginMiddleware
 from app.middleware.proxies import ProxyMiddleware
 from app.middleware.request_ids import RequestIdMiddleware
 from app.middleware.stopping import StoppingMiddleware
+from app.middleware.traces import TraceMiddleware
 from app.problems import install_error_handlers
 from app.records.requirements import bus_refusal, refusal
 from app.routes import (
@@ -165,6 +167,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(HostMiddleware, bound=settings.host, allowed=settings.allowed_hosts)
     app.add_middleware(ProxyMiddleware, trusted=settings.trusted_proxies)
     app.add_middleware(StoppingMiddleware)
+    if tracing():
+        app.add_middleware(TraceMiddleware)
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(MetricsMiddleware)
 
@@ -179,6 +183,7 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT, configured by the environment."""
     settings = Settings()
     configure_logging(settings.log_level)
+    start_tracing("contextune-gateway")
     structlog.get_logger().info("gateway_starting", host=settings.host, port=settings.port)
     reason = (settings.store_url and refusal(settings.store_url)) or (
         settings.bus_url and bus_refusal(settings.bus_url)
@@ -186,7 +191,10 @@ def main() -> None:
     if reason:
         structlog.get_logger().error("server_refused", reason=reason)
         sys.exit(1)
-    serve(settings, create_app)
+    try:
+        serve(settings, create_app)
+    finally:
+        stop_tracing()
 
 
 if __name__ == "__main__":

@@ -38,11 +38,12 @@ def _prefixes(announcement: Announcement) -> Iterator[Reading]:
 
 def _devices(announcements: Sequence[Announcement]) -> Iterator[Reading]:
     """The devices of workers, once for each worker, whatever number of models it serves."""
-    for worker_id, device in {one.worker_id: one.device for one in announcements if one.device}.items():
-        labels = (worker_id, device.id)
-        yield Reading("contextune_device_free_bytes", device.free_bytes, labels)
-        yield Reading("contextune_device_total_bytes", device.total_bytes, labels)
-        yield Reading("contextune_device_busy_seconds", device.busy_seconds, labels)
+    for one in {one.worker_id: one for one in announcements}.values():
+        if one.device is not None:
+            labels = (one.worker_id, one.device.id)
+            yield Reading("contextune_device_free_bytes", one.device.free_bytes, labels)
+            yield Reading("contextune_device_total_bytes", one.device.total_bytes, labels)
+            yield Reading("contextune_device_busy_seconds", one.busy_seconds, labels)
 
 
 def _queues(records: Records, models: Sequence[str]) -> Iterator[Reading]:

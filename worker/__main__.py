@@ -12,6 +12,7 @@ from celery.signals import worker_shutting_down
 from transformers.utils.logging import disable_progress_bar
 
 from app.contract.log_lines import log_json_lines
+from app.contract.traces import start_tracing, stop_tracing
 from app.records.requirements import bus_refusal, refusal
 from worker.celery_app import create_celery_app, serve
 from worker.config import WorkerSettings
@@ -26,6 +27,7 @@ def main() -> None:
     """Load the models, then work until SIGTERM or SIGINT. Exits with a status that is not 0 where it cannot go on."""
     settings = WorkerSettings()  # type: ignore[call-arg]  # the environment gives the URLs
     log_json_lines(settings.log_level, own=["app", "worker"])
+    start_tracing("contextune-worker")
     disable_progress_bar()
     if reason := refusal(settings.store_url) or bus_refusal(settings.bus_url):
         structlog.get_logger().error("server_refused", reason=reason)
@@ -44,6 +46,7 @@ def main() -> None:
         sys.exit(f"CONTEXTUNE_DEVICE: {error}")
     finally:
         host.stop()
+        stop_tracing()
         if host.failure is not None:
             os._exit(os.EX_SOFTWARE)
 

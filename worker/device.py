@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any, Final, Generic, TypeVar
@@ -65,10 +66,12 @@ class _Work(Generic[T]):
     is_query: bool = False
     small: bool = False
     result: Future[T] = field(default_factory=Future)
+    #: That of whoever asked: what is logged meanwhile names the same job.
+    context: Context = field(default_factory=copy_context)
 
     def run(self) -> None:
         try:
-            self.result.set_result(self.compute())
+            self.result.set_result(self.context.run(self.compute))
         except BaseException as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it
             self.result.set_exception(error)
             del self  # this frame hangs on the error's traceback: a cycle that would keep what was computed with

@@ -11,10 +11,12 @@ from functools import partial
 from threading import Event, Thread
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, Failure, PlanReply, PlanRequest
 from app.contract.names import ErrorCode
 from app.contract.plain import PlainContext
+from app.contract.traces import record, span
 from app.records.connection import connect
 from app.records.store import Records
 from worker.answering import Answering
@@ -189,6 +191,8 @@ class Host:
             parts = classify(self._bases[batch.model], residents, self._device, batch, deadline, watch)
         except Expired:
             return None
+        for part in batch.parts if watch.seconds else ():
+            record("device", part.traceparent, watch.began, watch.ended, inputs=len(part.inputs), batch=batch.id)
         return ClassifyReply(
             id=batch.id,
             worker=self._id,
@@ -199,7 +203,8 @@ class Host:
 
     def _plan(self, request: PlanRequest) -> PlanReply:
         try:
-            return PlanReply(id=request.id, plan=plan(self._bases[request.model], request.spec))
+            with bound_contextvars(request_id=request.request_id), span("plan", request.traceparent):
+                return PlanReply(id=request.id, plan=plan(self._bases[request.model], request.spec))
         except Unplannable as error:
             return PlanReply(id=request.id, failure=error.failure)
         except Exception as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it
@@ -242,7 +247,8 @@ class Host:
             parameters=base.parameters,
             context_length=base.context_length,
             resident_contexts=len(residents) if residents is not None else 0,
-            device=state(base.device).model_copy(update={"busy_seconds": self._device.busy_seconds}),
+            device=state(base.device),
+            busy_seconds=self._device.busy_seconds,
             fingerprint=base.fingerprint,
             prefixes=residents.figures if residents is not None else None,
         )

@@ -31,8 +31,10 @@ from app.classification.lines import Answered, Contribution, Line, Lines, Reques
 from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, Truncate
 from app.contract.names import ErrorCode
 from app.contract.plain import PlainContext
+from app.contract.traces import traceparent
 from app.records.connection import new_id
 from app.telemetry.metrics import BatchTimes, Metrics
+from app.telemetry.traces import trace_part
 
 #: Inputs that the timeout holds for: more may take as many times as long.
 _INPUTS_IN_TIME: Final = 64
@@ -89,7 +91,12 @@ class Batcher:
         plain = context if isinstance(context, PlainContext) else None
         address = context if isinstance(context, str) else context.address
         part = ClassifyPart(
-            artifact=address, truncate=truncate, exact=exact, inputs=tuple(inputs), request_id=request_id
+            artifact=address,
+            truncate=truncate,
+            exact=exact,
+            inputs=tuple(inputs),
+            request_id=request_id,
+            traceparent=traceparent(),
         )
         seconds = self.seconds_for(len(inputs))
         now = time.monotonic()
@@ -193,5 +200,7 @@ class Batcher:
         """Count an answered batch, which was sent at ``sent`` on the monotonic clock."""
         waited, away = sent - min(one.request.arrived for one in taken), time.monotonic() - sent
         times = BatchTimes(waited, away, reply.worker_seconds, reply.device_seconds)
+        for one in taken:
+            trace_part(one.part.traceparent, one.request.arrived, sent, times)
         tokens = [one.tokens for part in reply.parts for one in part.scored]
         self.metrics.note_batch(model, times, sum(one.load.inputs for one in taken), tokens)

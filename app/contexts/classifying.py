@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import structlog
+
 from app.classification.batcher import Batcher
 from app.classification.bus import DeadlineExceeded, Refused
 from app.classification.lines import Answered
@@ -36,6 +38,7 @@ async def classify_texts(
         async with asyncio.timeout(batcher.seconds_for(len(inputs))):
             stored, artifact = await asyncio.to_thread(find_ready, records, ref)
             context = stored.context
+            structlog.contextvars.bind_contextvars(context_id=context.id)
             return context, (await batcher.classify(context.model, artifact, truncate, inputs, exact=exact)).scored
     except TimeoutError:
         raise DeadlineExceeded from None

@@ -80,10 +80,14 @@ class Request(Message):
 
 
 class PlanRequest(Request):
-    """Payload of the plan task. ``request_id`` is that of the HTTP request, for the worker's log."""
+    """Payload of the plan task.
+
+    ``request_id`` is that of the HTTP request, for the worker's log, ``traceparent`` its span, if it is traced.
+    """
 
     spec: TuningSpec
     request_id: str | None = None
+    traceparent: str | None = None
 
 
 class PlanReply(Message):
@@ -101,8 +105,8 @@ class ClassifyPart(Part):
     """The inputs that one request contributes to a batch; ``artifact`` is the address of the context's artifact.
 
     That of a plain context is its own.
-    ``first`` is the position in the request of the first of them; ``request_id`` is that of the HTTP request. With
-    ``exact`` all labels are scored, whatever the context's shortlist.
+    ``first`` is the position in the request of the first of them; ``request_id`` is that of the HTTP request, and
+    ``traceparent`` its span. With ``exact`` all labels are scored, whatever the context's shortlist.
     """
 
     artifact: str
@@ -111,6 +115,7 @@ class ClassifyPart(Part):
     first: int = 0
     inputs: tuple[str, ...]
     request_id: str | None = None
+    traceparent: str | None = None
 
 
 class ClassifyBatch(Request):
@@ -173,13 +178,12 @@ class Refusal(Message):
 
 
 class DeviceState(Part):
-    """A device of a worker, such as ``cuda:0``, what it is called, its memory, and how long it has computed so far."""
+    """A device of a worker, such as ``cuda:0``, what it is called, and its memory."""
 
     id: str
     name: str
     total_bytes: int
     free_bytes: int
-    busy_seconds: float = 0.0
 
 
 class PrefixFigures(Part):
@@ -200,7 +204,7 @@ class Announcement(Message):
     """What a worker says of itself and of one model it serves or loads.
 
     ``host`` names its machine. ``unsupported`` is why it will never serve the model, which is then not ready.
-    ``fingerprint`` is the SHA-256 of the model's files.
+    ``fingerprint`` is the SHA-256 of the model's files, ``busy_seconds`` how long the device has computed so far.
     """
 
     worker_id: str
@@ -214,4 +218,5 @@ class Announcement(Message):
     fingerprint: str | None = None
     resident_contexts: int = 0
     device: DeviceState | None = None
+    busy_seconds: float = 0.0
     prefixes: PrefixFigures | None = None

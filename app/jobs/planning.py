@@ -9,6 +9,7 @@ import structlog
 from app.classification.bus import Bus
 from app.contract.messages import PlanReply, PlanRequest
 from app.contract.names import ErrorCode
+from app.contract.traces import traceparent
 from app.contract.tuning import Plan, TuningSpec
 from app.errors import DomainError
 from app.records.connection import new_id
@@ -27,6 +28,7 @@ async def plan(bus: Bus, model: str, spec: TuningSpec) -> Plan:
         model=model,
         spec=spec,
         request_id=structlog.contextvars.get_contextvars().get("request_id"),
+        traceparent=traceparent(),
     )
     reply = PlanReply.model_validate_json(await bus.call(request, _PLAN_SECONDS))
     if reply.failure is not None:

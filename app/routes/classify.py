@@ -26,7 +26,7 @@ from app.gateway import Gateway, GatewayDep, RecordsDep
 from app.records.store import TenantRecords
 from app.routes.bodies import json_body
 from app.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, cancel_on_disconnect
-from app.routes.guard import GuardedRoute, needs, take
+from app.routes.guard import GuardedRoute, log_ids, needs, take
 from app.routes.openapi import BODY, STORE, problems, request_body
 
 router = APIRouter(tags=["classify"], route_class=GuardedRoute)
@@ -154,6 +154,8 @@ async def classify(
         answerer, scored = await cancel_on_disconnect(request, _scored(gateway, records, body))
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
+    if answerer.context_id is not None:
+        log_ids({"context_id": answerer.context_id})
     tokens = sum(one.tokens for one in scored)
     gateway.access.meter.add(records.tenant, len(scored), tokens, answerer.tokens)
     write = partial(_answer, answerer, scored, body)

@@ -28,7 +28,7 @@ from app.records.connection import new_id
 from app.records.contexts import Submission
 from app.records.store import TenantRecords
 from app.routes.bodies import json_body
-from app.routes.guard import GuardedRoute, needs, note_changed, note_unchanged
+from app.routes.guard import GuardedRoute, log_ids, needs, note_changed, note_unchanged
 from app.routes.idempotency import IdempotencyKey, attempt
 from app.routes.openapi import BODY, CHANGES, problems, request_body
 
@@ -165,6 +165,7 @@ async def create_context(
             stored, job = await submit(records, gateway.bus, submission, once.answered(json.dumps(ids)), ids)
             created = Created(context=stored.context, job=job)
     note_changed(request, context_id)
+    log_ids({"context_id": context_id, "job_id": job_id})
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job_id}"
     return created
 

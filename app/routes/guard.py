@@ -12,7 +12,8 @@ A route without a declaration cannot be defined.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -42,6 +43,9 @@ _REFUSALS: Final = (
     ErrorCode.RATE_LIMITED,
     ErrorCode.STORE_UNAVAILABLE,
 )
+#: Ids that are ours: what else stands in a path is a user's word.
+_JOB_ID: Final = re.compile(r"(job|batch)_[0-9a-f]+")
+_CONTEXT_ID: Final = re.compile(r"ctx_[0-9a-f]+")
 _SCHEME: Final = HTTPBearer(bearerFormat="ctk_…", description="A key of `POST /keys`")
 
 
@@ -136,6 +140,7 @@ class _Visit:
         caller = await access.callers.find(request.headers.get("authorization"), forwarded=forwarded)
         request.state.caller = caller
         structlog.contextvars.bind_contextvars(tenant=caller.tenant, key_id=caller.key and caller.key.id)
+        log_ids(request.path_params)
         access.meter.note_use(caller)
         await take(request, requests=1)
         caller.require(*self._access.scopes)
@@ -184,6 +189,13 @@ def _limit_headers(request: Request) -> dict[str, str]:
     taken: tuple[Taken, ...] = getattr(request.state, "taken", ())
     buckets = tuple(bucket for one in taken for bucket in one.buckets)
     return Taken(allowed=True, buckets=buckets).headers()
+
+
+def log_ids(ids: Mapping[str, str]) -> None:
+    """Let the lines of a request in the log name a job and a context."""
+    known = {"job_id": _JOB_ID, "context_id": _CONTEXT_ID}
+    found = {name: ids[name] for name, form in known.items() if name in ids and form.fullmatch(ids[name])}
+    structlog.contextvars.bind_contextvars(**found)
 
 
 def note_changed(request: Request, target: str) -> None:

@@ -49,14 +49,19 @@ class BatchTimes(NamedTuple):
     in_worker: float | None
     on_device: float | None
 
+    @property
+    def reply(self) -> float:
+        """How long it was away, but not with the worker."""
+        return self.away - min(self.away, self.away if self.in_worker is None else self.in_worker)
+
     def stages(self) -> tuple[tuple[str, float], ...]:
         """The stages, which together are as long as the request that waited longest."""
-        in_worker = self.away if self.in_worker is None else min(self.in_worker, self.away)
+        in_worker = self.away - self.reply
         on_device = in_worker if self.on_device is None else min(self.on_device, in_worker)
         return (
             ("queue", self.waited + in_worker - on_device),
             ("device", on_device),
-            ("reply", self.away - in_worker),
+            ("reply", self.reply),
         )
 
 

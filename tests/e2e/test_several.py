@@ -18,6 +18,7 @@ import pytest
 
 from app.standalone.embedded import EmbeddedServer
 from tests.e2e.service import EXAMPLES, TEXTS, TINY, same
+from tests.e2e.trace_receiver import TraceReceiver, trace_receiver
 from tests.waiting import eventually
 from tests.worker.tiny import causal_model, tokenizer
 
@@ -57,13 +58,14 @@ class Program:
 class Several:
     """Two gateways, two workers, and a client of each gateway."""
 
-    def __init__(self, folder: Path, store: EmbeddedServer, bus: EmbeddedServer) -> None:
+    def __init__(self, folder: Path, store: EmbeddedServer, bus: EmbeddedServer, traces: TraceReceiver) -> None:
         causal_model().save_pretrained(folder / "tiny")
         tokenizer().save_pretrained(folder / "tiny")
         (folder / "ahead").mkdir()
         (folder / "ahead" / "sitecustomize.py").write_text(AHEAD)
         self._folder = folder
         self.servers = (store, bus)
+        self.traces = traces
         self._shared = {
             "CONTEXTUNE_DATA_DIR": str(folder),
             "CONTEXTUNE_STORE_URL": store.url,
@@ -71,6 +73,8 @@ class Several:
             "CONTEXTUNE_MODELS": json.dumps({TINY: {"path": str(folder / "tiny"), "device": "cpu"}}),
             "CONTEXTUNE_CHECKPOINT_SECONDS": "0.2",
             "OMP_NUM_THREADS": "1",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
         self.workers = [self._program("worker", "on-time"), self._program("worker", "ahead", "ahead")]
         ports = [_free_port() for _ in range(2)]
@@ -111,6 +115,16 @@ class Several:
         for client in self.clients:
             self.wait(client)
 
+    def logged(self, name: str) -> list[dict[str, Any]]:
+        """The lines of a worker or gateway."""
+        lines = (self._folder / f"{name}.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def requests(self, request_id: str) -> list[dict[str, Any]]:
+        """The lines of the first gateway about a request that was answered."""
+        lines = self.logged(f"gateway-{self.clients[0].base_url.port}")
+        return [one for one in lines if one.get("request_id") == request_id and one["event"] == "request"]
+
     def close(self) -> list[int]:
         for client in self.clients:
             client.close()
@@ -123,13 +137,19 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
+def traces() -> Iterator[TraceReceiver]:
+    with trace_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory, traces: TraceReceiver) -> Iterator[Several]:
     folder = tmp_path_factory.mktemp("several")
     store, bus = EmbeddedServer.store(folder), EmbeddedServer.bus(folder)
     for server in (store, bus):
         server.start()
         eventually(server.answers)
-    service = Several(folder, store, bus)
+    service = Several(folder, store, bus, traces)
     try:
         for client in service.clients:
             service.wait(client)
@@ -175,6 +195,48 @@ def unbroken(several: Several) -> str:
 def test_what_one_gateway_was_given_the_other_answers_for(several: Several, unbroken: str) -> None:
     answers = [confidences(client, unbroken) for client in several.clients for _ in range(4)]
     assert all(same(one, answers[0]) for one in answers)
+
+
+def test_request_is_traced_through_gateway_and_worker(several: Several, unbroken: str) -> None:
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    headers = {"traceparent": f"00-{trace}-{parent}-01", "X-Request-Id": "traced-1"}
+    body = {"context": unbroken, "inputs": TEXTS}
+    assert several.clients[0].post("/classify", json=body, headers=headers).status_code == 200
+    names = {"POST /classify", "queue", "device", "reply"}
+    eventually(lambda: set(several.traces.of(trace)) == names)
+    spans = several.traces.of(trace)
+    request = spans["POST /classify"]
+    (line,) = several.requests("traced-1")
+    assert {"context_id": unbroken, "tenant": "default", "trace_id": trace, "status": 200}.items() <= line.items()
+    assert (request.service, request.parent) == ("contextune-gateway", parent)
+    assert request.attributes["request_id"] == "traced-1"
+    assert request.attributes["http.response.status_code"] == 200
+    assert {spans[name].parent for name in ("queue", "device", "reply")} == {request.id}
+    assert (spans["device"].service, spans["reply"].service) == ("contextune-worker", "contextune-gateway")
+    assert all(0 <= span.seconds <= request.seconds for span in spans.values())
+    assert not any(text in str(span.attributes) for span in several.traces.spans for text in TEXTS)
+
+
+def test_plan_and_job_are_traced_and_every_line_of_a_job_names_it(several: Several) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "X-Request-Id": "traced-2"}
+    body = {"examples": EXAMPLES, "hyperparameters": TUNING}
+    created = several.clients[0].post("/contexts", json=body, headers=headers).json()
+    ids = {"context_id": created["context"]["id"], "job_id": created["job"]["id"]}
+    assert ended(several.clients[0], ids["job_id"])["status"] == "succeeded"
+    eventually(lambda: set(several.traces.of(trace)) == {"POST /contexts", "plan"})
+    assert several.traces.of(trace)["plan"].service == "contextune-worker"
+    job = eventually(
+        lambda: [one for one in list(several.traces.spans) if one.attributes.get("job_id") == ids["job_id"]]
+    )
+    assert [(one.name, one.service) for one in job] == [("job", "contextune-worker")]
+    named = {"tenant": "default", **ids}
+    lines = [line for name in ("on-time", "ahead") for line in several.logged(name)]
+    of_job = [line for line in lines if line.get("job_id") == ids["job_id"]]
+    assert [line["event"] for line in of_job] == ["job_started", "job_ended"]
+    assert all(named.items() <= line.items() for line in of_job)
+    (line,) = several.requests("traced-2")
+    assert {**named, "trace_id": trace, "status": 202}.items() <= line.items()
 
 
 def test_clock_of_a_worker_a_minute_ahead_changes_nothing(several: Several, unbroken: str) -> None:

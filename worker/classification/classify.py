@@ -55,9 +55,11 @@ class _BatchTurn:
 
 @dataclass
 class Stopwatch:
-    """How long (seconds) a batch was computed on the device."""
+    """How long (seconds) a batch was computed on the device, and when first and last, on the monotonic clock."""
 
     seconds: float = 0.0
+    began: float = math.inf
+    ended: float = 0.0
 
     def time(self, compute: Callable[[], T]) -> T:
         """Return what ``compute`` does, and add how long that took."""
@@ -65,7 +67,8 @@ class Stopwatch:
         try:
             return compute()
         finally:
-            self.seconds += time.monotonic() - began
+            self.began, self.ended = min(self.began, began), time.monotonic()
+            self.seconds += self.ended - began
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Lock, Thread
 from typing import Any, Final, Literal
 
@@ -52,7 +54,8 @@ class Lease:
     _thread: Thread = field(init=False)
 
     def __enter__(self) -> Lease:
-        self._thread = Thread(target=self._beat_until_ended, name=f"lease-{self.claim.job_id}", daemon=True)
+        beat = partial(copy_context().run, self._beat_until_ended)  # its lines in the log name the job too
+        self._thread = Thread(target=beat, name=f"lease-{self.claim.job_id}", daemon=True)
         self._thread.start()
         return self
 

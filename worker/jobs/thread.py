@@ -12,9 +12,11 @@ from threading import Event, Thread
 from typing import Final
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from app.contract.names import ErrorCode
 from app.contract.objects import JobError
+from app.contract.traces import span
 from app.records.claims import BatchClaim, Claim, TuningClaim
 from app.records.connection import StoreUnavailable
 from app.records.files import ArtifactsUnavailable
@@ -105,7 +107,12 @@ class TuningThread:
 
     def _run(self, claim: Claim) -> None:
         """Run a claimed job to its end, whatever that is."""
-        log = structlog.get_logger().bind(job_id=claim.job_id, attempt=claim.attempt)
+        ids = {"job_id": claim.job_id, "tenant": claim.tenant, "context_id": claim.context_id}
+        with bound_contextvars(**ids, attempt=claim.attempt), span("job", **ids, model=claim.model):
+            self._run_named(claim)
+
+    def _run_named(self, claim: Claim) -> None:
+        log = structlog.get_logger()
         log.info("job_started", model=claim.model)
         try:
             ended = self._run_under_lease(claim)
