@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     `model_unsupported`) while the others serve.
     """
 
+    model_names: Annotated[dict[str, str | None], NoDecode] = {"jev-latest": None}
+    """Names, comma-separated, that clients of other services may give as `model` for a base model: `name`, which is the
+    default model, or `name=id`. A context of that name comes first.
+    """
+
     log_level: str = "INFO"
     """Events are logged as JSON lines, in `data/logs` under `make up`, where a log over 10 MiB is set aside as
     `<name>.1`; users' texts never.
@@ -181,6 +186,14 @@ class Settings(BaseSettings):
     def _model_ids(cls, value: Any) -> Any:
         return parse_model_ids(value) if isinstance(value, str) else value
 
+    @field_validator("model_names", mode="before")
+    @classmethod
+    def _model_names(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = (one.partition("=") for one in value.split(",") if one.strip())
+        return {name.strip(): model.strip() or None for name, _, model in pairs}
+
     @field_validator("allowed_hosts", "allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
@@ -217,6 +230,19 @@ class Settings(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("set both CONTEXTUNE_TLS_CERT and CONTEXTUNE_TLS_KEY, or neither")
         return self
+
+    @model_validator(mode="after")
+    def _names_of_models(self) -> Settings:
+        for name, model in self.model_names.items():
+            if not name or (model is not None and model not in self.models):
+                raise ValueError("CONTEXTUNE_MODEL_NAMES must be name, or name=id with an id of CONTEXTUNE_MODELS")
+        return self
+
+    @property
+    def base_models(self) -> dict[str, str]:
+        """Ids of base models by what may stand for them where other services' clients ask."""
+        named = {name: model or self.default_model for name, model in self.model_names.items()}
+        return named | {model: model for model in self.models}
 
     @property
     def default_model(self) -> str:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Final
 
@@ -45,6 +46,7 @@ class Gateway:
     waits: JobWaits
     streams: EventStreams
     access: Access
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @asynccontextmanager

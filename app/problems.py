@@ -159,12 +159,13 @@ def problem_document(error: DomainError, path: str, request_id: str, status: int
 def problem_response(request: Request, error: DomainError, status: int | None = None) -> JSONResponse:
     """The answer to a request that failed, with ``Retry-After`` where another try can help."""
     document = problem_document(error, request.scope["path"], request.state.request_id, status)
-    headers = _retry_headers(error, document.status, longest_retry(request.scope["path"]))
+    door = str(getattr(request.state, "door", request.scope["path"]))
+    headers = _retry_headers(error, document.status, longest_retry(door))
     if error.code in _CHALLENGES:
         headers["WWW-Authenticate"] = f'Bearer realm="contextune"{_CHALLENGES[error.code]}'
     if error.code == ErrorCode.REQUEST_TIMEOUT:
         headers["Connection"] = "close"  # the rest of the body is not waited for
-    if (shaped := door_error(request.scope["path"], document.model_dump())) is not None:
+    if (shaped := door_error(door, document.model_dump())) is not None:
         body, status, more = shaped
         return JSONResponse(body, status, headers | more)
     return JSONResponse(document.model_dump(), document.status, headers, media_type=_MEDIA_TYPE)

@@ -112,7 +112,7 @@ def questions(records: Records, count: int) -> dict[str, Callable[[], object]]:
         "look up a version": lambda: contexts.resolve(f"{name()}@3"),
         "look up a job": lambda: jobs.get(chance.choice(job_ids)),
         "events of a job": lambda: jobs.events(chance.choice(job_ids)),
-        "names that can answer, 1,000": lambda: contexts.names(1_000),
+        "names that can answer, 1,000": lambda: contexts.named(1_000),
         "claim": lambda: records.claim(["queued"], new_id("worker")),
         "claim where nothing is queued": lambda: records.claim([_MODELS[0]], new_id("worker")),
         "submit": lambda: contexts.submit(submission(name(), "queued")),

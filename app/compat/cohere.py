@@ -7,12 +7,13 @@ body that is not known is ignored.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.contexts.plain import check_plain
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.contract.texts import MAX_INPUTS, Text
@@ -44,6 +45,8 @@ class CohereRequest(Payload):
                     "label {label} has {count} example; at least {fewest} examples of each label are needed",
                     {"label": label, "count": count, "fewest": FEWEST_OF_A_LABEL, "param": "/examples"},
                 )
+        if self.examples is not None:
+            check_plain(self.examples, None)
         return self
 
 
@@ -70,10 +73,12 @@ def response(identifier: str, classifications: Sequence[dict[str, Any]], request
     return {"id": identifier, "classifications": list(classifications), "meta": meta}
 
 
-def models(names: Sequence[str], contexts: Sequence[str]) -> dict[str, Any]:
-    """The list of models: base models and contexts alike, in one answer."""
+def models(names: Iterable[str], contexts: Iterable[str]) -> dict[str, Any]:
+    """The list of models, base models and contexts alike, in one answer."""
     described = [
-        {"name": name, "endpoints": ["classify"], "finetuned": name in set(contexts)} for name in (*names, *contexts)
+        {"name": name, "endpoints": ["classify"], "finetuned": finetuned}
+        for finetuned, some in ((False, names), (True, contexts))
+        for name in some
     ]
     return {"models": described, "next_page_token": None}
 

@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from app.compat import cohere, openai, systemone
 
+#: What System One's clients call the request id.
+REQUEST_ID: Final = "x-typesafe-request-id"
+
 Shape = Callable[[dict[str, Any]], dict[str, Any]]
 
 #: A door's wait, on whatever status, is at most this long: clients give up on longer ones.
@@ -24,6 +27,7 @@ _SHAPES: Final[tuple[tuple[str, Shape], ...]] = (
     ("/compat/cohere/", cohere.error),
     ("/v1/decisions", openai.error),
     ("/decisions", openai.error),
+    ("/v1/models", openai.error),
     ("/v1/systemone", systemone.error),
     ("/systemone", systemone.error),
 )
@@ -47,5 +51,7 @@ def door_error(path: str, document: dict[str, Any]) -> tuple[dict[str, Any], int
         status = _UNPROCESSABLE  # its client tries every 409 again
     if shape is systemone.error and document["code"] == _INVALID_JSON:
         status = _UNPROCESSABLE
-    headers = {"x-should-retry": "false"} if document["code"] in _LASTING else {}
+    headers = {REQUEST_ID: document["request_id"]}
+    if document["code"] in _LASTING:
+        headers["x-should-retry"] = "false"
     return shape({**document, "status": status}), status, headers

@@ -21,8 +21,14 @@ from app.compat.questions import (
 from app.compat.texts import written
 from app.contract.payload import Payload
 
+#: What clients name where their users name nothing.
+DEFAULT_MODEL: Final = "jev-latest"
 MAX_OPTIONS: Final = 255
 MAX_LEVELS: Final = 10
+
+_UNPROCESSABLE: Final = 422
+#: What clients read of a refused key.
+_ERROR_TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 Content = str | dict[str, Any] | list[Any]
 
@@ -70,7 +76,7 @@ class SystemOneRequest(Payload):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     state: Content
-    model: Annotated[str, Field(min_length=1, max_length=2_000)]
+    model: Annotated[str, Field(min_length=1, max_length=2_000)] = DEFAULT_MODEL
     questions: Annotated[dict[Annotated[str, Field(min_length=1)], AnyQuestion], Field(min_length=1)]
 
 
@@ -131,14 +137,18 @@ def response(model: str, answers: dict[str, dict[str, Any]], input_tokens: int) 
     return {"model": model, "answers": answers, "usage": {"input_tokens": input_tokens, "output_tokens": 0}}
 
 
-def error(document: dict[str, Any], faults: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """The problem document ``document`` as this vendor's clients read it.
+def error(document: dict[str, Any]) -> dict[str, Any]:
+    """The problem document ``document`` as this vendor's clients read it; our own sentence stands in ``title``.
 
-    ``detail`` is a list of ``faults`` ({loc, msg, type} each) for a body that fails validation, else an object; our own
-    sentence stands in ``title``.
+    ``detail`` is a list of faults ({loc, msg, type} each) for a body that fails validation, else an object.
     """
-    detail: Any = {"error_type": document["code"], "message": document["detail"]}
-    if document["status"] == 422:
-        missing = {"loc": ["body"], "msg": document["detail"], "type": document["code"]}
-        detail = list(faults) or [missing]
+    kind = _ERROR_TYPES.get(document["status"], document["code"])
+    detail: Any = {"error_type": kind, "message": document["detail"]}
+    if document["status"] == _UNPROCESSABLE:
+        detail = [{"loc": ["body", *_location(document["param"])], "msg": document["detail"], "type": kind}]
     return {**document, "title": document["detail"], "detail": detail}
+
+
+def _location(pointer: str | None) -> list[str | int]:
+    parts = (part.replace("~1", "/").replace("~0", "~") for part in (pointer or "").split("/")[1:])
+    return [int(part) if part.isdecimal() else part for part in parts]

@@ -137,11 +137,6 @@ class Store:
         with store_errors():
             return cast("str | None", self._client.hget(f"{HASH_TAG}:t:{tenant}:context:{context_id}", "spec"))
 
-    def names(self, tenant: str, most: int) -> list[str]:
-        """The names of a tenant that can answer, newest first. Raises `StoreUnavailable`."""
-        with store_errors():
-            return cast("list[str]", self._client.zrevrange(f"{HASH_TAG}:t:{tenant}:names", 0, most - 1))
-
     def ping(self) -> None:
         """Return when the store answers. Raises `StoreUnavailable`."""
         self.take_up()

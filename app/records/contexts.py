@@ -20,6 +20,7 @@ from app.records.limits import QueueLimits, Retention
 from app.records.lists import ContextFilter, Page, read_page
 from app.records.rows import (
     FORMAT,
+    NamedContext,
     StoredContext,
     context_from_row,
     job_from_row,
@@ -33,7 +34,6 @@ from app.records.rows import (
 #: A bare name, its version, or its alias.
 _SELECTOR: Final = re.compile(r"|[1-9][0-9]{0,14}|[a-z][a-z0-9._-]{0,63}")
 MAX_METADATA: Final = 16
-
 
 #: What a tenant may have too much of, as the script that submits calls it.
 _QUOTAS: Final = {"jobs": "queued jobs", "contexts": "contexts", "artifact_bytes": "bytes of artifacts"}
@@ -225,9 +225,9 @@ class Contexts:
         indexes = (wanted or ContextFilter()).indexes
         return read_page(self._store, self._tenant, "context", indexes, limit, after, context_from_row)
 
-    def names(self, most: int) -> list[str]:
+    def named(self, most: int) -> list[NamedContext]:
         """The names with a version that can answer, those of the newest such contexts first."""
-        return self._store.names(self._tenant, most)
+        return [NamedContext.of(row) for row in self._store.run("named", self._tenant, most)]
 
     def patch_metadata(self, context_id: str, changes: dict[str, str | None]) -> bool:
         """Set keys of a context's metadata, or remove them with None; False if there is no such context.

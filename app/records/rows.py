@@ -49,6 +49,24 @@ class StoredContext:
     pending_job: str | None = None
 
 
+@dataclass(frozen=True)
+class NamedContext:
+    """What a name stands for: of its highest version that succeeded, what a list of names tells."""
+
+    name: str
+    model: str
+    labels: tuple[str, ...]
+    metadata: dict[str, str]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, found: Sequence[str]) -> NamedContext:
+        """What the script tells of a name."""
+        name, model, labels, metadata, created_at = found
+        described = _METADATA.validate_json(metadata or "{}")
+        return cls(name, model, _LABELS.validate_json(labels), described, time_of(created_at))
+
+
 def row_of(flat: Sequence[str]) -> dict[str, str]:
     """The row that a script returned as alternating names and values."""
     return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, BinaryIO, Final, TypeVar
 
 from fastapi import Depends, Request
@@ -18,26 +21,38 @@ from app.contract.payload import Payload
 from app.errors import DomainError
 from app.middleware.bodies import MAX_BODY_BYTES, ArrivingBody, disk_failure
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 P = TypeVar("P", bound=Payload)
 
+#: The largest window of zstd, as a power of two: what RFC 9659 lets a sender use, and memory that a body may cost.
+_WINDOW_LOG: Final = 23
 #: Bytes of a body that is parsed in a moment.
 _SMALL_BYTES: Final = 64 * 1024
 
 
-def json_body(model: type[P]) -> Any:
-    """Dependency: the body of the request as a ``model``.
+#: Says by the content of a request's body what it is to be read as.
+Choice = Callable[[Request, Any], type[Payload]]
+
+
+def json_body(model: type[P], choose: Choice | None = None) -> Any:
+    """Dependency: the body of the request as a ``model``, or as what ``choose`` says.
 
     Raises `DomainError` for what is no JSON by its type or content, and RequestValidationError for other content.
     """
 
-    async def read(request: Request) -> P:
+    async def read(request: Request) -> Payload:
+        chosen = None if choose is None else partial(choose, request)
         raw = await _read(request)
         if raw and not _is_json(request.headers.get("content-type", "")):
             raise DomainError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body as application/json")
         if isinstance(raw, bytearray) and len(raw) <= _SMALL_BYTES:
-            return _parse(model, raw)
+            return _parse(model, chosen, raw)
         async with request.state.body.turn():
-            return await asyncio.to_thread(_parse_large, model, raw)
+            return await asyncio.to_thread(_parse_large, model, chosen, raw)
 
     return Depends(read)
 
@@ -56,7 +71,7 @@ async def _read(request: Request) -> bytearray | BinaryIO:
     try:
         async for chunk in request.stream():
             # The size on the wire is bounded by the middleware, and here what comes of it.
-            part = decoder.decompress(chunk, arriving.limit + 1 - size) if decoder else chunk
+            part = decoder.decompress(chunk, arriving.limit + 1 - size) if decoder and chunk else chunk
             size += len(part)
             if size > arriving.limit:
                 raise arriving.too_large()
@@ -72,12 +87,12 @@ async def _read(request: Request) -> bytearray | BinaryIO:
                 await arriving.hold(size)
     except OSError as error:
         raise disk_failure(error) from error
-    except zlib.error:
+    except (zlib.error, zstd.ZstdError, EOFError):
         raise DomainError(ErrorCode.MALFORMED_REQUEST, "the body is not what its content encoding says") from None
     except ClientDisconnect:
         raise DomainError(ErrorCode.MALFORMED_REQUEST, "the body is incomplete") from None
-    if decoder and not decoder.eof:
-        raise DomainError(ErrorCode.MALFORMED_REQUEST, "the compressed body is incomplete")
+    if decoder and (decoder.unused_data or not decoder.eof):
+        raise DomainError(ErrorCode.MALFORMED_REQUEST, "the compressed body is incomplete, or something follows it")
     return file or body
 
 
@@ -86,20 +101,25 @@ def _decoder(encoding: str) -> Any:
         return None
     if encoding in ("gzip", "x-gzip"):
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    raise DomainError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "the content encoding must be gzip, or none")
+    if encoding == "zstd":
+        return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG})
+    raise DomainError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "the content encoding must be gzip, zstd, or none")
 
 
-def _parse_large(model: type[P], raw: bytearray | BinaryIO) -> P:
+_Chosen = Callable[[Any], type[Payload]] | None
+
+
+def _parse_large(model: type[Payload], chosen: _Chosen, raw: bytearray | BinaryIO) -> Payload:
     if not isinstance(raw, bytearray):
         raw.seek(0)
         raw = bytearray(raw.read())
-    try:
-        return model.model_validate_json(raw)  # needs a fraction of the memory
-    except ValidationError:
-        return _parse(model, raw)  # tells what is wrong in the same words as for small ones
+    if chosen is None:
+        with suppress(ValidationError):  # `_parse` tells what is wrong in the same words as for small ones
+            return model.model_validate_json(raw)  # needs a fraction of the memory
+    return _parse(model, chosen, raw)
 
 
-def _parse(model: type[P], raw: bytearray) -> P:
+def _parse(model: type[Payload], chosen: _Chosen, raw: bytearray) -> Payload:
     if not raw:
         raise _invalid([{"type": "missing", "loc": ("body",), "msg": "a JSON body is required"}], None)
     try:
@@ -107,7 +127,7 @@ def _parse(model: type[P], raw: bytearray) -> P:
     except (ValueError, RecursionError):  # among them numbers of thousands of digits
         raise DomainError(ErrorCode.INVALID_JSON, "the body is not valid JSON") from None
     try:
-        return model.model_validate(content)
+        return (model if chosen is None else chosen(content)).model_validate(content)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         raise _invalid([{**fault, "loc": ("body", *fault["loc"])} for fault in faults[:1]], content) from None

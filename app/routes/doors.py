@@ -1,26 +1,32 @@
-"""Doors: ``/v1/decisions`` (OpenAI), ``/v1/systemone`` (TypeSafe), Cohere's ``/v1/classify``, answered by contexts."""
+"""Doors: ``/v1/decisions`` (OpenAI), ``/v1/systemone`` (TypeSafe), Cohere's ``/v1/classify`` and its list of models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.compat import cohere, openai, systemone
-from app.compat.answering import Answered, answer_questions
+from app.compat.answering import Answered, Answering, Asked
+from app.compat.doors import REQUEST_ID
 from app.compat.questions import Unanswerable
 from app.compat.texts import Unreadable
-from app.contexts.classifying import classify_texts
+from app.contexts.classifying import classify_plainly, classify_texts
+from app.contexts.plain import plain_context
 from app.contract.access import Scope
+from app.contract.messages import Scored
 from app.contract.names import ErrorCode
 from app.errors import DomainError
-from app.gateway import GatewayDep, RecordsDep
+from app.gateway import Gateway, GatewayDep, RecordsDep
 from app.records.connection import new_id
+from app.records.store import TenantRecords
 from app.routes.bodies import json_body
 from app.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, cancel_on_disconnect
 from app.routes.guard import GuardedRoute, needs, take
+from app.routes.models import named_contexts
 from app.routes.openapi import BODY, STORE, problems, request_body
 
 router = APIRouter(tags=["doors"], route_class=GuardedRoute)
@@ -43,7 +49,12 @@ _RESPONSES: Final = problems(
     ErrorCode.BUS_UNAVAILABLE,
     ErrorCode.WORKER_LOST,
     ErrorCode.DEADLINE_EXCEEDED,
+    ErrorCode.WARMING_UP,
 )
+#: System One's clients give up after 10 s.
+_SECONDS_TO_ANSWER: Final = 8.0
+#: What a client is told to wait then: its question goes on being read.
+_WARMING_SECONDS: Final = 5.0
 DECISION_EXAMPLE: Final[dict[str, Any]] = {
     "model": "support-intents@prod",
     "input": "my card never came",
@@ -64,6 +75,14 @@ SYSTEM_ONE_EXAMPLE: Final[dict[str, Any]] = {
 COHERE_EXAMPLE: Final[dict[str, Any]] = {"model": "support-intents@prod", "inputs": ["my card never came"]}
 
 
+def _kind(request: Request, content: Any) -> type[openai.DecisionRequest | systemone.SystemOneRequest]:
+    """Perplexity's decisions have System One's body, so they get its answers and errors."""
+    if isinstance(content, dict) and "state" in content:
+        request.state.door = "/v1/systemone"
+        return systemone.SystemOneRequest
+    return openai.DecisionRequest
+
+
 @router.post(
     "/v1/decisions",
     responses=_RESPONSES,
@@ -73,25 +92,26 @@ COHERE_EXAMPLE: Final[dict[str, Any]] = {"model": "support-intents@prod", "input
 @aliases.post("/decisions", dependencies=[needs(Scope.CLASSIFY)])
 async def decide(
     request: Request,
-    body: Annotated[openai.DecisionRequest, json_body(openai.DecisionRequest)],
+    body: Annotated[Any, json_body(openai.DecisionRequest, _kind)],
     gateway: GatewayDep,
     records: RecordsDep,
     min_confidence: MinConfidence = None,
 ) -> Response:
-    """Answer OpenAI's decisions with contexts: `model` is a context's ref, or a list of questions and their contexts.
+    """Answer OpenAI's decisions; a body with `state` is one for `/v1/systemone`, as Perplexity's clients send.
 
-    The choices are the context's labels, or some of them. What the context was taught decides; instructions and
-    descriptions change nothing. An answer whose probability is too low is a refusal.
+    `model` is a context's ref, whose labels, or some of them, are the choices; or a base model, or a name for one,
+    which answers from instructions and descriptions (zero-shot); or a list of questions and what answers them. What a
+    context was taught decides: instructions and descriptions change nothing there. Too unsure an answer is a refusal.
     """
-    questions, text = _read(lambda: (openai.questions_of(body), openai.text_of(body)[0]))
-    await take(request, inputs=1)
-    asking = answer_questions(records, gateway.batcher, body.model, text, questions, min_confidence)
-    answered = await _unless_gone(request, asking)
+    if isinstance(body, systemone.SystemOneRequest):
+        return await system_one(request, body, gateway, records)
+    questions, (text, instructions) = _read(lambda: (openai.questions_of(body), openai.text_of(body)))
+    asked = Asked(text, questions, "/input", instructions, min_confidence)
+    answered = await _answered(request, gateway, records, body.model, asked)
     if answered is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    _count(gateway, records, answered)
     answers = [openai.answer(one, p) for one, p in zip(questions, answered.probabilities, strict=True)]
-    return JSONResponse(openai.decision(body.model, answers, answered.tokens))
+    return _response(request, openai.decision(body.model, answers, answered.tokens))
 
 
 @router.post(
@@ -107,22 +127,22 @@ async def system_one(
     gateway: GatewayDep,
     records: RecordsDep,
 ) -> Response:
-    """Answer System One's questions with contexts: `model` is a context's ref, or a list of questions and contexts."""
+    """Answer System One's questions with a context, a base model, or a list of questions and what answers them."""
     questions = _read(lambda: systemone.questions_of(body))
-    await take(request, inputs=1)
-    asking = answer_questions(records, gateway.batcher, body.model, systemone.text_of(body), questions, 0.0)
-    answered = await _unless_gone(request, asking)
+    asked = Asked(systemone.text_of(body), questions, "/state", min_confidence=0.0)
+    try:
+        async with asyncio.timeout(_SECONDS_TO_ANSWER):
+            answered = await _answered(request, gateway, records, body.model, asked)
+    except TimeoutError:
+        text = f"no answer within {_SECONDS_TO_ANSWER:.0f} s; what is read meanwhile is kept"
+        raise DomainError(ErrorCode.WARMING_UP, text, retry_after=_WARMING_SECONDS) from None
     if answered is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    _count(gateway, records, answered)
     answers = {
         name: systemone.answer(question, asked, p or ())
         for (name, asked), question, p in zip(body.questions.items(), questions, answered.probabilities, strict=True)
     }
-    return JSONResponse(
-        systemone.response(body.model, answers, answered.tokens),
-        headers={"x-typesafe-request-id": request.state.request_id},
-    )
+    return _response(request, systemone.response(body.model, answers, answered.tokens))
 
 
 @router.post(
@@ -137,22 +157,59 @@ async def cohere_classify(
     gateway: GatewayDep,
     records: RecordsDep,
 ) -> Response:
-    """Answer Cohere's classify with a context as its `model`."""
-    if body.examples is not None or body.model is None:
-        text = "send the ref of a context as `model`, without `examples`; POST /contexts teaches one from examples"
-        raise DomainError(ErrorCode.INVALID_REQUEST, text, "/model" if body.model is None else "/examples")
+    """Answer Cohere's classify with a context as its `model`, or with `examples` and a base model."""
     await take(request, inputs=len(body.inputs))
-    work = classify_texts(records, gateway.batcher, body.model, body.truncate or "END", body.inputs)
-    found = await _unless_gone(request, work)
+    found = await _unless_gone(request, _cohere_scored(gateway, records, body))
     if found is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    context, scored = found
-    gateway.access.meter.add(records.tenant, len(scored), sum(one.tokens for one in scored), context.tokens)
+    labels, scored, context_tokens = found
+    gateway.access.meter.add(records.tenant, len(scored), sum(one.tokens for one in scored), context_tokens)
     entries = [
-        cohere.classification(new_id("cls"), text, context.labels, one.confidences)
+        cohere.classification(new_id("cls"), text, labels, one.confidences)
         for text, one in zip(body.inputs, scored, strict=True)
     ]
-    return JSONResponse(cohere.response(new_id("cls"), entries, body))
+    return _response(request, cohere.response(new_id("cls"), entries, body))
+
+
+async def _cohere_scored(
+    gateway: Gateway, records: TenantRecords, body: cohere.CohereRequest
+) -> tuple[tuple[str, ...], Sequence[Scored], int]:
+    """Labels, the answers to all inputs, and the tokens of what answered."""
+    truncate, bases = body.truncate or "END", gateway.settings.base_models
+    if body.examples is not None:
+        base = bases.get(body.model or gateway.settings.default_model)
+        if base is None:
+            text = "with `examples`, `model` is a base model or left out; a context brings its own examples"
+            raise DomainError(ErrorCode.INVALID_REQUEST, text, "/model")
+        plain = plain_context(body.examples, None, None)
+        answered = await classify_plainly(gateway.batcher, base, plain, truncate, body.inputs)
+        return tuple(label.name for label in plain.labels), answered.scored, answered.context_tokens
+    if body.model is None or body.model in bases:
+        text = "send `examples`, or the ref of a context as `model`"
+        raise DomainError(ErrorCode.INVALID_REQUEST, text, "/examples")
+    context, scored = await classify_texts(records, gateway.batcher, body.model, truncate, body.inputs)
+    return context.labels, scored, context.tokens
+
+
+@router.get(
+    "/compat/cohere/v1/models",
+    responses=problems(*STORE),
+    dependencies=[needs(Scope.READ, Scope.CLASSIFY)],
+)
+async def cohere_models(
+    request: Request,
+    gateway: GatewayDep,
+    records: RecordsDep,
+    page_size: Annotated[str | None, Query(description="changes nothing: the list is whole")] = None,  # noqa: ARG001
+    page_token: Annotated[str | None, Query(description="changes nothing")] = None,  # noqa: ARG001
+    endpoint: Annotated[str | None, Query(description="nothing is listed for another than `classify`")] = None,
+    default_only: Annotated[str | None, Query(description="changes nothing")] = None,  # noqa: ARG001
+) -> Response:
+    """List base models and contexts as Cohere's clients read them, all in one answer."""
+    if endpoint not in (None, "classify"):
+        return _response(request, cohere.models((), ()))
+    contexts = [one.name for one in await named_contexts(records)]
+    return _response(request, cohere.models(gateway.settings.base_models, contexts))
 
 
 def _read(translate: Callable[[], T]) -> T:
@@ -163,6 +220,18 @@ def _read(translate: Callable[[], T]) -> T:
         raise DomainError(ErrorCode.INVALID_REQUEST, str(error)) from error
 
 
+async def _answered(
+    request: Request, gateway: Gateway, records: TenantRecords, model: str, asked: Asked
+) -> Answered | None:
+    """The answers, counted; None once the client has gone."""
+    await take(request, inputs=1)
+    answering = Answering(records, gateway.batcher, gateway.settings.base_models)
+    answered = await _unless_gone(request, answering.answer(model, asked))
+    for reading in answered.readings if answered else ():
+        gateway.access.meter.add(records.tenant, 1, *reading)
+    return answered
+
+
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
     try:
         return await cancel_on_disconnect(request, work)
@@ -170,6 +239,5 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | No
         return None
 
 
-def _count(gateway: GatewayDep, records: RecordsDep, answered: Answered) -> None:
-    for context, tokens in answered.contexts:
-        gateway.access.meter.add(records.tenant, 1, tokens, context.tokens)
+def _response(request: Request, content: dict[str, Any]) -> JSONResponse:
+    return JSONResponse(content, headers={REQUEST_ID: request.state.request_id})

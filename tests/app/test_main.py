@@ -121,7 +121,8 @@ def test_without_a_worker_a_context_is_refused_and_not_stored(settings: Settings
                 response = await http.post("/contexts", json=CONTEXT_EXAMPLE)
         assert (response.status_code, response.json()["code"]) == (503, "no_worker")
         assert (await http.get("/contexts")).json() == {"object": "list", "data": [], "has_more": False, "next": None}
-        (model,) = (await http.get("/models")).json()["data"]
+        model, alias = (await http.get("/models")).json()["data"]
+        assert (alias["id"], alias["base_model"], alias["kind"]) == ("jev-latest", model["id"], "name")
         assert (model["workers"], model["parameters"]) == (0, None)
 
     ask(settings, scenario)
@@ -654,7 +655,9 @@ def test_description_lists_every_route(description: Any) -> None:
         ("post", "/v1/decisions"),
         ("post", "/v1/systemone"),
         ("post", "/compat/cohere/v1/classify"),
+        ("get", "/compat/cohere/v1/models"),
         ("get", "/models"),
+        ("get", "/models/{model}"),
         ("post", "/keys"),
         ("get", "/keys"),
         ("delete", "/keys/{key_id}"),

@@ -1,6 +1,7 @@
 """The real clients of other services, unpatched but for base URL and key, against the real service."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -8,9 +9,10 @@ import cohere
 import openai
 import pytest
 import typesafe_sdk
+from backports import zstd
 from typesafe_sdk import AsyncTypeSafeClient, Choice, Noul, Score, TypeSafeClient
 
-from tests.e2e.service import TINY, Service
+from tests.e2e.service import EXAMPLES, TINY, Service
 
 KEY = "sk-of-another-service"
 TEXT = "my card never came"
@@ -173,8 +175,152 @@ def test_cohere_classifies(service: Service, co: cohere.Client) -> None:
     assert second.classification_type == "single-label"
 
 
-def test_cohere_raises_its_own_errors(co: cohere.Client) -> None:
+def test_cohere_classifies_by_examples_as_classify_does(service: Service, co: cohere.Client) -> None:
+    examples = [cohere.ClassifyExample(text=one["text"], label=one["label"]) for one in EXAMPLES]
+    for model in (TINY, None, "jev-latest"):
+        answered = co.classify(model=model, inputs=[TEXT], examples=examples)
+        asked: dict[str, Any] = {"examples": EXAMPLES, "inputs": [TEXT], "truncate": "END"}
+        own = service.http.post("/classify", json=asked | ({"model": TINY} if model == TINY else {})).json()
+        labels = {label: value["confidence"] for label, value in own["classifications"][0]["labels"].items()}
+        assert {k: v.confidence for k, v in answered.classifications[0].labels.items()} == pytest.approx(labels)
+
+
+def test_cohere_raises_its_own_errors(service: Service, co: cohere.Client) -> None:
+    examples = [cohere.ClassifyExample(text=one["text"], label=one["label"]) for one in EXAMPLES]
     with pytest.raises(cohere.errors.NotFoundError, match="no such context"):
         co.classify(model="no-such-context", inputs=[TEXT])
-    with pytest.raises(cohere.errors.UnprocessableEntityError, match="POST /contexts"):
-        co.classify(inputs=[TEXT])
+    for asked, said in (
+        ({}, "send `examples`"),
+        ({"model": TINY}, "send `examples`"),
+        ({"model": "door-team", "examples": examples}, "a context brings its own examples"),
+        ({"model": TINY, "examples": examples[:3]}, "at least 2 examples"),
+    ):
+        with pytest.raises(cohere.errors.UnprocessableEntityError, match=said):
+            co.classify(inputs=[TEXT], **cast("dict[str, Any]", asked))
+    with (
+        cohere.Client(api_key=KEY, base_url=root(service)) as lost,
+        pytest.raises(cohere.errors.UnprocessableEntityError, match="/compat/cohere"),
+    ):
+        lost.classify(model="door-team", inputs=[TEXT])
+
+
+def test_base_model_answers_every_question_at_both_doors_alike(
+    open_ai: openai.OpenAI, system_one: TypeSafeClient
+) -> None:
+    described = {"card": "about payment cards", "loan": "about loans"}
+    questions: Any = [
+        choice(*described, name="team"),
+        {"type": "predicate", "name": "urgent", "instructions": "Is it urgent?"},
+        {
+            "type": "score",
+            "name": "mood",
+            "instructions": "How cross?",
+            "levels": [{"label": "calm"}, {"label": "cross"}],
+        },
+        choice("card", name="one"),
+    ]
+    questions[0]["choices"] = [{"value": k, "description": v} for k, v in described.items()]
+    answered = open_ai.decisions.create(model=TINY, input=TEXT, questions=questions)
+    team, urgent, mood, one = (cast("dict[str, Any]", answer.to_dict()) for answer in answered.answers)
+    assert one["probabilities"] == [{"value": "card", "probability": 1.0}]
+    assert answered.usage.input_tokens > 0
+    alone = open_ai.decisions.create(model=TINY, input=TEXT, questions=[questions[2]]).answers[0].to_dict()
+    assert alone["score"] == pytest.approx(mood["score"], abs=1e-5)
+    other = system_one.system_one(
+        state=TEXT,
+        model=f"team={TINY},*={TINY}",
+        questions={
+            "mood": Score(instructions="How cross?", criteria=["calm", "cross"]),
+            "team": Choice(instructions="Which?", criteria=described),
+            "urgent": Noul(instructions="Is it urgent?"),
+        },
+    )
+    told = {entry["value"]: entry["probability"] for entry in team["probabilities"]}
+    assert other.choices["team"].probabilities == pytest.approx(told, abs=1e-5)
+    assert other.nouls["urgent"].noul == pytest.approx(urgent["probability"], abs=1e-5)
+    assert other.scores["mood"].score == pytest.approx(mood["score"], abs=1e-5)
+
+
+def test_instructions_of_the_system_and_descriptions_reach_a_base_model(open_ai: openai.OpenAI) -> None:
+    def asked(description: str | None, system: str | None) -> float:
+        said = [{"role": "developer", "content": system}] if system else []
+        question = choice("card", "loan")
+        question["choices"][0]["description"] = description
+        message: Any = [*said, {"role": "user", "content": TEXT}]
+        answered = open_ai.decisions.create(model=TINY, input=message, questions=[question])
+        told = cast("dict[str, Any]", answered.answers[0].to_dict())
+        return float(told["probabilities"][0]["probability"])
+
+    found = {asked(None, None), asked("about cards", None), asked(None, "Be strict.")}
+    assert len(found) == 3
+
+
+def test_default_model_of_system_one_clients_stands_for_the_default_base_model(system_one: TypeSafeClient) -> None:
+    asked = {"team": Choice(criteria={"card": "a card, its delivery", "weather": "rain, sun or snow"})}
+    answered = system_one.system_one(state=TEXT, questions=asked)
+    assert answered.model == "jev-latest"
+    assert answered.choices["team"].choice == "card"
+
+
+def test_bodies_of_system_one_at_the_door_of_decisions_get_its_answers_and_errors(service: Service) -> None:
+    service.post_classify("door-team", [TEXT])
+    body = {"state": TEXT, "model": TINY, "questions": {"q": {"type": "noul", "instructions": "Urgent?"}}}
+    answered = service.http.post("/v1/decisions", json=body)
+    assert set(answered.json()["answers"]) == {"q"}
+    assert answered.headers["x-typesafe-request-id"] == answered.headers["x-request-id"]
+    refused = service.http.post("/v1/decisions", json=body | {"questions": {"q": {"type": "noul", "criteria": 1}}})
+    assert refused.json()["detail"][0]["loc"][:3] == ["body", "questions", "q"]
+    assert "error" not in refused.json()
+
+
+@pytest.mark.parametrize(
+    ("questions", "said"),
+    [
+        ([choice(" ", "b")], "must not be empty"),
+        ([choice("a" * 300, "b" * 300)], "may have 512"),
+        ([choice("a", "b") | {"instructions": "x" * 600}], "may have 512"),
+        ([choice("é", "e\u0301")], "same tokens"),
+    ],
+)
+def test_what_a_base_model_cannot_read_is_refused_with_the_place(
+    open_ai: openai.OpenAI, questions: Any, said: str
+) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match=said) as raised:
+        open_ai.decisions.create(model=TINY, input=TEXT, questions=questions)
+    assert raised.value.param == "/questions/0"
+
+
+@pytest.mark.parametrize(("text", "said"), [(" ", "empty"), ("x" * 600, "600 tokens|room for"), ("a\0", "NUL")])
+def test_text_that_cannot_be_read_is_refused(open_ai: openai.OpenAI, text: str, said: str) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match=said) as raised:
+        open_ai.decisions.create(model=TINY, input=text, questions=[choice("a", "b")])
+    assert raised.value.param == "/input"
+
+
+def test_lists_of_models_are_read_by_every_client(
+    open_ai: openai.OpenAI, system_one: TypeSafeClient, co: cohere.Client
+) -> None:
+    listed = {one.id: one for one in open_ai.models.list()}
+    assert {TINY, "jev-latest", "door-team", "door-mood"} <= set(listed)
+    assert open_ai.models.retrieve("door-team").created == listed["door-team"].created > 1.7e9
+    with pytest.raises(openai.NotFoundError, match="no such model"):
+        open_ai.models.retrieve("no-such-model")
+    read = {one.name: one for one in system_one.models.list().models}
+    assert read["door-team"].description == "door-team tells apart card, loan, account"
+    assert set(read) == set(listed)
+    models = co.models.list(page_size=1, endpoint="classify").models
+    assert {one.name: one.finetuned for one in models}.items() >= {(TINY, False), ("door-team", True)}
+    assert co.models.list(endpoint="chat").models == []
+
+
+def test_compressed_bodies_are_read_and_bounded(service: Service) -> None:
+    body = {"state": TEXT, "model": TINY, "questions": {"q": {"type": "noul", "instructions": "Urgent?"}}}
+    whole = zstd.compress(json.dumps(body).encode())
+
+    def post(content: bytes) -> int:
+        headers = {"content-encoding": "zstd", "content-type": "application/json"}
+        return service.http.post("/v1/systemone", content=content, headers=headers).status_code
+
+    assert post(whole) == 200
+    assert (post(whole[:-3]), post(whole + b"more"), post(b"no zstd")) == (400, 400, 400)
+    assert post(zstd.compress(b" " * (8 * 1024 * 1024 + 1))) == 413

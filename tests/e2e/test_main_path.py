@@ -168,7 +168,8 @@ def test_labels_with_the_same_beginning_and_any_script_are_told_apart(service: S
 
 
 def test_models_and_health_describe_what_runs(service: Service, tuned: str) -> None:
-    model, other = service.http.get("/models").json()["data"]
+    listed = service.http.get("/models").json()["data"]
+    model, other = (one for one in listed if one["kind"] == "base_model")
     assert (other["id"], other["context_length"]) == (TINY, CONTEXT_LENGTH)
     assert model["id"] == service.context(tuned)["model"]
     assert (model["workers"], model["context_length"]) == (1, 8192)

@@ -32,7 +32,7 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=bytewise, bos_token="<s>", eos_token="</s>")
 
 
-def causal_model(seed: int = 0) -> Any:
+def causal_model(seed: int = 0, context_length: int = CONTEXT_LENGTH) -> Any:
     """Random weights, large enough that texts make a difference."""
     config = LlamaConfig(
         vocab_size=258,
@@ -41,7 +41,7 @@ def causal_model(seed: int = 0) -> Any:
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        max_position_embeddings=CONTEXT_LENGTH,
+        max_position_embeddings=context_length,
         bos_token_id=0,
         eos_token_id=1,
     )

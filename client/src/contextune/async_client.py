@@ -104,9 +104,10 @@ class AsyncWebhooks(AsyncRoutes):
 
 
 class AsyncModels(AsyncRoutes):
-    """Base models."""
+    """What ``model`` may be."""
 
     list = async_listing(service.models)
+    get = async_method(service.get_model)
 
 
 class AsyncContextune(AsyncRoutes):

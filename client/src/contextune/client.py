@@ -104,9 +104,10 @@ class Webhooks(Routes):
 
 
 class Models(Routes):
-    """Base models."""
+    """What ``model`` may be."""
 
     list = listing(service.models)
+    get = method(service.get_model)
 
 
 class Contextune(Routes):

@@ -29,8 +29,9 @@ class Guarded:
 
     def url(self, **parameters: str) -> str:
         """The path with parameters, ``x`` for those that are not given."""
-        names = [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
-        return self.path.format(**{name: parameters.get(name, "x") for name in names})
+        path = self.path.replace(":path}", "}")
+        names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+        return path.format(**{name: parameters.get(name, "x") for name in names})
 
 
 def all_routes(routes: list[BaseRoute]) -> Iterator[BaseRoute]:

@@ -67,7 +67,11 @@ def test_descriptions_are_text_or_json() -> None:
 
 def test_detail_is_a_list_for_a_422_and_an_object_else() -> None:
     problem = {"detail": "must not be empty", "title": "Invalid request", "code": "invalid_request", "status": 422}
-    assert error(problem)["detail"] == [{"loc": ["body"], "msg": "must not be empty", "type": "invalid_request"}]
-    assert error(problem)["title"] == "must not be empty"
+    told = error({**problem, "param": "/questions/team~1a/criteria/0"})
+    location = ["body", "questions", "team/a", "criteria", 0]
+    assert told["detail"] == [{"loc": location, "msg": "must not be empty", "type": "invalid_request"}]
+    assert told["title"] == "must not be empty"
     missing = error({"detail": "no such model", "code": "model_unknown", "status": 404})
     assert missing["detail"] == {"error_type": "model_unknown", "message": "no such model"}
+    refused = error({"detail": "a key is needed", "code": "key_required", "status": 401})
+    assert refused["detail"]["error_type"] == "authentication_error"

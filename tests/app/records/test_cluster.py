@@ -73,7 +73,7 @@ def test_store_in_cluster_mode_serves_whichever_node_is_asked(asked: int) -> Non
     assert records.beat(claimed, {"step": 1}, 1.0, {"loss": 0.5}) == "held"
     assert records.finish_succeeded(claimed, "address", REPORT, {}) == "succeeded"
     assert context_of(records, context_id).context.version == 1
-    assert [len(tenant.contexts.page(10).data), tenant.contexts.names(5)] == [2, ["intents"]]
+    assert [len(tenant.contexts.page(10).data), [one.name for one in tenant.contexts.named(5)]] == [2, ["intents"]]
     assert len(tenant.jobs.events(claimed.job_id)) == 4
     assert tenant.contexts.delete(context_id)
     assert (records.sweep(), records.retire()) == ({}, 2)

@@ -20,7 +20,7 @@ def test_store_that_is_down_is_unavailable(tmp_path: Path) -> None:
         records.ping,
         records.sweep,
         lambda: tenant.contexts.get("ctx_1"),
-        lambda: tenant.contexts.names(1),
+        lambda: tenant.contexts.named(1),
         lambda: tenant.jobs.events("job_1"),
     ):
         with pytest.raises(StoreUnavailable):

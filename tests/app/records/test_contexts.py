@@ -9,7 +9,7 @@ import redis
 from app.contract.names import JobStatus
 from app.contract.objects import Scores
 from app.records.bodies import Bodies
-from app.records.contexts import AliasMoved, AliasRefused, ContextInUse, Deletion, TooMuchMetadata
+from app.records.contexts import AliasMoved, AliasRefused, ContextInUse, Contexts, Deletion, TooMuchMetadata
 from app.records.lists import ContextFilter
 from app.records.rows import NewerFormat
 from app.records.store import Records
@@ -81,20 +81,26 @@ def test_context_of_another_tenant_is_not_there(records: Records) -> None:
     context_id = succeed(records, "intents", "a")
     others = records.of("b").contexts
     assert (others.get(context_id), others.resolve("intents"), others.delete(context_id)) == (None, None, None)
-    assert (others.page(10).data, others.names(10)) == ((), [])
+    assert (others.page(10).data, others.named(10)) == ((), [])
     assert not others.patch_metadata(context_id, {"team": "cards"})
     assert others.set_alias("intents", "prod", 1) == AliasRefused("unknown")
     assert context_of(records, succeed(records, "intents", "b"), "b").context.version == 1
+
+
+def names(contexts: Contexts, most: int) -> list[str]:
+    return [one.name for one in contexts.named(most)]
 
 
 def test_names_that_can_answer_are_listed_newest_first(records: Records) -> None:
     contexts = records.of("default").contexts
     ids = [succeed(records, name) for name in ("a", "b", "c", "a")]
     submit(records, "d")
-    assert (contexts.names(10), contexts.names(2)) == (["a", "c", "b"], ["a", "c"])
+    assert (names(contexts, 10), names(contexts, 2)) == (["a", "c", "b"], ["a", "c"])
     contexts.delete(ids[1])
     contexts.delete(ids[3])
-    assert set(contexts.names(10)) == {"a", "c"}
+    assert set(names(contexts, 10)) == {"a", "c"}
+    told = contexts.named(1)[0]
+    assert (told.model, told.labels, told.metadata) == ("tiny", ("good", "bad"), {})
 
 
 # -- aliases ----------------------------------------------------------------------------------------------------------
@@ -186,7 +192,7 @@ def test_deleted_context_leaves_only_its_job(records: Records, client: redis.Red
     assert [contexts.delete(context_id) for _ in range(2)] == [deletion, deletion]
     contexts.deleted(context_id)
     assert contexts.delete(context_id) is None
-    assert (contexts.get(context_id), contexts.page(10).data, contexts.names(10)) == (None, (), [])
+    assert (contexts.get(context_id), contexts.page(10).data, contexts.named(10)) == (None, (), [])
     assert resolved_id(records, "intents") is None
     assert job_of(records, job_id).status == "succeeded"
     records.of("default").jobs.delete(job_id)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from contextune.errors import UnexpectedAnswerError
-from contextune.models.listing import Page
-from contextune.models.service import BaseModelInfo, Readiness
-from contextune.protocol.call import Call, Reply, Request
+from contextune.models.service import BaseModelInfo, ModelPage, Readiness
+from contextune.protocol.call import Call, Reply, Request, path
 from contextune.protocol.call import model as read_model
 
 
-def models() -> Call[Page[BaseModelInfo]]:
+def models() -> Call[ModelPage]:
     """Get the base models and the other names that ``model`` may be; the first is the default."""
-    return Call(Request("GET", "/models"), read_model(Page[BaseModelInfo]), whole=True)
+    return Call(Request("GET", "/models"), read_model(ModelPage), whole=True)
+
+
+def get_model(model: str) -> Call[BaseModelInfo]:
+    """Find one of them."""
+    return Call(Request("GET", path("models", model)), read_model(BaseModelInfo))
 
 
 def ready() -> Call[Readiness]:

@@ -57,13 +57,13 @@ def delete(
 
 
 def models(context: typer.Context, as_json: Json = False) -> None:
-    """List the base models; the first is the default."""
+    """List the base models, the first being the default, names that stand for them, and contexts by name."""
     with connect(context) as client:
         found = list(client.models.list())
-    rows = [(one.id, f"{one.parameters:,}" if one.parameters else "", one.context_length, one.workers, one.device)
-            for one in found]  # fmt: skip
-    heads = ["id", "parameters", "context length", "workers", "device"]
-    Output(as_json).result(found, lambda console: console.print(table(heads, rows, right=(1, 2, 3))))
+    rows = [(one.id, one.kind.replace("_", " "), f"{one.parameters:,}" if one.parameters else "", one.context_length,
+             one.workers, one.device) for one in found]  # fmt: skip
+    heads = ["id", "kind", "parameters", "context length", "workers", "device"]
+    Output(as_json).result(found, lambda console: console.print(table(heads, rows, right=(2, 3, 4))))
 
 
 def usage(context: typer.Context, as_json: Json = False) -> None:

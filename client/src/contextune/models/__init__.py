@@ -9,7 +9,7 @@ from contextune.models.contexts import Alias, Context, CreatedContext, DryRun, E
 from contextune.models.jobs import Event, Job, JobError, Progress
 from contextune.models.listing import Page
 from contextune.models.report import Report, Score, Threshold
-from contextune.models.service import BaseModelInfo, Readiness
+from contextune.models.service import BaseModelInfo, ModelPage, NamedModel, Readiness
 
 __all__ = [
     "Alias",
@@ -32,6 +32,8 @@ __all__ = [
     "LabelConfidence",
     "LabelDescription",
     "Limits",
+    "ModelPage",
+    "NamedModel",
     "Page",
     "Progress",
     "Readiness",

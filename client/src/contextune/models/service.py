@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from contextune.models.answered import Answered
+from contextune.models.listing import Page
 
 
 class Device(Answered):
@@ -20,16 +21,37 @@ class Device(Answered):
 
 
 class BaseModelInfo(Answered):
-    """A base model, or another name that ``model`` may be; what nobody knows of it yet is None."""
+    """What ``model`` may be: a base model, a name for one, or a context; ``kind`` says which.
+
+    ``base_model`` is the id of the base model behind it, whose figures the others are; what nobody knows yet is None.
+    """
 
     id: str
     object: str = "model"
+    kind: str = "base_model"
+    base_model: str | None = None
+    created: int | None = None
+    owned_by: str = ""
     parameters: int | None = None
     context_length: int | None = None
     device: str | None = None
     devices: tuple[Device, ...] = ()
     workers: int = 0
     resident_contexts: int = 0
+
+
+class NamedModel(Answered):
+    """A model in few words."""
+
+    name: str
+    description: str = ""
+    release_date: str = ""
+
+
+class ModelPage(Page[BaseModelInfo]):
+    """All models; ``models`` are the same in few words."""
+
+    models: tuple[NamedModel, ...] = ()
 
 
 class Readiness(Answered):
