@@ -7,6 +7,8 @@ import redis
 from app.contract.names import DEFAULT_TENANT
 from app.contract.tuning import Example, Hyperparameters, Plan, ResolvedHyperparameters, TuningSpec
 from app.records.contexts import Submission
+from app.records.store import Records
+from tests.waiting import eventually
 
 MODEL = "tiny"
 EXAMPLES = (
@@ -62,3 +64,13 @@ def submission(name: str | None = None, model: str = MODEL, **changes: Any) -> S
 def overdue(client: redis.Redis, job_id: str) -> None:
     """Make the lease on a job end now, as if its worker had not beaten for long."""
     client.zadd("{ct}:leases", {f"{DEFAULT_TENANT}:{job_id}": 0})
+
+
+def sweep_up(records: Records, client: redis.Redis, job_id: str) -> None:
+    """Take a job from a worker that goes on beating for it."""
+
+    def swept() -> bool:
+        overdue(client, job_id)
+        return bool(records.sweep())
+
+    eventually(swept)

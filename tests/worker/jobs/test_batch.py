@@ -17,7 +17,7 @@ from app.records.connection import new_id
 from app.records.files import ArtifactsUnavailable
 from app.records.store import Records, TenantRecords
 from tests.app.records.steps import REPORT, claim
-from tests.submissions import EXAMPLES, MODEL, overdue, submission
+from tests.submissions import EXAMPLES, MODEL, submission, sweep_up
 from tests.waiting import eventually
 from tests.worker.tiny import CONTEXT_LENGTH, stored_context
 from worker.artifacts import Artifacts
@@ -213,8 +213,7 @@ def test_worker_that_is_lost_leaves_its_chunks_and_another_ends_as_if_unbroken(
     first.join(20)
 
     def die() -> None:
-        overdue(client, job_id)
-        place.records.sweep()
+        sweep_up(place.records, client, job_id)
 
     job_id = place.submit(texts(33))
     lost = place.start(Dies(f"file://{tmp_path}/artifacts", die))

@@ -5,7 +5,7 @@ import redis
 
 from app.records.claims import Claim
 from app.records.store import Records
-from tests.submissions import MODEL, overdue, submission
+from tests.submissions import MODEL, submission, sweep_up
 from tests.waiting import eventually
 from worker.jobs.lease import Cancelled, Lease, LeaseLost, Stopping
 
@@ -52,8 +52,7 @@ def test_holder_learns_of_a_cancel(records: Records, claim: Claim) -> None:
 
 def test_holder_learns_that_the_lease_is_lost(records: Records, client: redis.Redis, claim: Claim) -> None:
     with Lease(records, claim, Event()) as lease:
-        overdue(client, claim.job_id)
-        records.sweep()
+        sweep_up(records, client, claim.job_id)
         eventually(lambda: raised(lease) is LeaseLost)
 
 

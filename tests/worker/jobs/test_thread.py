@@ -15,8 +15,8 @@ import torch
 from app.contract.names import JobStatus
 from app.contract.objects import Job
 from app.records.bodies import Bodies
-from app.records.store import JobRef, Records
-from tests.submissions import MODEL, overdue, submission
+from app.records.store import Records
+from tests.submissions import MODEL, submission, sweep_up
 from tests.waiting import eventually
 from tests.worker.tiny import causal_model
 from worker.artifacts import Artifacts
@@ -279,8 +279,7 @@ def test_worker_that_wakes_after_another_has_ended_its_job_changes_nothing(
     context_id, job_id = submit(records)
     frozen = start(held)
     assert held.reached.wait(60)
-    overdue(client, job_id)
-    assert records.sweep() == {JobRef("default", job_id): "queued"}
+    sweep_up(records, client, job_id)
     start()
     assert when(records, job_id, "succeeded").attempt == 2
     held.go.set()
@@ -300,8 +299,7 @@ def test_worker_that_wakes_with_a_checkpoint_of_a_job_that_has_ended_leaves_none
     slow = HeldCheckpoints(f"file://{tmp_path}/artifacts")
     frozen = start(slow, checkpoint_seconds=0)
     assert slow.reached.wait(60)
-    overdue(client, job_id)
-    records.sweep()
+    sweep_up(records, client, job_id)
     start()
     when(records, job_id, "succeeded")
     if stopped:
@@ -317,8 +315,7 @@ def test_worker_that_wakes_after_the_context_was_deleted_leaves_nothing(
     context_id, job_id = submit(records)
     frozen = start(held)
     assert held.reached.wait(60)
-    overdue(client, job_id)
-    records.sweep()
+    sweep_up(records, client, job_id)
     records.of("default").contexts.delete(context_id)
     held.go.set()
     frozen.stop()
