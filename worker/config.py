@@ -69,7 +69,7 @@ class WorkerSettings(BaseSettings):
     """
 
     checkpoint_seconds: float = Field(default=5.0, ge=0)
-    """Time between two checkpoints of a running job."""
+    """Time between two checkpoints of a running job, or two chunks of a running batch."""
 
     @field_validator("pinned_contexts", "devices", mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from contextune import Contextune
 
 from app.standalone.embedded import EmbeddedServer
 from tests.e2e.service import EXAMPLES, TEXTS, TINY, same
@@ -288,6 +289,52 @@ def test_gateway_killed_while_all_is_under_way(several: Several, unbroken: str) 
     killed.start_again()
     several.wait(gone)
     assert same(confidences(gone, context_id), expected)
+
+
+def test_batch_goes_on_whatever_dies_and_what_was_uploaded_in_part_is_refused(several: Several, unbroken: str) -> None:
+    """A worker is killed in its midst, a gateway with an upload on its way: the results are the same to the byte."""
+    lines = [{"id": f"{number}", "text": f"{number} {TEXTS[number % 3]}"} for number in range(3000)]
+    for line in lines[::20]:
+        line["label"] = EXAMPLES[0]["label"]
+    with Contextune(str(several.clients[1].base_url)) as client:
+        whole = client.batches.create(unbroken, lines, top_k=2)
+        assert whole.counts.total == len(lines)
+        assert whole.wait(timeout=120).report
+        broken = client.batches.create(unbroken, lines, top_k=2)
+        eventually(lambda: broken.refresh().counts.done > 0, 60)
+        seen = list(broken.results())
+        with _half_an_upload(several.clients[0], unbroken) as upload:
+            several.gateways[0].kill()
+            for worker in several.workers:
+                worker.kill()
+            with suppress(ConnectionResetError):
+                assert upload.recv(1) == b""
+        several.gateways[0].start_again()
+        for worker in several.workers:
+            worker.start_again()
+        ended_batch = broken.wait(timeout=120)
+        assert ended_batch.counts.done == len(lines)
+        assert ended_batch.attempt == 2
+        assert ended_batch.report == whole.refresh().report
+        assert [one.index for one in seen] == list(range(len(seen)))
+        assert next(broken.results(after=len(seen) - 1)).index == len(seen)
+    several.wait(several.clients[0])
+    for query in ("", "?format=csv"):
+        first, second = (several.clients[0].get(f"/batches/{one.id}/results{query}") for one in (whole, broken))
+        assert first.headers["contextune-complete"] == "true"
+        assert first.content == second.content
+    assert len(several.clients[0].get("/batches").json()["data"]) == 2
+    for one in (whole, broken):
+        assert several.clients[0].delete(f"/jobs/{one.id}").status_code == 204
+
+
+def _half_an_upload(client: httpx.Client, ref: str) -> socket.socket:
+    """A connection that has sent one half of what it said it would."""
+    url = client.base_url
+    upload = socket.create_connection((url.host, url.port or 80), timeout=30)
+    head = f"POST /batches?context={ref} HTTP/1.1\r\nHost: {url.host}\r\nContent-Type: application/jsonl\r\n"
+    upload.sendall(f"{head}Content-Length: 2000000\r\n\r\n".encode() + b'{"text": "half"}\n' * 60_000)
+    return upload
 
 
 class Reader:

@@ -32,8 +32,7 @@ from worker.jobs.lease import Cancelled, Lease, LeaseLost
 from worker.jobs.result_files import ResultFiles
 from worker.models import LanguageModel
 
-#: A chunk is full after so long, or with so many bytes of results.
-_CHUNK_SECONDS: Final = 2.0
+#: A chunk is full with so many bytes of results.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 #: Lines, and bytes of them, that are computed together on a CPU: a fraction of a second up to a few seconds of work.
 _GROUP_LINES: Final = 128
@@ -70,9 +69,8 @@ class _Gathered:
     input_tokens: int = 0
     began: float = field(default_factory=time.monotonic)
 
-    @property
-    def full(self) -> bool:
-        return self.size >= _CHUNK_BYTES or time.monotonic() - self.began >= _CHUNK_SECONDS
+    def full(self, seconds: float) -> bool:
+        return self.size >= _CHUNK_BYTES or time.monotonic() - self.began >= seconds
 
 
 @dataclass(frozen=True)
@@ -109,8 +107,8 @@ class BatchRun:
         self._numbers = {label: number for number, label in enumerate(claim.labels)}
         self._quoted = [json.dumps(label, ensure_ascii=False) for label in claim.labels]
 
-    def to_end(self) -> Ending:
-        """Answer the lines that are left, and return what is known of all.
+    def to_end(self, chunk_seconds: float) -> Ending:
+        """Answer the lines that are left, a chunk after each so many seconds, and return what is known of all.
 
         Raises `Unservable`; `Cancelled`, `LeaseLost` or `Stopping` from between two pieces of work, and `Parked` after
         a chunk.
@@ -127,7 +125,7 @@ class BatchRun:
             gathered = _Gathered(first, first, offset)
             for group in groups(file, first, offset, _GROUP_LINES * scale, _GROUP_BYTES * scale):
                 self._answer(group, gathered)
-                if gathered.full or group.next >= self._claim.total:
+                if gathered.full(chunk_seconds) or group.next >= self._claim.total:
                     chunks.append(self._keep(len(chunks), gathered))
                     took = (time.monotonic() - began) / (group.next - start)
                     self._note(group.next, took)

@@ -150,7 +150,7 @@ class TuningThread:
         """Classify the lines of a batch that are left, and end it with what is known of those with labels."""
         base, residents = self._bases[claim.model], self._residents[claim.model]
         run = BatchRun(claim, base, residents, self._artifacts, self._device, lease, self._records, self._files)
-        ending = run.to_end()
+        ending = run.to_end(self._checkpoint_seconds)
         finish = partial(self._records.batch_work.finish, claim, ending.report, ending.line_seconds)
         return self._files.when_there_is_room(claim, lease, partial(self._files.insist, finish))
 

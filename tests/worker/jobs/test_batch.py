@@ -67,7 +67,7 @@ class Place:
         name = f"worker-{len(self.threads)}"
         device = Device()
         thread = TuningThread(
-            self.records, artifacts or self.artifacts, device, {MODEL: self.base}, name, 5, {MODEL: self.residents}
+            self.records, artifacts or self.artifacts, device, {MODEL: self.base}, name, 0, {MODEL: self.residents}
         )
         self.threads.append(thread)
         thread.start()
@@ -105,8 +105,7 @@ def place(records: Records, base: LanguageModel, artifacts: Artifacts) -> Iterat
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk for each group of five lines."""
-    monkeypatch.setattr(batch_run, "_CHUNK_SECONDS", 0.0)
+    """Groups of five lines, each of them a chunk."""
     monkeypatch.setattr(batch_run, "_GROUP_LINES", 5)
 
 
