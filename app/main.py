@@ -47,7 +47,7 @@ from app.routes import (
     tenants,
     webhooks,
 )
-from app.routes.openapi import add_schemas
+from app.routes.openapi import add_links, add_schemas, describe_doors
 from app.routes.query import only_known_parameters
 from app.server import serve
 from app.telemetry.logs import configure_logging
@@ -94,7 +94,10 @@ class _Application(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            add_schemas(super().openapi()["components"]["schemas"], _BODIES)
+            document = super().openapi()
+            add_schemas(document["components"]["schemas"], _BODIES)
+            describe_doors(document["paths"])
+            add_links(document["paths"])
         return super().openapi()
 
 

@@ -31,6 +31,29 @@ BODY: Final = (
     ErrorCode.OVERLOADED,
 )
 
+#: Where what an operation creates leads: (path, status) to (method, path, name of the parameter, place in the answer).
+_LINKS: Final[dict[tuple[str, str], tuple[tuple[str, str, str, str], ...]]] = {
+    ("/contexts", "202"): (
+        ("get", "/contexts/{ref}", "ref", "/context/id"),
+        ("get", "/contexts/{ref}/examples", "ref", "/context/id"),
+        ("patch", "/contexts/{ref}", "ref", "/context/id"),
+        ("delete", "/contexts/{ref}", "ref", "/context/id"),
+        ("get", "/jobs/{job_id}", "job_id", "/job/id"),
+        ("get", "/jobs/{job_id}/events", "job_id", "/job/id"),
+        ("post", "/jobs/{job_id}/cancel", "job_id", "/job/id"),
+        ("delete", "/jobs/{job_id}", "job_id", "/job/id"),
+    ),
+    ("/batches", "202"): (
+        ("get", "/batches/{batch_id}", "batch_id", "/id"),
+        ("get", "/batches/{batch_id}/results", "batch_id", "/id"),
+        ("get", "/batches/{batch_id}/errors", "batch_id", "/id"),
+        ("get", "/jobs/{job_id}/events", "job_id", "/id"),
+        ("post", "/jobs/{job_id}/cancel", "job_id", "/id"),
+    ),
+    ("/keys", "201"): (("delete", "/keys/{key_id}", "key_id", "/id"),),
+    ("/webhooks", "201"): (("delete", "/webhooks/{webhook_id}", "webhook_id", "/id"),),
+}
+
 Responses = dict[int | str, dict[str, Any]]
 
 
@@ -82,3 +105,22 @@ def add_schemas(components: dict[str, Any], bodies: Sequence[type[BaseModel]]) -
         reference = _COMPONENT.format(model=name)
         text = text.replace(f'"{reference}"', f'"{reference}-Input"')
     components.update(json.loads(text))
+
+
+def describe_doors(paths: dict[str, Any]) -> None:
+    """Let operations with the tag ``doors`` answer failures as their vendors do: as JSON, a problem's fields beside."""
+    error = {"type": "object", "description": "the vendor's error, beside the fields of a problem document"}
+    operations = (one for item in paths.values() for one in item.values() if "doors" in one.get("tags", ()))
+    for operation in operations:
+        for response in operation["responses"].values():
+            if response.get("content", {}).pop("application/problem+json", None):
+                response["content"]["application/json"] = {"schema": error}
+
+
+def add_links(paths: dict[str, Any]) -> None:
+    """Say where what an operation creates leads."""
+    for (path, status), leads in _LINKS.items():
+        links = paths[path]["post"]["responses"][status].setdefault("links", {})
+        for method, target, name, place in leads:
+            operation = paths[target][method]["operationId"]
+            links[operation] = {"operationId": operation, "parameters": {name: f"$response.body#{place}"}}

@@ -79,6 +79,7 @@ async def patch_tenant(
 @router.delete(
     "/tenants/{tenant_id}",
     response_model=None,
+    response_class=Response,
     status_code=status.HTTP_202_ACCEPTED,
     responses=problems(*CHANGES) | {204: {"description": "there is no such tenant"}},
     dependencies=[needs(Scope.OPERATOR, change="tenant.delete")],
