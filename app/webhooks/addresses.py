@@ -16,6 +16,10 @@ from httpcore2 import SOCKET_OPTION, AnyIOBackend, AsyncNetworkBackend, AsyncNet
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: Addresses that a translator turns into the IPv4 address in their last 32 bits (RFC 6052).
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+#: All of IPv6 that is handed out for the Internet (RFC 4291); what lies outside is local, or wraps IPv4 in ways of old.
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+#: Not of the Internet either, whatever this version of Python knows: protocols' own, the relays of 6to4, documentation.
+_RESERVED: Final = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
 
 
 def is_public(text: str) -> bool:
@@ -25,8 +29,10 @@ def is_public(text: str) -> bool:
         wrapped = address.ipv4_mapped or address.sixtofour
         if wrapped is None and address in _NAT64:
             wrapped = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if wrapped is None and address not in _UNICAST:
+            return False
         address = wrapped or address
-    return address.is_global and not address.is_multicast
+    return address.is_global and not address.is_multicast and not any(address in network for network in _RESERVED)
 
 
 class PublicBackend(AsyncNetworkBackend):

@@ -1,14 +1,15 @@
 """Which addresses a webhook reaches."""
 
 import asyncio
+import socket
 
 import pytest
-from httpcore2 import ConnectError
+from httpcore2 import AnyIOBackend, ConnectError
 
 from app.webhooks.addresses import PublicBackend, is_public
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34"])
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34", "64:ff9b::8.8.8.8"])
 def test_addresses_of_the_internet_are_public(address: str) -> None:
     assert is_public(address)
 
@@ -28,6 +29,8 @@ def test_addresses_of_the_internet_are_public(address: str) -> None:
         ),
         *("224.0.0.1", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1"),
         *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe"),
+        *("64:ff9b:1::7f00:1", "64:ff9b:1:7f00:0:100::", "::127.0.0.1", "::ffff:0:127.0.0.1", "2001:0:7f00:1::"),
+        *("fec0::1", "100::1", "2001:db8::1", "3fff::1", "5f00::1", "192.0.0.8", "192.88.99.1", "255.255.255.255"),
     ],
 )
 def test_addresses_of_this_network_are_not_public_in_any_form(address: str) -> None:
@@ -38,3 +41,33 @@ def test_addresses_of_this_network_are_not_public_in_any_form(address: str) -> N
 def test_private_address_is_not_connected_to_however_it_is_written(host: str) -> None:
     with pytest.raises(ConnectError):
         asyncio.run(PublicBackend().connect_tcp(host, 80, timeout=5))
+
+
+def test_name_that_resolves_otherwise_each_time_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found public is connected to, not what the name stands for a moment later."""
+    asked: list[str] = []
+
+    def resolve(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        address = "192.0.2.1" if len(asked) > 1 else "93.184.216.34"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    connected: list[str] = []
+
+    async def connect(self: AnyIOBackend, host: str, *_: object, **__: object) -> None:
+        connected.append(host)
+        raise ConnectError("there is no network here")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(AnyIOBackend, "connect_tcp", connect)
+    with pytest.raises(ConnectError, match="no network"):
+        asyncio.run(PublicBackend().connect_tcp("turns.example", 80, timeout=5))
+    assert (asked, connected) == (["turns.example"], ["93.184.216.34"])
+
+
+def test_name_with_one_private_address_among_public_ones_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = ("93.184.216.34", "10.0.0.1")
+    answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in both]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+    with pytest.raises(ConnectError, match="not public"):
+        asyncio.run(PublicBackend().connect_tcp("both.example", 80, timeout=5))
