@@ -1,5 +1,8 @@
 """Real embedded servers for every test that needs a store or a bus."""
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from tests.waiting import eventually
 
 #: Not part of the suite: a GPU runs them, by `make test-gpu`.
 collect_ignore = ["gpu"]
+_ROOMY_BYTES = 2**30
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,16 +28,23 @@ def _logging() -> None:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedServer, EmbeddedServer]]:
-    """A store and a bus for the whole run."""
-    folder = tmp_path_factory.mktemp("servers")
-    store, bus = EmbeddedServer.store(folder), EmbeddedServer.bus(folder)
-    for server in (store, bus):
-        server.start()
-    for server in (store, bus):
-        eventually(server.answers)
-    yield store, bus
-    for server in (store, bus):
-        server.stop()
+    """A store and a bus for the whole run; on a disk in memory where there is one, as each write waits for the disk."""
+    with tempfile.TemporaryDirectory(dir=_memory_disk() or tmp_path_factory.mktemp("servers")) as folder:
+        store, bus = EmbeddedServer.store(Path(folder)), EmbeddedServer.bus(Path(folder))
+        for server in (store, bus):
+            server.start()
+        for server in (store, bus):
+            eventually(server.answers)
+        yield store, bus
+        for server in (store, bus):
+            server.stop()
+
+
+def _memory_disk() -> Path | None:
+    """A disk in memory with ample room for a store, if the system has one."""
+    disk = Path("/dev/shm")
+    writable = disk.is_dir() and os.access(disk, os.W_OK)
+    return disk if writable and shutil.disk_usage(disk).free > _ROOMY_BYTES else None
 
 
 @pytest.fixture

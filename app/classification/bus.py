@@ -28,7 +28,7 @@ from app.contract.names import CLASSIFY_TASK, PLAN_TASK, broker_url, classify_qu
 _LOOK_SECONDS: Final = 0.5
 #: A message that no worker has begun after this long was lost by the broker, or waits behind others: send it again.
 _UNTAKEN_SECONDS: Final = 10.0
-#: How long a call waits for another worker to appear once the last one is gone: it is being started again.
+#: How long a call waits for another worker to be announced once the last one is gone: it is being started again.
 _WORKERLESS_SECONDS: Final = 20.0
 #: Generation of a call whose message no connection has carried yet.
 _NEVER_SENT: Final = -1
@@ -92,9 +92,14 @@ class _Head(BaseModel):
 
 @dataclass
 class Bus:
-    """A connection to the bus at ``url``; `start` before use, `stop` after."""
+    """A connection to the bus at ``url``; `start` before use, `stop` after.
+
+    A call waits ``workerless_seconds`` for another worker to be announced once the last one is gone, and then for it to
+    be ready.
+    """
 
     url: str
+    workerless_seconds: float = _WORKERLESS_SECONDS
     _celery: Celery = field(init=False)
     _redis: redis.asyncio.Redis = field(init=False)
     _workers: LiveWorkers = field(init=False)
@@ -190,7 +195,7 @@ class Bus:
                     raise ModelUnsupported(announcement.unsupported)
             if self._stopped:
                 raise BusUnavailable("the gateway stops")
-            died_lately = self._connected and self._workers.seconds_without(model) < _WORKERLESS_SECONDS
+            died_lately = self._connected and self._workers.seconds_without(model) < self.workerless_seconds
             if time.monotonic() - self._changed_at > _RESTART_SECONDS and not died_lately:
                 raise NoWorker(model) if self._connected else BusUnavailable("not connected")
             if time.monotonic() > deadline:
@@ -237,11 +242,11 @@ class Bus:
         return True
 
     def _note_workers(self, call: _Call, now: float) -> None:
-        if self.live_workers(call.request.model):
+        if any(one.unsupported is None for one in self.announcements(call.request.model)):
             call.workerless_since = None
         elif call.workerless_since is None:
             call.workerless_since = now
-        elif now - call.workerless_since > _WORKERLESS_SECONDS:
+        elif now - call.workerless_since > self.workerless_seconds:
             raise NoWorker(call.request.model)
 
     async def _listen(self) -> None:

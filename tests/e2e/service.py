@@ -148,7 +148,10 @@ class Service:
 
     def confidences(self, ref: str, inputs: Sequence[str] = TEXTS) -> list[float]:
         """Confidence of each label in each input, one after the other."""
-        response = self.post_classify(ref, inputs)
+        return self.confidences_in(self.post_classify(ref, inputs))
+
+    def confidences_in(self, response: httpx.Response) -> list[float]:
+        """Confidence of each label in each answer, one after the other."""
         assert response.status_code == 200, response.text
         answers = response.json()["classifications"]
         return [label["confidence"] for answer in answers for label in answer["labels"].values()]

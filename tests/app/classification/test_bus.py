@@ -35,8 +35,8 @@ def other(bus_url: str) -> Iterator[StandIn]:
 
 
 @asynccontextmanager
-async def started(url: str) -> AsyncIterator[Bus]:
-    bus = Bus(url)
+async def started(url: str, **options: float) -> AsyncIterator[Bus]:
+    bus = Bus(url, **options)
     await bus.start()
     try:
         yield bus
@@ -236,6 +236,33 @@ def test_message_waits_for_the_worker_that_comes_after_a_dead_one(
         assert await call
 
     run(bus_url, scenario)
+
+
+def test_message_waits_for_a_worker_that_loads_and_not_for_ever_where_none_does(
+    bus_url: str, worker: StandIn, other: StandIn
+) -> None:
+    async def scenario() -> None:
+        async with started(bus_url, workerless_seconds=0.3) as bus:
+            worker.announce()
+            await until(lambda: bus.live_workers(MODEL) == 1)
+            call = calling(bus)
+            worker.begin(await take(worker))
+            other.announce(ready=False)
+            await until(lambda: len(bus.announcements(MODEL)) == 2)
+            worker.die()
+            await until(lambda: bus.live_workers(MODEL) == 0)
+            again = await take(other)  # it is sent again once its worker is found dead
+            assert (await asyncio.wait({call}, timeout=1.5)) == (set(), {call})
+            other.announce()
+            answer(other, again)
+            assert await call
+            call = calling(bus)
+            await take(other)
+            other.die()
+            with pytest.raises(NoWorker):
+                await call
+
+    asyncio.run(scenario())
 
 
 def test_message_over_which_two_workers_died_is_given_up(bus_url: str, worker: StandIn, other: StandIn) -> None:
