@@ -27,6 +27,7 @@ from app.records.connection import new_id
 from app.records.rows import StoredContext
 from app.records.store import TenantRecords
 from app.records.uploads import Upload
+from app.routes.encodings import check_complete, decoded, decoder_of
 from app.routes.guard import GuardedRoute, needs, note_changed
 from app.routes.idempotency import IdempotencyKey, StreamedAttempt, attempt_streamed
 from app.routes.lists import After, Limit, Listing
@@ -138,8 +139,12 @@ async def create_batch(
 
 async def _received(request: Request, receiver: Receiver, once: StreamedAttempt) -> tuple[Upload, int]:
     """The lines of the body, and how many they are. Raises `DomainError` and what `Receiver.feed` raises."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise DomainError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the file without a content encoding")
+    decoder = decoder_of(request.headers.get("content-encoding", ""))
+
+    def feed(data: bytes) -> None:
+        for block in decoded(decoder, data):
+            receiver.feed(block)
+
     request.state.body.stream()
     gathered, renewed = bytearray(), time.monotonic()
     await asyncio.to_thread(receiver.begin)
@@ -147,14 +152,15 @@ async def _received(request: Request, receiver: Receiver, once: StreamedAttempt)
         async for chunk in request.stream():
             gathered += chunk
             if len(gathered) >= _BLOCK_BYTES:
-                await asyncio.to_thread(receiver.feed, bytes(gathered))
+                await asyncio.to_thread(feed, bytes(gathered))
                 gathered.clear()
             if time.monotonic() - renewed >= _RENEW_SECONDS:
                 await once.renew()
                 renewed = time.monotonic()
     except ClientDisconnect:
         raise DomainError(ErrorCode.MALFORMED_REQUEST, "the body is incomplete") from None
-    await asyncio.to_thread(receiver.feed, bytes(gathered))
+    await asyncio.to_thread(feed, bytes(gathered))
+    check_complete(decoder)
     return await asyncio.to_thread(receiver.end)
 
 

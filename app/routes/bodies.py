@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -20,16 +18,10 @@ from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.errors import DomainError
 from app.middleware.bodies import MAX_BODY_BYTES, ArrivingBody, disk_failure
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from app.routes.encodings import DECODING_ERRORS, check_complete, decoder_of, not_decodable
 
 P = TypeVar("P", bound=Payload)
 
-#: The largest window of zstd, as a power of two: what RFC 9659 lets a sender use, and memory that a body may cost.
-_WINDOW_LOG: Final = 23
 #: Bytes of a body that is parsed in a moment.
 _SMALL_BYTES: Final = 64 * 1024
 
@@ -65,7 +57,7 @@ def _is_json(content_type: str) -> bool:
 async def _read(request: Request) -> bytearray | BinaryIO:
     """The whole body, decompressed, in memory or in a file."""
     arriving: ArrivingBody = request.state.body
-    decoder = _decoder(request.headers.get("content-encoding", "identity").strip().lower())
+    decoder = decoder_of(request.headers.get("content-encoding", ""))
     body, size = bytearray(), 0
     file: BinaryIO | None = None
     try:
@@ -87,23 +79,12 @@ async def _read(request: Request) -> bytearray | BinaryIO:
                 await arriving.hold(size)
     except OSError as error:
         raise disk_failure(error) from error
-    except (zlib.error, zstd.ZstdError, EOFError):
-        raise DomainError(ErrorCode.MALFORMED_REQUEST, "the body is not what its content encoding says") from None
+    except DECODING_ERRORS:
+        raise not_decodable() from None
     except ClientDisconnect:
         raise DomainError(ErrorCode.MALFORMED_REQUEST, "the body is incomplete") from None
-    if decoder and (decoder.unused_data or not decoder.eof):
-        raise DomainError(ErrorCode.MALFORMED_REQUEST, "the compressed body is incomplete, or something follows it")
+    check_complete(decoder)
     return file or body
-
-
-def _decoder(encoding: str) -> Any:
-    if encoding in ("identity", ""):
-        return None
-    if encoding in ("gzip", "x-gzip"):
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    if encoding == "zstd":
-        return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG})
-    raise DomainError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "the content encoding must be gzip, zstd, or none")
 
 
 _Chosen = Callable[[Any], type[Payload]] | None

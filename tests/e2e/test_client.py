@@ -99,6 +99,14 @@ def test_asynchronous_client(service: Service) -> None:
             tuning = await client.contexts.create(EXAMPLES, model=TINY, hyperparameters=PLAIN)
             context = await tuning.wait(timeout=120)
             answers = await asyncio.gather(*(context.classify(text) for text in TEXTS))
+            batch = await (await client.batches.create(context, [*TEXTS, "x" * 600], top_k=2)).wait(timeout=120)
+            results = [one async for one in batch.results()]
+            assert [one.prediction for one in results] == [answer[0].prediction for answer in answers]
+            alone = [answer[0].confidence for answer in answers]
+            assert [one.confidence for one in results] == pytest.approx(alone, abs=1e-4)
+            assert all(next(iter(one.labels)) == one.prediction and len(one.labels) == 2 for one in results)
+            assert [(one.index, one.code) async for one in batch.errors()] == [(3, "input_too_long")]
+            await batch.delete()
             return [answer[0].prediction for answer in answers]
 
     assert set(asyncio.run(scenario())) <= set(LABELS)

@@ -63,6 +63,8 @@ def test_a_deleted_tenant_is_shut_out_at_once_and_all_that_it_owns_is_removed(
         submit(records, "second", "acme")
         work = claim(records)
         submit(records, "third", "acme")
+        made: dict[str, Any] = {"content": b'{"text": "a"}', "headers": {"Content-Type": "application/jsonl"}}
+        assert (await service.ask(acme, "POST", "/batches?context=intents", **made)).status_code == 202
         kept, _ = submit(records, "kept", "other")
         assert (await service.ask(acme, "GET", "/contexts")).status_code == 200
         assert (await service.ask(operator, "DELETE", "/tenants/acme")).status_code == 202

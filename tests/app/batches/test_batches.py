@@ -1,6 +1,9 @@
 """Batches over HTTP, without a worker: what is taken, what is refused, what is left, and who may do what."""
 
+import errno
+import gzip
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +66,14 @@ def form(*parts: tuple[str, str, str, bytes]) -> tuple[bytes, dict[str, str]]:
     return b"".join(pieces) + b"--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}
 
 
+def zstd(content: bytes) -> bytes:
+    if sys.version_info >= (3, 14):
+        from compression import zstd as compression  # noqa: PLC0415
+    else:
+        from backports import zstd as compression  # noqa: PLC0415
+    return compression.compress(content)
+
+
 TAKEN: list[tuple[bytes, dict[str, str], list[dict[str, Any]]]] = [
     (
         b'\xef\xbb\xbf{"text": "a"}\r\n\n  \n{"text": "b", "id": "2"}',
@@ -75,11 +86,13 @@ TAKEN: list[tuple[bytes, dict[str, str], list[dict[str, Any]]]] = [
         [{"text": 'a, "b"\nc', "id": "1", "label": "good"}, {"text": "d"}],
     ),
     (*form(("file", "a.jsonl", "application/octet-stream", LINE)), [json.loads(LINE)]),
+    (gzip.compress(LINE * 30_000), {**JSONL, "Content-Encoding": "gzip"}, [json.loads(LINE)] * 30_000),
+    (zstd(LINE * 30_000), {**JSONL, "Content-Encoding": "zstd"}, [json.loads(LINE)] * 30_000),
     (*form(("file", "a", "text/csv; charset=utf-8", b"text\n1\n2\n")), [{"text": "1"}, {"text": "2"}]),
 ]
 
 
-@pytest.mark.parametrize(("body", "headers", "lines"), TAKEN)
+@pytest.mark.parametrize(("body", "headers", "lines"), TAKEN, ids=range(len(TAKEN)))
 def test_file_is_taken_as_json_lines_csv_or_a_form(
     settings: Settings, tmp_path: Path, body: bytes, headers: dict[str, str], lines: list[dict[str, Any]]
 ) -> None:
@@ -133,7 +146,11 @@ REFUSED: list[tuple[bytes, dict[str, str], int, str]] = [
     (b"text\n" + b"x" * 2_000_000, CSV, 422, "invalid_request"),
     (LINE, {"Content-Type": "application/json"}, 415, "unsupported_media_type"),
     (LINE, {}, 415, "unsupported_media_type"),
-    (LINE, {**JSONL, "Content-Encoding": "gzip"}, 415, "unsupported_media_type"),
+    (LINE, {**JSONL, "Content-Encoding": "br"}, 415, "unsupported_media_type"),
+    (LINE, {**JSONL, "Content-Encoding": "gzip"}, 400, "malformed_request"),
+    (gzip.compress(LINE)[:-1], {**JSONL, "Content-Encoding": "gzip"}, 400, "malformed_request"),
+    (gzip.compress(LINE + b" " * 3_000_000), {**JSONL, "Content-Encoding": "gzip"}, 413, "body_too_large"),
+    (zstd(LINE + b" " * 3_000_000), {**JSONL, "Content-Encoding": "zstd"}, 413, "body_too_large"),
     (b"text\na", {"Content-Type": "text/csv; charset=latin-1"}, 415, "unsupported_media_type"),
     (b"nonsense", {"Content-Type": "multipart/form-data; boundary=b"}, 400, "malformed_request"),
     (b"--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}, 400, "malformed_request"),
@@ -393,6 +410,28 @@ def test_upload_that_is_broken_off_leaves_nothing(settings: Settings, tmp_path: 
         assert sent[0]["status"] == 400
         assert files(tmp_path) == before
         assert (await service.http.get("/batches")).json()["data"] == []
+
+    serve(settings, scenario)
+
+
+def test_full_disk_is_told_and_leaves_nothing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def write(self, _piece: bytes) -> None:
+            raise OSError(errno.ENOSPC, "no room")
+
+        def close(self) -> None:
+            pass
+
+    async def scenario(service: Service) -> None:
+        succeed(service.records, "intents")
+        before = files(tmp_path)
+        monkeypatch.setattr("app.records.uploads.open_to_write", lambda _url: Full())
+        answer = await service.http.post("/batches?context=intents", content=LINE, headers=JSONL)
+        assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
+        assert files(tmp_path) == before
+        assert service.records.garbage.files() == {}
 
     serve(settings, scenario)
 

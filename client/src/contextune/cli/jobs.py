@@ -98,6 +98,8 @@ def create(
     ref: Annotated[str, typer.Argument(help="The context: its name, name@version, name@alias or id.")],
     file: Annotated[Path, typer.Argument(help="JSONL or CSV, or another format that `tune` reads.")],
     min_confidence: Annotated[float | None, typer.Option(min=0, max=1, help="Predict nothing below it.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Labels of each result, the likeliest first; 1.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Score every label, without a shortlist.")] = False,
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
@@ -107,7 +109,15 @@ def create(
     output = Output(as_json)
     columns = Columns(text_column, label_column) if text_column or label_column else None
     with connect(context) as client:
-        found = client.batches.create(ref, file, columns=columns, truncate="END", min_confidence=min_confidence)
+        found = client.batches.create(
+            ref,
+            file,
+            columns=columns,
+            truncate="END",
+            min_confidence=min_confidence,
+            top_k=top_k,
+            exact=exact or None,
+        )
         if not detach:
             follow(client, found, output)
             found = found.refresh()
