@@ -95,11 +95,12 @@ class Bus:
     """A connection to the bus at ``url``; `start` before use, `stop` after.
 
     A call waits ``workerless_seconds`` for another worker to be announced once the last one is gone, and then for it to
-    be ready.
+    be ready. A message that no worker has begun after ``untaken_seconds`` is sent once more.
     """
 
     url: str
     workerless_seconds: float = _WORKERLESS_SECONDS
+    untaken_seconds: float = _UNTAKEN_SECONDS
     _celery: Celery = field(init=False)
     _redis: redis.asyncio.Redis = field(init=False)
     _workers: LiveWorkers = field(init=False)
@@ -228,7 +229,7 @@ class Bus:
             call.turn += 1
             return True
         died = call.started_by is not None and not self._workers.lives(call.started_by)
-        untaken = call.started_by is None and now - call.sent_at > _UNTAKEN_SECONDS and self.live_workers(model) > 0
+        untaken = call.started_by is None and now - call.sent_at > self.untaken_seconds and self.live_workers(model) > 0
         if died:
             call.deaths += 1
             call.turn += 1

@@ -142,11 +142,11 @@ class EmbeddedServer:
         finally:
             client.close()
 
-    def stop(self) -> None:
-        """Stops the server with SIGTERM, then SIGKILL; returns when it has ended."""
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Stops the server with SIGTERM, after so many seconds with SIGKILL; returns when it has ended."""
         pid = self.pid
         if pid is not None:
-            end_process(pid, self.running, STOP_SECONDS)
+            end_process(pid, self.running, seconds)
         if self._socket.parent != self._folder:
             with suppress(OSError):
                 self._socket.parent.rmdir()

@@ -60,9 +60,9 @@ def said_in_another_language(client: redis.Redis, place: str, text: str | bytes)
     client.eval(ANNOUNCE, len(KEYS), *KEYS, 60_000, place, MODEL, text)
 
 
-def run(url: str, scenario: Callable[[Bus], Awaitable[None]]) -> None:
+def run(url: str, scenario: Callable[[Bus], Awaitable[None]], **options: float) -> None:
     async def whole() -> None:
-        async with started(url) as bus:
+        async with started(url, **options) as bus:
             await until(lambda: bus.connected)
             await scenario(bus)
 
@@ -195,7 +195,7 @@ def test_lost_message_is_sent_again_and_once_more_if_its_worker_dies(
         answer(other, await take(other))
         assert await call
 
-    run(bus_url, scenario)
+    run(bus_url, scenario, untaken_seconds=1)
 
 
 async def _keep_announcing(worker: StandIn) -> None:

@@ -130,7 +130,7 @@ def test_adopted_server_that_does_not_stop_is_killed(store: EmbeddedServer, anot
     os.kill(store.pid, signal.SIGSTOP)
     another_store.start()
     assert not another_store.answers()
-    another_store.stop()
+    another_store.stop(seconds=0.5)
     assert not another_store.running()
     eventually(lambda: not store.running())  # its lock goes a moment before its process
 
