@@ -27,8 +27,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Service:
-    """A running service; `http` speaks to it."""
+    """A running service on the data folder `folder`; `http` speaks to it."""
 
+    folder: Path
     url: str
     http: httpx.Client
     process: subprocess.Popen[bytes]
@@ -80,7 +81,7 @@ def until(look: Callable[[], T], seconds: float = START_SECONDS) -> T:
 @contextmanager
 def running(models: dict[str, dict[str, Any]], cache: Path, environment: dict[str, str]) -> Iterator[Service]:
     """`contextune up` with these models, until the block ends; unpacked models come from the folder `cache`."""
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="contextune-bench-") as folder:
         Path(folder, "models").symlink_to(cache.resolve())
         settings = {"DATA_DIR": folder, "PORT": str(port), "MODELS": json.dumps(models), **environment}
@@ -94,7 +95,7 @@ def running(models: dict[str, dict[str, Any]], cache: Path, environment: dict[st
         url = f"http://127.0.0.1:{port}"
         try:
             with httpx.Client(base_url=url, timeout=None, trust_env=False) as http:
-                service = Service(url, http, process)
+                service = Service(Path(folder), url, http, process)
                 until(lambda: _ready(service))
                 yield service
         finally:
@@ -112,7 +113,8 @@ def _ready(service: Service) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
