@@ -6,7 +6,7 @@ It knows nothing of what is stored. A change is either whole or absent, and may 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -41,21 +41,24 @@ class StoreRefused(StoreUnavailable):
 class _Client(redis.Redis):
     """A client that knows its URL, for the case that the server turns out to be one of a cluster."""
 
-    def __init__(self, url: str) -> None:
-        pool = redis.BlockingConnectionPool.from_url(url, max_connections=_CONNECTIONS, timeout=_SECONDS, **_waits())
+    def __init__(self, url: str, seconds: float) -> None:
+        self.url, self.waits = url, _waits(seconds)
+        pool = redis.BlockingConnectionPool.from_url(url, max_connections=_CONNECTIONS, timeout=_SECONDS, **self.waits)
         super().__init__(connection_pool=pool)
-        self.url = url
 
 
-def connect(url: str) -> redis.Redis:
-    """A client of the store with bounded waits (5 s, tried twice) and a bounded pool that queues instead of raising."""
-    return _Client(url)
+def connect(url: str, seconds: float = _SECONDS) -> redis.Redis:
+    """A client of the store with a bounded pool that queues instead of raising.
+
+    It waits ``seconds`` for an answer, twice at most.
+    """
+    return _Client(url, seconds)
 
 
-def _waits() -> dict[str, Any]:
+def _waits(seconds: float) -> dict[str, Any]:
     return {
         "decode_responses": True,
-        "socket_timeout": _SECONDS,
+        "socket_timeout": seconds,
         "socket_connect_timeout": _SECONDS,
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
     }
@@ -73,7 +76,7 @@ def _of_cluster(client: redis.Redis) -> redis.Redis | RedisCluster:
         ) from error
     if not in_cluster or not isinstance(client, _Client):
         return client
-    return RedisCluster.from_url(client.url, max_connections=_CONNECTIONS, **_waits())
+    return RedisCluster.from_url(client.url, max_connections=_CONNECTIONS, **client.waits)
 
 
 def new_id(kind: str) -> str:
@@ -136,6 +139,18 @@ class Store:
         """The address of the spec of a context. Raises `StoreUnavailable`."""
         with store_errors():
             return cast("str | None", self._client.hget(f"{HASH_TAG}:t:{tenant}:context:{context_id}", "spec"))
+
+    def every_key(self) -> Iterator[str]:
+        """Every key of ours without the hash tag, some twice; for programs, not for requests."""
+        self.take_up()
+        with store_errors():
+            for key in self._client.scan_iter(match=f"{HASH_TAG}:*", count=1000):
+                yield str(key).removeprefix(f"{HASH_TAG}:")
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove keys, given without the hash tag. Raises `StoreUnavailable`."""
+        with store_errors():
+            self._client.unlink(*(f"{HASH_TAG}:{key}" for key in keys))
 
     def ping(self) -> None:
         """Return when the store answers. Raises `StoreUnavailable`."""

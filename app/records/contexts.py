@@ -14,7 +14,7 @@ from app.contract.objects import Job, Report
 from app.contract.tuning import Plan, TuningSpec
 from app.records.bodies import Bodies, BodyCorrupt
 from app.records.connection import POLL_SECONDS, Store, StoreUnavailable, new_id
-from app.records.files import ArtifactsUnavailable
+from app.records.files import ArtifactsUnavailable, FilesKept
 from app.records.idempotency import Answered, ClaimLost
 from app.records.limits import QueueLimits, Retention
 from app.records.lists import ContextFilter, Page, read_page
@@ -243,11 +243,11 @@ class Contexts:
         """Forget a context and cancel its job; None if there is no such context. Raises `ContextInUse`.
 
         It is deleted once the files that the answer names are gone and `deleted` was called; asked again before that,
-        the answer is the same.
+        the answer is the same. Raises `FilesKept` while a backup is made.
         """
         outcome = self._store.run("delete_context", self._tenant, context_id, int(self._retention.names * 1000))
-        if outcome in ("aliased", "in_batch"):
-            raise ContextInUse("alias" if outcome == "aliased" else "batch")
+        if outcome in ("aliased", "in_batch", "backup"):
+            raise FilesKept if outcome == "backup" else ContextInUse("alias" if outcome == "aliased" else "batch")
         return Deletion(outcome[0], outcome[1] / 1000, tuple(outcome[2])) if outcome else None
 
     def deleted(self, context_id: str) -> None:

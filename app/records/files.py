@@ -26,6 +26,13 @@ class ArtifactsUnavailable(Exception):
     """The file system of the artifacts did not do what it was asked."""
 
 
+class FilesKept(ArtifactsUnavailable):
+    """A backup is being made, which keeps files from being removed."""
+
+    def __init__(self) -> None:
+        super().__init__("a backup is being made, until whose end no file is removed; try again then")
+
+
 class DiskFull(ArtifactsUnavailable):
     """The file system of the artifacts has no room."""
 

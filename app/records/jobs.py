@@ -10,6 +10,7 @@ from app.contract.names import JobStatus
 from app.contract.objects import Event, Job, Report
 from app.records.bodies import Bodies, BodyCorrupt
 from app.records.connection import Store
+from app.records.files import FilesKept
 from app.records.lists import JobFilter, Page, read_page
 from app.records.rows import event_from, job_from_row, row_of, tolerant
 
@@ -61,9 +62,11 @@ class Jobs:
         """Remove a job that has ended, with its events; returns the status of one that has not, which stays.
 
         A batch is deleted once its files are: asked again with how many of those that the answer names are ``gone``,
-        the answer names the next, and None at their end.
+        the answer names the next, and None at their end. Raises `FilesKept` while a backup is made.
         """
         outcome = self._store.run("delete_job", self._tenant, job_id, gone)
+        if outcome == "backup":
+            raise FilesKept
         if isinstance(outcome, list):
             return FilesLeft(outcome[0], tuple(outcome[1]))
         return JobStatus(outcome) if outcome and outcome != "deleted" else None

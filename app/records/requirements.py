@@ -24,6 +24,14 @@ _KEYS_OF_0_1: Final = ("ct:contexts", "ct:jobs", "ct:sequence")
 
 def take_up(client: AnyClient) -> list[str]:
     """Check the store and note its format; returns what may lose records all the same. Raises `StoreRefused`."""
+    doubts = take_up_for_restore(client)
+    if client.exists(f"{HASH_TAG}:restoring"):
+        raise StoreRefused("the store was not restored to its end: run `contextune restore` again")
+    return doubts
+
+
+def take_up_for_restore(client: AnyClient) -> list[str]:
+    """The same for a store whose restore may be under way."""
     node = {} if isinstance(client, redis.Redis) else {"target_nodes": client.get_node_from_key(HASH_TAG)}  # type: ignore[no-untyped-call]
     config, info = _config(client, node), client.info(**node)
     _check_server(str(info.get("redis_version", "")))

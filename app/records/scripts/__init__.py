@@ -50,6 +50,8 @@ All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said other
 ``removing``                       zset    deleted batches, by when somebody last began to remove their files
 ``totals``                         hash    what was counted since the store began: jobs that ended, leases lost
 ``outbox``                         zset    ``<tenant>:<delivery>`` by when it is to be sent
+``backup``                         string  who keeps files from being removed while a backup is made
+``restoring``                      string  there while a restore is under way: no program uses the store
 ``swept``                          string  when overdue leases were last looked for
 ``key:<sha256>``                   hash    a key, by the hash of its secret; ``hashes`` leads there from its id
 ``keys``                           zset    hashes of the secrets of all keys, by order of creation

@@ -13,6 +13,7 @@ end
 
 local name, job, model, status, version, metadata, aliases, artifact, spec, report, bytes =
   fields(key, 'name', 'job_id', 'model', 'status', 'version', 'metadata', 'aliases', 'artifact', 'spec', 'report', 'bytes')
+if (job or redis.call('EXISTS', deleting) == 1) and redis.call('EXISTS', shared('backup')) == 1 then return 'backup' end
 if not job then return redis.call('EXISTS', deleting) == 1 and answer() end
 if (aliases or '[]') ~= '[]' then return 'aliased' end
 if tonumber(redis.call('HGET', key, 'batches') or 0) > 0 then return 'in_batch' end

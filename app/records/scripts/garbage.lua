@@ -2,6 +2,7 @@
 -- Find files that nobody wants any more: those of writers that began longer ago than the grace, and those whose remover
 -- did not come back. ARGV: grace in ms, most files.
 -- Returns alternating addresses, and 1 if the file is to be removed or 0 if only what a writer left of it is.
+if redis.call('EXISTS', shared('backup')) == 1 then return {} end  -- a backup keeps all files
 local found = {}
 for _, address in ipairs(redis.call('ZRANGE', shared('collecting'), '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
   redis.call('ZREM', shared('collecting'), address)

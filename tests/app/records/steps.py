@@ -61,6 +61,7 @@ def content(client: redis.Redis) -> dict[str, Any]:
         "string": client.get,
         "list": lambda key: client.lrange(key, 0, -1),
         "set": client.smembers,
+        "stream": lambda key: client.xrange(key, "-", "+"),
         "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
     }
     return {key: read[client.type(key)](key) for key in cast("list[str]", client.keys("*")) if key != "{ct}:format"}

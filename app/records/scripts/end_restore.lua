@@ -1,0 +1,3 @@
+#!lua flags=allow-oom
+-- Let programs use a store that was restored.
+return redis.call('DEL', shared('restoring'))

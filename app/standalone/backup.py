@@ -1,0 +1,113 @@
+"""The commands ``backup`` and ``restore``: the whole service in one file, as the way to move it to another machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from app.admin.backup import Backup, BackupFailed, read_backup, write_backup
+from app.config import Settings
+from app.records.backups import Backups, BackupUnderWay, StoreNotEmpty
+from app.records.connection import StoreUnavailable
+from app.records.files import ArtifactsUnavailable
+from app.standalone.children import ChildError
+from app.standalone.embedded import EmbeddedServer
+from app.standalone.up import CannotStartError, claimed
+
+backup_cli = typer.Typer(name="backup", add_completion=False, pretty_exceptions_enable=False)
+restore_cli = typer.Typer(name="restore", add_completion=False, pretty_exceptions_enable=False)
+
+#: A store reads its data before it answers.
+_START_SECONDS: Final = 120.0
+
+File = Annotated[Path, typer.Argument(help="The backup, a tar file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope: ok, and data or error.")]
+
+
+@backup_cli.command()
+def backup(file: File, as_json: Json = False) -> None:
+    """Write every record and every file of this installation to a new FILE; the service may run meanwhile."""
+    settings = Settings()
+    with _told(as_json), _store(settings) as url:
+        found = write_backup(Backups.at(url), settings.artifacts_url, file, _note)
+    _done(found, as_json, f"{file}: {_what(found)}")
+    if found.damaged:
+        _note(f"missing or damaged, and left out: {', '.join(found.damaged)}")
+
+
+@restore_cli.command()
+def restore(file: File, as_json: Json = False) -> None:
+    """Restore a backup into an empty installation that does not run; jobs that had not ended are queued anew."""
+    settings = Settings()
+    alone = nullcontext() if settings.store_url else claimed(settings.data_dir, "nowhere: a backup is restored")
+    with _told(as_json), alone, _store(settings) as url:
+        found = read_backup(Backups.at(url, to_restore=True), settings.artifacts_url, file, _note)
+    _done(found, as_json, f"restored: {_what(found)}")
+
+
+def _what(found: Backup) -> str:
+    return f"{found.rows:,} records and {found.artifacts:,} files of {found.bytes / 1e6:,.1f} MB"
+
+
+@contextmanager
+def _store(settings: Settings) -> Iterator[str]:
+    """The URL of the store; the embedded one is started where it does not run, and stopped again."""
+    if settings.store_url:
+        yield settings.store_url
+        return
+    server = EmbeddedServer.store(settings.data_dir)
+    if server.answers():
+        yield server.url
+        return
+    server.start()
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while not server.answers():
+            if not server.running() or time.monotonic() > deadline:
+                raise ChildError(f"the embedded store does not start (log: {server.log})")
+            time.sleep(0.05)
+        yield server.url
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _told(as_json: bool) -> Iterator[None]:
+    """Says in one line what went wrong, and ends with the status 1."""
+    try:
+        yield
+    except BackupUnderWay:
+        _fail("another backup is being made", as_json)
+    except StoreNotEmpty:
+        _fail("the store is not empty: a backup is restored into a new installation, before its first start", as_json)
+    except StoreUnavailable as error:
+        _fail(f"the store cannot be used: {error}", as_json)
+    except ArtifactsUnavailable as error:
+        _fail(f"the artifacts cannot be used: {error}", as_json)
+    except (BackupFailed, ChildError, CannotStartError, OSError) as error:
+        _fail(str(error), as_json)
+
+
+def _done(found: Backup, as_json: bool, text: str) -> None:
+    typer.echo(json.dumps({"ok": True, "data": asdict(found)}) if as_json else text)
+
+
+def _fail(text: str, as_json: bool) -> NoReturn:
+    if as_json:
+        typer.echo(json.dumps({"ok": False, "error": {"code": "failed", "message": text}}))
+    else:
+        typer.echo(text, err=True)
+    raise typer.Exit(1)
+
+
+def _note(text: str) -> None:
+    if sys.stderr.isatty():
+        typer.echo(text, err=True)
