@@ -28,15 +28,16 @@ _NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 
 
 class Session:
-    """A shell in ``folder`` and a Python namespace; both speak to the service at ``url``."""
+    """A shell in ``folder`` and a Python namespace; both speak to the service at ``url``, whose data are in ``data``."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, data: Path) -> None:
         self._url = url
         programs = Path(sys.executable).parent
         self._environment = {
             "PATH": f"{programs}:{os.environ['PATH']}",
             "HOME": str(folder),
             "CONTEXTUNE_URL": url,
+            "CONTEXTUNE_DATA_DIR": str(data),
             "NO_COLOR": "1",
             "COLUMNS": "120",
         }

@@ -59,7 +59,7 @@ def session(request: pytest.FixtureRequest, page: Path, tmp_path: Path) -> Itera
     (tmp_path / "examples").symlink_to(TOP / "examples")
     (tmp_path / ".venv").symlink_to(sys.prefix)
     service = request.getfixturevalue("fresh_service" if page.name in CLOSES_THE_SERVICE else "service")
-    session = Session(tmp_path, str(service.http.base_url).rstrip("/"))
+    session = Session(tmp_path, str(service.http.base_url).rstrip("/"), service.folder)
     yield session
     session.close()
 
