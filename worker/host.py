@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from threading import Event, Thread
 
 import structlog
@@ -233,6 +234,7 @@ class Host:
             return Announcement(
                 worker_id=self._id,
                 host=socket.gethostname(),
+                release=version("contextune-server"),
                 model=model_id,
                 ready=False,
                 stage=self._stages[model_id],
@@ -241,6 +243,7 @@ class Host:
         return Announcement(
             worker_id=self._id,
             host=socket.gethostname(),
+            release=version("contextune-server"),
             model=model_id,
             ready=self._tuning is not None and not self._stopping.is_set() and self._broken() is None,
             stage=self._broken() if self._tuning is not None else None,

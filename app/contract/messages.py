@@ -204,11 +204,13 @@ class Announcement(Message):
     """What a worker says of itself and of one model it serves or loads.
 
     ``host`` names its machine. ``unsupported`` is why it will never serve the model, which is then not ready.
-    ``fingerprint`` is the SHA-256 of the model's files, ``busy_seconds`` how long the device has computed so far.
+    ``fingerprint`` is the SHA-256 of the model's files, ``busy_seconds`` how long the device has computed so far,
+    ``release`` that of the worker's program.
     """
 
     worker_id: str
     host: str = ""
+    release: str = ""
     model: str
     ready: bool
     stage: str | None = None

@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 
 
 class Session:
-    """A shell in ``folder`` and a Python namespace; both speak to the service at ``url``, whose data are in ``data``."""
+    """A shell in ``folder`` and a Python namespace, which speak to the service at ``url`` on the folder ``data``."""
 
     def __init__(self, folder: Path, url: str, data: Path) -> None:
         self._url = url

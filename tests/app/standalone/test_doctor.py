@@ -1,0 +1,97 @@
+"""The command `doctor`, on installations that lack something."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from typer.testing import CliRunner
+
+from app.contract.announcements import ANNOUNCE, KEYS
+from app.contract.messages import Announcement
+from app.standalone.doctor import cli
+from app.standalone.embedded import EmbeddedServer
+
+NAMES = ("STORE_URL", "BUS_URL", "DATA_DIR", "MODELS", "AUTH", "HOST", "PORT", "ARTIFACTS_URL")
+
+
+def examined(monkeypatch: pytest.MonkeyPatch, **settings: str) -> tuple[int, dict[tuple[str, str], Any]]:
+    """Exit status, and what is wrong or doubtful by check and state."""
+    for name in NAMES:
+        monkeypatch.delenv(f"CONTEXTUNE_{name}", raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(f"CONTEXTUNE_{name}", value)
+    done = CliRunner().invoke(cli, ["--json"])
+    envelope = json.loads(done.stdout)
+    assert envelope["ok"] is (done.exit_code == 0)
+    return done.exit_code, {(one["check"], one["state"]): one for one in envelope["data"]["findings"]}
+
+
+def announce(bus_url: str, **changes: Any) -> None:
+    """Announce a worker of the default model."""
+    one = Announcement(worker_id="w1", model="smollm2-135m-instruct", ready=True, **changes)
+    with redis.Redis.from_url(bus_url) as client:
+        client.eval(ANNOUNCE, len(KEYS), *KEYS, 60_000, "here", one.model, one.model_dump_json())
+
+
+def test_installation_that_lacks_nothing(
+    store_url: str, bus_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce(bus_url, release="0.1")
+    status, found = examined(monkeypatch, STORE_URL=store_url, BUS_URL=bus_url, DATA_DIR=str(tmp_path))
+    assert status == 0
+    assert found["artifacts", "ok"]["found"] == "written, read and removed"
+    assert "1 ready" in found["workers", "warning"]["found"]
+    assert "of release 0.1" in found["workers", "warning"]["found"]
+    assert list((tmp_path / "artifacts").rglob("*.*")) == []
+
+
+def test_servers_that_do_not_answer_are_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"unix://{tmp_path}/secret-password.sock"
+    status, found = examined(monkeypatch, STORE_URL=url, BUS_URL=url, DATA_DIR=str(tmp_path))
+    assert status == 1
+    assert "CONTEXTUNE_STORE_URL" in found["store", "wrong"]["mend"]
+    assert "CONTEXTUNE_BUS_URL" in found["bus", "wrong"]["mend"]
+    assert ("workers", "wrong") in found
+    assert "secret-password" not in json.dumps([*found.values()])
+
+
+def test_store_that_may_lose_records_and_places_that_cannot_be_used(
+    own_store: EmbeddedServer, bus_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis.Redis.from_url(own_store.url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    urls = {"STORE_URL": own_store.url, "BUS_URL": bus_url, "ARTIFACTS_URL": "unheard-of://bucket"}
+    status, found = examined(monkeypatch, **urls, DATA_DIR=str(tmp_path), AUTH="off")
+    assert status == 1
+    assert "may evict records" in found["store", "wrong"]["found"]
+    assert "CONTEXTUNE_ARTIFACTS_URL" in found["artifacts", "wrong"]["mend"]
+    assert "no worker" in found["workers", "wrong"]["found"]
+    assert "whoever reaches the service" in found["access", "warning"]["found"]
+
+
+def test_first_key_that_others_can_read_is_wrong(
+    store_url: str, bus_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "admin-key").write_text("ctk_secret")
+    (tmp_path / "admin-key").chmod(0o644)
+    urls = {"STORE_URL": store_url, "BUS_URL": bus_url}
+    _, found = examined(monkeypatch, **urls, DATA_DIR=str(tmp_path), HOST="0.0.0.0")
+    assert found["access", "wrong"]["mend"] == f"chmod 600 {tmp_path}/admin-key"
+    assert "plain HTTP" in found["access", "warning"]["found"]
+
+
+def test_setting_of_the_wrong_form_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    status, found = examined(monkeypatch, PORT="70000")
+    assert status == 1
+    assert found["settings", "wrong"]["found"].startswith("CONTEXTUNE_PORT: ")
+
+
+def test_people_read_what_to_do_below_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STORE_URL", "BUS_URL"):
+        monkeypatch.setenv(f"CONTEXTUNE_{name}", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setenv("CONTEXTUNE_DATA_DIR", str(tmp_path))
+    done = CliRunner().invoke(cli)
+    assert done.exit_code == 1
+    assert "WRONG    store: it does not answer\n         start it with `contextune up`" in done.stdout
