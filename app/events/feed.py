@@ -21,14 +21,15 @@ from app.records.connection import HASH_TAG
 
 _CHANNEL: Final = f"{HASH_TAG}:events"
 #: A job that is followed is looked at again after this long at most, whatever the feed says.
-LOOK_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 10.0
 _RECONNECT_SECONDS: Final = 0.5
 
 
 @dataclass(eq=False)
 class Follower:
-    """Somebody who wants to know when something happens to a job."""
+    """Somebody who wants to know when something happens to a job, and looks every ``look_seconds`` all the same."""
 
+    look_seconds: float = _LOOK_SECONDS
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
@@ -37,7 +38,7 @@ class Follower:
 
     async def changed(self) -> None:
         """Return once something has happened since the last time, or it is time to look all the same."""
-        seconds = LOOK_SECONDS * random.uniform(0.8, 1.0)  # noqa: S311 - so that not all look at once
+        seconds = self.look_seconds * random.uniform(0.8, 1.0)  # noqa: S311 - so that not all look at once
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
@@ -48,9 +49,13 @@ class Follower:
 
 @dataclass
 class Feed:
-    """The subscription to the store at ``url``; `start` before use, `stop` after."""
+    """The subscription to the store at ``url``; `start` before use, `stop` after.
+
+    Who follows a job looks at it every ``look_seconds`` whatever is told here.
+    """
 
     url: str
+    look_seconds: float = _LOOK_SECONDS
     _followers: dict[str, set[Follower]] = field(init=False, default_factory=dict)
     _task: asyncio.Task[None] | None = field(init=False, default=None)
     _stopped: bool = field(init=False, default=False)
@@ -70,7 +75,7 @@ class Feed:
     @contextmanager
     def follow(self, tenant: str, job_id: str) -> Iterator[Follower]:
         """Follow a job. What happened before is not told: look at the job once within."""
-        name, follower = f"{tenant}:{job_id}", Follower()
+        name, follower = f"{tenant}:{job_id}", Follower(self.look_seconds)
         self._followers.setdefault(name, set()).add(follower)
         try:
             yield follower

@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,7 +72,10 @@ class WorkerProcess(ChildProcess):
 
 
 def children(settings: Settings) -> list[Child]:
-    """The service's processes in the order of their start; a role with a URL of the user's has no server here."""
+    """The service's processes in the order of their start; a role with a URL of the user's has no server here.
+
+    Raises ``ChildError`` for a device that is not there.
+    """
     store = None if settings.store_url else EmbeddedStore.store(settings.data_dir)
     bus = None if settings.bus_url else EmbeddedServer.bus(settings.data_dir)
     bus_url = bus.url if bus else str(settings.bus_url)
@@ -86,17 +89,16 @@ def children(settings: Settings) -> list[Child]:
     }
     logs = settings.data_dir / "logs"
     servers: list[Child] = [server for server in (store, bus) if server]
-    started = workers(settings, environment, bus_url, logs)
+    devices = worker_devices(settings.devices, environment)
+    started = workers(settings, devices, environment, bus_url, logs)
     gateway = ChildProcess("gateway", [*PYTHON, "app.main"], logs / "gateway.log", environment, GATEWAY_STOP_SECONDS)
     return [*servers, *started, gateway]
 
 
-def workers(settings: Settings, environment: Mapping[str, str], bus_url: str, logs: Path | None) -> list[Child]:
-    """A worker for each device, with its log in the folder ``logs`` if there is one.
-
-    Raises ``ChildError`` for a device that is not there.
-    """
-    devices = worker_devices(settings.devices, environment)
+def workers(
+    settings: Settings, devices: Sequence[str], environment: Mapping[str, str], bus_url: str, logs: Path | None
+) -> list[Child]:
+    """A worker for each device, with its log in the folder ``logs`` if there is one."""
 
     def worker(device: str) -> Child:
         name = "worker" if len(devices) == 1 else f"worker-{device.replace(':', '-')}"

@@ -14,6 +14,7 @@ import structlog
 from app.config import Settings
 from app.contract.log_lines import log_json_lines
 from app.standalone.children import ChildError
+from app.standalone.devices import worker_devices
 from app.standalone.processes import workers
 from app.standalone.supervisor import StartFailedError, Supervisor
 
@@ -41,7 +42,8 @@ def main() -> None:
         sys.exit("CONTEXTUNE_STORE_URL and CONTEXTUNE_BUS_URL must name the servers of the gateway")
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # a crash must not take the end of the log with it
     try:
-        processes = workers(settings, environment, settings.bus_url, logs=None)
+        devices = worker_devices(settings.devices, environment)
+        processes = workers(settings, devices, environment, settings.bus_url, logs=None)
         Supervisor(processes, lambda: None, _LogLines()).run()
     except (ChildError, StartFailedError) as error:
         sys.exit(str(error))

@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import pytest
 import redis
 
-from app.events import feed as feeds
 from app.events.feed import Feed
 from app.jobs.waiting import JobWaits
 from app.records.store import Records
@@ -15,8 +13,8 @@ from tests.app.records.steps import FAILURE, claim, submit
 
 
 @asynccontextmanager
-async def waits_on(store_url: str) -> AsyncIterator[JobWaits]:
-    feed = Feed(store_url)
+async def waits_on(store_url: str, **options: float) -> AsyncIterator[JobWaits]:
+    feed = Feed(store_url, **options)
     feed.start()
     try:
         yield JobWaits(feed, asyncio.Event())
@@ -24,9 +22,9 @@ async def waits_on(store_url: str) -> AsyncIterator[JobWaits]:
         await feed.stop()
 
 
-def scenario(store_url: str, test: Callable[[JobWaits], Awaitable[None]]) -> None:
+def scenario(store_url: str, test: Callable[[JobWaits], Awaitable[None]], **options: float) -> None:
     async def whole() -> None:
-        async with waits_on(store_url) as waits, asyncio.timeout(60):
+        async with waits_on(store_url, **options) as waits, asyncio.timeout(60):
             await test(waits)
 
     asyncio.run(whole())
@@ -75,9 +73,7 @@ def test_wait_for_an_unknown_job_ends_at_once(store_url: str, records: Records) 
     scenario(store_url, test)
 
 
-def test_wait_for_a_job_that_is_deleted_ends(store_url: str, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "LOOK_SECONDS", 0.1)
-
+def test_wait_for_a_job_that_is_deleted_ends(store_url: str, records: Records) -> None:
     async def test(waits: JobWaits) -> None:
         _, job_id = submit(records)
         waiting = asyncio.create_task(waits.until_terminal(records.of("default"), job_id, 50))
@@ -87,7 +83,7 @@ def test_wait_for_a_job_that_is_deleted_ends(store_url: str, records: Records, m
         job = await waiting
         assert job is None or job.status == "cancelled"
 
-    scenario(store_url, test)
+    scenario(store_url, test, look_seconds=0.1)
 
 
 def test_waits_end_when_the_gateway_stops(store_url: str, records: Records) -> None:

@@ -8,7 +8,7 @@ from app.config import Settings
 from app.contract.announcements import ANNOUNCE, KEYS
 from app.standalone.children import ChildError, ChildProcess
 from app.standalone.devices import worker_devices
-from app.standalone.processes import check_packages, children, place
+from app.standalone.processes import check_packages, children, place, workers
 
 
 def test_roles_without_a_url_get_a_server(tmp_path: Path) -> None:
@@ -84,13 +84,11 @@ def test_auto_is_the_cpu_without_asking_where_there_is_no_driver(
     assert worker_devices(["auto"], os.environ, ("-c", "raise SystemExit(1)")) == ["cpu"]
 
 
-def test_workers_of_several_devices_are_named_and_told_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.standalone.processes.worker_devices", lambda *_: ["cuda:0", "cuda:1"])
-    workers = [child for child in children(Settings(data_dir=tmp_path)) if child.name.startswith("worker")]
-    assert [worker.name for worker in workers] == ["worker-cuda-0", "worker-cuda-1"]
-    logs = [tmp_path / "logs" / name for name in ("worker-cuda-0.log", "worker-cuda-1.log")]
-    assert [worker.log for worker in workers] == logs
-    for worker, device in zip(workers, ("cuda:0", "cuda:1"), strict=True):
+def test_workers_of_several_devices_are_named_and_told_theirs(tmp_path: Path) -> None:
+    started = workers(Settings(data_dir=tmp_path), ["cuda:0", "cuda:1"], {}, "redis://127.0.0.1:1", tmp_path)
+    assert [worker.name for worker in started] == ["worker-cuda-0", "worker-cuda-1"]
+    assert [worker.log for worker in started] == [tmp_path / "worker-cuda-0.log", tmp_path / "worker-cuda-1.log"]
+    for worker, device in zip(started, ("cuda:0", "cuda:1"), strict=True):
         assert isinstance(worker, ChildProcess)
         assert worker._environment["CONTEXTUNE_DEVICE"] == device
         assert worker._environment["CONTEXTUNE_DEVICES"] == "cuda:0,cuda:1"
