@@ -46,4 +46,5 @@ def _attempt(duty: Callable[[], None]) -> None:
     except ArtifactsUnavailable as error:
         log.warning("artifacts_unavailable", reason=str(error))
     except Exception as error:
+        # Without the sweep no lost job would be requeued, and nothing removed.
         log.error("sweep_failed", exc_info=error)

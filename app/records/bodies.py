@@ -39,7 +39,7 @@ class Bodies:
             body = read_file(artifact_url(self._root, address)).decode()
         except (FileNotFoundError, UnicodeDecodeError) as error:
             raise BodyCorrupt(address) from error
-        except Exception as error:
+        except Exception as error:  # each kind of file system behind fsspec has exceptions of its own
             raise ArtifactsUnavailable(str(error)) from error
         if self.address(body) != address:
             raise BodyCorrupt(address)

@@ -163,7 +163,7 @@ class Contexts:
             time.sleep(POLL_SECONDS)  # a file with the same content is being removed
         try:
             self._bodies.put(body)
-        except Exception as error:
+        except Exception as error:  # each kind of file system behind fsspec has exceptions of its own
             self._withdraw(context_id, body)
             raise ArtifactsUnavailable(str(error)) from error
         return address

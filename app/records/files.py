@@ -45,7 +45,7 @@ def unavailable() -> Iterator[None]:
     except OSError as error:
         kind = DiskFull if error.errno in _NO_SPACE else ArtifactsUnavailable
         raise kind(str(error)) from error
-    except Exception as error:
+    except Exception as error:  # each kind of file system behind fsspec has exceptions of its own
         raise ArtifactsUnavailable(str(error)) from error
 
 
@@ -117,7 +117,7 @@ def remove_file(url: str, *, whole: bool = True) -> None:
             with suppress(FileNotFoundError):
                 filesystem.rm_file(one)
                 _remove_if_empty(filesystem, one)
-    except Exception as error:
+    except Exception as error:  # as in `unavailable`
         raise ArtifactsUnavailable(str(error)) from error
 
 

@@ -130,7 +130,7 @@ class _Visit:
             return
         try:
             await answer(scope, receive, self._send_marked)
-        except Exception:
+        except Exception:  # noted, whatever it is, and raised on
             await self._note_change(500)
             raise
 
