@@ -28,7 +28,7 @@ from worker.device import Device, out_of_memory
 from worker.evaluation.batch_report import batch_report
 from worker.evaluation.outcomes import Outcomes
 from worker.jobs.batch_lines import Fault, Group, groups, parse
-from worker.jobs.lease import Cancelled, Lease, LeaseLost
+from worker.jobs.lease import Cancelled, Lease, LeaseLost, Stopping
 from worker.jobs.result_files import ResultFiles
 from worker.models import LanguageModel
 
@@ -111,7 +111,7 @@ class BatchRun:
         """Answer the lines that are left, a chunk after each so many seconds, and return what is known of all.
 
         Raises `Unservable`; `Cancelled`, `LeaseLost` or `Stopping` from between two pieces of work, and `Parked` after
-        a chunk.
+        a chunk. What was answered by then is kept.
         """
         chunks = self._work.chunks(self._claim)
         if self._claim.attempt > 1 and not self._claim.parked:
@@ -124,7 +124,12 @@ class BatchRun:
         with self._opened() as file:
             gathered = _Gathered(first, first, offset)
             for group in groups(file, first, offset, _GROUP_LINES * scale, _GROUP_BYTES * scale):
-                self._answer(group, gathered)
+                try:
+                    self._answer(group, gathered)
+                except (Stopping, Cancelled):
+                    if gathered.next > gathered.first:
+                        self._keep(len(chunks), gathered)
+                    raise
                 if gathered.full(chunk_seconds) or group.next >= self._claim.total:
                     chunks.append(self._keep(len(chunks), gathered))
                     took = (time.monotonic() - began) / (group.next - start)

@@ -63,12 +63,12 @@ class Place:
         self.tenant.batches.submit(job_id, wanted, upload, None)
         return job_id
 
-    def start(self, artifacts: Artifacts | None = None) -> TuningThread:
-        name = f"worker-{len(self.threads)}"
-        device = Device()
-        thread = TuningThread(
-            self.records, artifacts or self.artifacts, device, {MODEL: self.base}, name, 0, {MODEL: self.residents}
-        )
+    def start(
+        self, artifacts: Artifacts | None = None, device: Device | None = None, chunk_seconds: float = 0
+    ) -> TuningThread:
+        name, bases = f"worker-{len(self.threads)}", {MODEL: self.base}
+        used = artifacts or self.artifacts, device or Device(), bases, name, chunk_seconds, {MODEL: self.residents}
+        thread = TuningThread(self.records, *used)
         self.threads.append(thread)
         thread.start()
         return thread
@@ -225,6 +225,33 @@ def test_worker_that_is_lost_leaves_its_chunks_and_another_ends_as_if_unbroken(
     assert (batch.status, batch.counts.done, batch.attempt >= 2) == ("succeeded", 33, True)
     assert place.content(job_id, "results") == whole
     assert len(whole.splitlines()) == 33
+
+
+class Stops(Device):
+    """The device of a worker that is stopped as it begins its third group."""
+
+    asked = 0
+    stop_worker: Callable[[], None]
+
+    def run(self, compute: Callable[[], Any]) -> Any:
+        self.asked += 1
+        if self.asked == 3:
+            self.stop_worker()
+        return super().run(compute)
+
+
+def test_stopped_worker_keeps_what_it_has_answered_and_gives_the_batch_back(place: Place, small_chunks: None) -> None:
+    device = Stops()
+    worker = place.start(device=device, chunk_seconds=1000)
+    device.stop_worker = worker.stop
+    job_id = place.submit(texts(33))
+    worker.wake()
+    worker.join(60)
+    given_back = place.get(job_id)
+    assert (given_back.status, given_back.attempt, given_back.counts.done) == ("queued", 0, 10)
+    place.start()
+    assert place.ended(job_id).counts.done == 33
+    assert [row["index"] for row in place.rows(job_id)] == list(range(33))
 
 
 def test_running_batch_is_cancelled_and_what_is_answered_stays_until_it_is_deleted(
