@@ -95,12 +95,14 @@ class Bus:
     """A connection to the bus at ``url``; `start` before use, `stop` after.
 
     A call waits ``workerless_seconds`` for another worker to be announced once the last one is gone, and then for it to
-    be ready. A message that no worker has begun after ``untaken_seconds`` is sent once more.
+    be ready. A message that no worker has begun after ``untaken_seconds`` is sent once more. A bus that was lost or
+    found less than ``restart_seconds`` ago, and its workers, are waited for.
     """
 
     url: str
     workerless_seconds: float = _WORKERLESS_SECONDS
     untaken_seconds: float = _UNTAKEN_SECONDS
+    restart_seconds: float = _RESTART_SECONDS
     _celery: Celery = field(init=False)
     _redis: redis.asyncio.Redis = field(init=False)
     _workers: LiveWorkers = field(init=False)
@@ -197,7 +199,7 @@ class Bus:
             if self._stopped:
                 raise BusUnavailable("the gateway stops")
             died_lately = self._connected and self._workers.seconds_without(model) < self.workerless_seconds
-            if time.monotonic() - self._changed_at > _RESTART_SECONDS and not died_lately:
+            if time.monotonic() - self._changed_at > self.restart_seconds and not died_lately:
                 raise NoWorker(model) if self._connected else BusUnavailable("not connected")
             if time.monotonic() > deadline:
                 raise DeadlineExceeded
@@ -215,7 +217,7 @@ class Bus:
         except BusUnavailable:
             now = time.monotonic()
             call.unsent_since = call.unsent_since or now
-            if now - call.unsent_since > _RESTART_SECONDS:
+            if now - call.unsent_since > self.restart_seconds:
                 raise
             call.generation = _NEVER_SENT
 

@@ -116,7 +116,7 @@ def test_without_a_ready_worker_nothing_is_sent(bus_url: str, worker: StandIn) -
         with pytest.raises(NoWorker):
             await calling(bus)
 
-    run(bus_url, scenario)
+    run(bus_url, scenario, restart_seconds=0.5)
 
 
 def test_worker_that_withdraws_is_forgotten(bus_url: str, worker: StandIn, other: StandIn) -> None:
