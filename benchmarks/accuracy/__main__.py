@@ -14,8 +14,9 @@ import typer
 from transformers.utils.logging import disable_progress_bar
 
 from app.contract.names import DEFAULT_MODELS
-from benchmarks.accuracy import ours, report, sentences
+from benchmarks.accuracy import ours, plain, report, sentences
 from benchmarks.accuracy.cells import Cell, Outcome, Task
+from benchmarks.accuracy.descriptions import DESCRIPTIONS
 from benchmarks.accuracy.protocol import ALL, ENGLISH, SEEDS, DataSet, load
 from benchmarks.results import OtherRunError, Results
 from worker.config import ModelSource
@@ -54,7 +55,9 @@ Method = Callable[[Task, int], Outcome]
 
 @cli.command()
 def main(
-    parts: Annotated[list[str] | None, typer.Argument(help="measure, ablation or report; all of them if none")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Argument(help="measure, zero-shot, ablation or report; all of them if none")
+    ] = None,
     data: Annotated[Path, typer.Option(help="folder of the data sets")] = HERE.parent.parent.parent / "shared" / "data",
     only: Annotated[list[str] | None, typer.Option(help="methods to measure")] = None,
     fresh: Annotated[bool, typer.Option(help="forget earlier results instead of completing them")] = False,
@@ -62,15 +65,17 @@ def main(
     """Measure accuracy at the same shots. Each cell is stored as it ends; a run goes on where it was broken off."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     disable_progress_bar()
-    wanted = parts or ["measure", "ablation", "report"]
+    wanted = parts or ["measure", "zero-shot", "ablation", "report"]
     try:
         # Each cell names its processor and threads: seconds hang on them, accuracy does not.
         results = Results(HERE / "results.json", {"protocol": 2}, fresh=fresh)
     except OtherRunError as error:
         typer.echo(f"{error}; --fresh starts anew", err=True)
         raise typer.Exit(1) from error
-    if {"measure", "ablation"} & set(wanted):
+    if {"measure", "zero-shot", "ablation"} & set(wanted):
         base = _base()
+        if "zero-shot" in wanted:
+            _measure_zero_shot(results, data, base)
         if "measure" in wanted:
             methods = {name: method for name, method in _methods(base).items() if not only or name in only}
             _measure(results, data, DRAWS, methods)
@@ -91,6 +96,7 @@ def _methods(base: LanguageModel) -> dict[str, Method]:
         "minilm": lambda task, _: sentences.regression(task, sentences.minilm_folder()),
         "auto": lambda task, seed: ours.auto(base, task, seed=seed),
         "icl": lambda task, _: ours.icl(base, task),
+        "plain": lambda task, _: plain.with_examples(base, task),
         "icl_calibrated": lambda task, _: ours.icl_calibrated(base, task),
         "cpt_1e-2": lambda task, _: ours.cpt(base, task, 1e-2),
         "setfit": sentences.setfit,
@@ -98,7 +104,7 @@ def _methods(base: LanguageModel) -> dict[str, Method]:
 
 
 #: Methods that take all examples into one context, or hours: where they are measured.
-_SMALL = {"icl", "icl_calibrated", "cpt_1e-2"}
+_SMALL = {"icl", "plain", "icl_calibrated", "cpt_1e-2"}
 _MOST_SETFIT = 8
 
 
@@ -124,6 +130,18 @@ def _measure(results: Results, data: Path, draws: Sequence[tuple[str, int]], met
                 task = Task.draw(sets[name], k, seed)
                 if _measured(method_name.split(" ")[0], task, k):
                     results.cell(f"{name}/{k}/{seed}/{method_name}", partial(_cell, task, seed, method))
+
+
+def _measure_zero_shot(results: Results, data: Path, base: LanguageModel) -> None:
+    for name, descriptions in DESCRIPTIONS.items():
+        task = Task.draw(load(data, name), 0, 0)
+        for method, given in (("zero_shot", {}), ("zero_shot_described", descriptions)):
+            answer = partial(_zero_shot, base, given)
+            results.cell(f"{name}/0/0/{method}", partial(_cell, task, 0, answer))
+
+
+def _zero_shot(base: LanguageModel, descriptions: dict[str, str], task: Task, _: int) -> Outcome:
+    return plain.zero_shot(base, task, descriptions)
 
 
 def _cell(task: Task, seed: int, method: Method) -> Cell:

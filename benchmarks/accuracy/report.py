@@ -14,6 +14,7 @@ BEGIN, END = "<!-- accuracy: written by make bench-accuracy -->", "<!-- end of a
 
 _NAMES: Mapping[str, str] = {
     "icl": "ICL",
+    "plain": "ICL in the request",
     "icl_calibrated": "ICL + batch calibration",
     "cpt_1e-2": "CPT as in PEFT, 1e-2",
     "minilm": "MiniLM + regression",
@@ -38,6 +39,7 @@ def tables(cells: Mapping[str, Cell]) -> str:
         f"#### Accuracy (%), mean of {len(SEEDS)} seeds and each of them, on {name}\n\n{_accuracy(cells, name, shots)}"
         for name, shots in _SETS
     ]
+    parts.append(f"#### Zero-shot: accuracy (%) by names of labels, and by a sentence on each\n\n{_zero_shot(cells)}")
     parts.append(f"#### NLL / ECE, means over the English sets at k = 4, and seconds\n\n{_calibration(cells)}")
     if any("/auto " in name for name in cells):
         parts.append(f"#### Ablation: auto but for one lever, accuracy (%)\n\n{_ablation(cells)}")
@@ -57,6 +59,18 @@ def _accuracy(cells: Mapping[str, Cell], name: str, shots: Sequence[int]) -> str
         for method, title in _NAMES.items()
     ]
     return _table(["method", *[f"k = {k}" for k in shots]], rows)
+
+
+def _zero_shot(cells: Mapping[str, Cell]) -> str:
+    sets = [name for name in (*ENGLISH, "chnsenticorp", "banking77_design") if f"{name}/0/0/zero_shot" in cells]
+    rows = []
+    for method, title in (("zero_shot", "zero-shot"), ("zero_shot_described", "zero-shot with descriptions")):
+        found = [cells[f"{name}/0/0/{method}"]["accuracy"] for name in sets if f"{name}/0/0/{method}" in cells]
+        rows.append([title, *[f"{100 * one:.1f}" for one in found]])
+    for method in ("icl", "plain", "auto"):
+        named = [_each([100 * cell["accuracy"] for cell in _of(cells, name, 4, method)]) for name in sets]
+        rows.append([f"{_NAMES[method]}, k = 4", *named])
+    return _table(["method", *sets], rows)
 
 
 def _calibration(cells: Mapping[str, Cell]) -> str:
