@@ -37,7 +37,7 @@ from worker.devices import resident_bytes, resolve, state
 from worker.encoders import load_encoder
 from worker.jobs.encoding import Unplannable
 from worker.jobs.plan_threads import PlanThreads
-from worker.jobs.planning import plan
+from worker.jobs.planning import plan, read_spec
 from worker.jobs.thread import TuningThread
 from worker.models import LanguageModel, load_language_model
 
@@ -205,7 +205,8 @@ class Host:
     def _plan(self, request: PlanRequest) -> PlanReply:
         try:
             with bound_contextvars(request_id=request.request_id), span("plan", request.traceparent):
-                return PlanReply(id=request.id, plan=plan(self._bases[request.model], request.spec))
+                spec = read_spec(self._artifacts, request.spec)
+                return PlanReply(id=request.id, plan=plan(self._bases[request.model], spec))
         except Unplannable as error:
             return PlanReply(id=request.id, failure=error.failure)
         except Exception as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it

@@ -23,7 +23,7 @@ def find(records: TenantRecords, ref: str) -> StoredContext:
 def find_spec(records: TenantRecords, ref: str) -> tuple[StoredContext, TuningSpec]:
     """The context of a ref, without its report, and what it was made of. Raises `DomainError`."""
     stored = _found(records.contexts.resolve(ref, report=False))
-    spec = records.contexts.spec(stored.context.id)
+    spec = records.contexts.specs.get(stored.context.id)
     if spec is None:  # deleted meanwhile
         raise _not_found()
     return stored, spec

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.contract.plain import PlainContext
-from app.contract.tuning import Plan, TuningSpec
+from app.contract.tuning import Plan
 
 #: The newest format of messages that this program reads, and the one that it writes. It rises when a reader that
 #: ignores what it does not know would be wrong.
@@ -80,12 +80,12 @@ class Request(Message):
 
 
 class PlanRequest(Request):
-    """Payload of the plan task.
+    """Payload of the plan task; ``spec`` is the address of the spec's file.
 
     ``request_id`` is that of the HTTP request, for the worker's log, ``traceparent`` its span, if it is traced.
     """
 
-    spec: TuningSpec
+    spec: Annotated[str, Field(pattern=r"^[0-9a-f]{64}\.json$")]
     request_id: str | None = None
     traceparent: str | None = None
 

@@ -10,15 +10,16 @@ from app.classification.bus import Bus
 from app.contract.messages import PlanReply, PlanRequest
 from app.contract.names import ErrorCode
 from app.contract.traces import traceparent
-from app.contract.tuning import Plan, TuningSpec
+from app.contract.tuning import Plan
 from app.errors import DomainError
 from app.records.connection import new_id
+from app.records.specs import SpecFile
 
 _PLAN_SECONDS: Final = 30.0
 
 
-async def plan(bus: Bus, model: str, spec: TuningSpec) -> Plan:
-    """What ``spec`` needs, measured by a worker.
+async def plan(bus: Bus, model: str, file: SpecFile) -> Plan:
+    """What the spec in ``file`` needs, measured by a worker.
 
     Raises `DomainError` if it cannot be tuned, and what `Bus.call` raises.
     """
@@ -26,7 +27,7 @@ async def plan(bus: Bus, model: str, spec: TuningSpec) -> Plan:
         id=new_id("plan"),
         reply_to=bus.reply_channel,
         model=model,
-        spec=spec,
+        spec=file.address,
         request_id=structlog.contextvars.get_contextvars().get("request_id"),
         traceparent=traceparent(),
     )

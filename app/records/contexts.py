@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
 
 from app.contract.names import JobKind, JobStatus
 from app.contract.objects import Job, Report
 from app.contract.tuning import Plan, TuningSpec
 from app.records.bodies import Bodies, BodyCorrupt
-from app.records.connection import POLL_SECONDS, Store, StoreUnavailable, new_id
-from app.records.files import ArtifactsUnavailable, FilesKept
+from app.records.connection import Store, StoreUnavailable, new_id
+from app.records.files import FilesKept
 from app.records.idempotency import Answered, ClaimLost
 from app.records.limits import QueueLimits, Retention
 from app.records.lists import ContextFilter, Page, read_page
@@ -30,6 +28,7 @@ from app.records.rows import (
     row_of,
     tolerant,
 )
+from app.records.specs import SpecFile, Specs
 
 #: A bare name, its version, or its alias.
 _SELECTOR: Final = re.compile(r"|[1-9][0-9]{0,14}|[a-z][a-z0-9._-]{0,63}")
@@ -79,6 +78,8 @@ class Submission:
     plan: Plan
     metadata: dict[str, str]
     encoder: str | None = None
+    #: The file of ``spec``, if it was written for this context already.
+    file: SpecFile | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Contexts:
         self._store = store
         self._bodies = bodies
         self._tenant = tenant
+        self.specs = Specs(store, bodies, tenant)
         self._limits = limits
         self._retention = retention
 
@@ -126,21 +128,21 @@ class Contexts:
         `TenantGone` and `ClaimLost`.
         """
         context_id, job_id = ids or (new_id("ctx"), new_id("job"))
-        spec = submission.spec.model_dump_json()
+        if submission.file is None:
+            with self.specs.written(context_id, submission.spec) as file:
+                return self.submit(replace(submission, file=file), answered, (context_id, job_id))
         outcome = self._store.run(
             "submit",
             self._tenant,
             context_id,
             job_id,
-            self._upload(context_id, spec),
+            submission.file.address,
             self._limits.all,
             self._limits.tenant,
-            json.dumps({**_context_fields(submission, job_id), "bytes": len(spec.encode())}),
+            json.dumps({**_context_fields(submission, job_id), "bytes": submission.file.bytes}),
             json.dumps(_job_fields(submission, context_id)),
             answered.as_json() if answered else "null",
         )
-        if outcome != "created":
-            self._withdraw(context_id, spec)
         if outcome == "lost":
             raise ClaimLost
         if outcome == "gone":
@@ -155,26 +157,6 @@ class Contexts:
         if context is None or not row:
             raise StoreUnavailable("the context was deleted as it was created")
         return context, job_from_row(job_id, row_of(row))
-
-    def _upload(self, context_id: str, body: str) -> str:
-        """Write a body for a context that is about to be created, and return its address."""
-        address = self._bodies.address(body)
-        while self._store.run("begin_upload", self._tenant, context_id, address) == "wait":
-            time.sleep(POLL_SECONDS)  # a file with the same content is being removed
-        try:
-            self._bodies.put(body)
-        except Exception as error:  # each kind of file system behind fsspec has exceptions of its own
-            self._withdraw(context_id, body)
-            raise ArtifactsUnavailable(str(error)) from error
-        return address
-
-    def _withdraw(self, context_id: str, body: str) -> None:
-        """Remove the body of a context that was not created. What fails is left to a sweep."""
-        address = self._bodies.address(body)
-        with suppress(StoreUnavailable, ArtifactsUnavailable):
-            if self._store.run("end_write", self._tenant, context_id, 0, address):
-                self._bodies.remove(address)
-                self._store.run("collected", address)
 
     def get(self, context_id: str) -> StoredContext | None:
         """The context with this id, with its report."""
@@ -207,18 +189,6 @@ class Contexts:
                 raise
             return self._resolve(context_id, name, selector, report=report)  # it was deleted meanwhile
         return context_from_row(one, row, stored, pending)
-
-    def spec(self, context_id: str) -> TuningSpec | None:
-        """What decides the context with this id: its examples, its template, and what was asked for."""
-        address = self._store.spec(self._tenant, context_id)
-        if not address:
-            return None
-        try:
-            return tolerant(TuningSpec, self._bodies.get(address))
-        except BodyCorrupt:
-            if self._store.spec(self._tenant, context_id) is None:  # deleted meanwhile
-                return None
-            raise
 
     def page(self, limit: int, after: str | None = None, wanted: ContextFilter | None = None) -> Page[StoredContext]:
         """A page of contexts, newest first, without their reports but for the scores. Raises `UnknownCursor`."""

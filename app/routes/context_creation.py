@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Query, Request, Response, status
@@ -149,20 +151,20 @@ async def create_context(
     idempotency_key: IdempotencyKey = None,
 ) -> Created | JSONResponse:
     """Check the examples with a worker, store them, and queue the job that tunes them."""
+    context_id, job_id = ids = new_id("ctx"), new_id("job")
     if dry_run:
         note_unchanged(request)
-        submission = await _planned(gateway, records, body)
-        warnings = warnings_about(submission.spec)
-        needed = DryRun(**dict(submission.plan), model=submission.model, warnings=warnings)
+        async with _planned(gateway, records, body, context_id) as submission:
+            warnings = warnings_about(submission.spec)
+            needed = DryRun(**dict(submission.plan), model=submission.model, warnings=warnings)
         return JSONResponse(needed.model_dump(mode="json"))
     async with attempt(records, idempotency_key, "POST /contexts", body) as once:
         if once.before is not None:
             context_id, job_id = json.loads(once.before)
             created = await asyncio.to_thread(_as_now, records, context_id, job_id)
         else:
-            submission = await _planned(gateway, records, body)
-            context_id, job_id = ids = new_id("ctx"), new_id("job")
-            stored, job = await submit(records, gateway.bus, submission, once.answered(json.dumps(ids)), ids)
+            async with _planned(gateway, records, body, context_id) as submission:
+                stored, job = await submit(records, gateway.bus, submission, once.answered(json.dumps(ids)), ids)
             created = Created(context=stored.context, job=job)
     note_changed(request, context_id)
     log_ids({"context_id": context_id, "job_id": job_id})
@@ -170,13 +172,20 @@ async def create_context(
     return created
 
 
-async def _planned(gateway: Gateway, records: TenantRecords, body: NewContext) -> Submission:
-    """What is to be stored, checked by a worker. Raises `DomainError`."""
+@asynccontextmanager
+async def _planned(
+    gateway: Gateway, records: TenantRecords, body: NewContext, context_id: str
+) -> AsyncIterator[Submission]:
+    """What is to be stored, checked by a worker; of what is not, nothing is left. Raises `DomainError`."""
     submission = await asyncio.to_thread(_resolved, gateway, records, body)
-    model = submission["model"]
+    model, specs = submission["model"], records.contexts.specs
     if model not in gateway.settings.models:
         raise DomainError(ErrorCode.MODEL_UNKNOWN, "there is no such model; GET /models lists them", "/model")
-    return Submission(**submission, plan=await plan(gateway.bus, model, submission["spec"]))
+    file = await asyncio.to_thread(specs.write, context_id, submission["spec"])
+    try:
+        yield Submission(**submission, plan=await plan(gateway.bus, model, file), file=file)
+    finally:
+        await asyncio.to_thread(specs.release, context_id, file)
 
 
 def _resolved(gateway: Gateway, records: TenantRecords, body: NewContext) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_gateway_without_servers_lives_and_says_what_is_missing(tmp_path: Path) 
         ("GET", "/jobs/job_1?wait=10", None, "store_unavailable"),
         ("POST", "/jobs/job_1/cancel", None, "store_unavailable"),
         ("POST", "/classify", CLASSIFY_EXAMPLE, "store_unavailable"),
-        ("POST", "/contexts", CONTEXT_EXAMPLE, "bus_unavailable"),
+        ("POST", "/contexts", CONTEXT_EXAMPLE, "store_unavailable"),
     ],
 )
 def test_without_servers_every_route_is_503(

@@ -1,6 +1,7 @@
 """A whole worker but for Celery: a tiny base model from a folder, on a real store and a real bus."""
 
 import ctypes
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -67,9 +68,9 @@ def announced(client: redis.Redis) -> list[Announcement]:
     return [Announcement.model_validate_json(value) for value in values]
 
 
-def plan_request(client: redis.Redis, spec: TuningSpec) -> str:
+def plan_request(client: redis.Redis, address: str) -> str:
     seconds, _ = client.time()
-    request = PlanRequest(id="plan_1", reply_to=CHANNEL, expires_at=seconds + 60, model=MODEL, spec=spec)
+    request = PlanRequest(id="plan_1", reply_to=CHANNEL, expires_at=seconds + 60, model=MODEL, spec=address)
     return request.model_dump_json()
 
 
@@ -188,21 +189,41 @@ def test_worker_that_stops_is_not_ready_any_more_and_then_gone(host: Host, bus_c
     assert announced(bus_client) == []
 
 
-def test_plan_request_is_taken_and_answered(host: Host, bus_client: redis.Redis, replies: Any) -> None:
-    host.answer_plan(plan_request(bus_client, submission().spec))
+def planned(settings: WorkerSettings, host: Host, client: redis.Redis, replies: Any, content: str) -> PlanReply:
+    """What the worker answers to a plan of the spec in a file."""
+    address = Artifacts(settings.artifacts_url).put(content.encode(), ".json")
+    host.answer_plan(plan_request(client, address))
     assert "started_by" in heard(replies)
-    reply = PlanReply.model_validate_json(heard(replies))
+    return PlanReply.model_validate_json(heard(replies))
+
+
+def test_plan_request_is_taken_and_answered(
+    settings: WorkerSettings, host: Host, bus_client: redis.Redis, replies: Any
+) -> None:
+    spec = {**submission().spec.model_dump(mode="json"), "of_a_newer_release": 1}
+    reply = planned(settings, host, bus_client, replies, json.dumps(spec))
     assert reply.plan
     assert (reply.id, reply.failure, reply.plan.training_examples) == ("plan_1", None, len(EXAMPLES))
 
 
-def test_refused_plan_is_answered_with_the_reason(host: Host, bus_client: redis.Redis, replies: Any) -> None:
+def test_refused_plan_is_answered_with_the_reason(
+    settings: WorkerSettings, host: Host, bus_client: redis.Redis, replies: Any
+) -> None:
     long = EXAMPLES[0].model_copy(update={"text": "x" * CONTEXT_LENGTH})
-    host.answer_plan(plan_request(bus_client, TuningSpec(examples=(long, *EXAMPLES))))
-    heard(replies)
-    reply = PlanReply.model_validate_json(heard(replies))
+    spec = TuningSpec(examples=(long, *EXAMPLES)).model_dump_json()
+    reply = planned(settings, host, bus_client, replies, spec)
     assert reply.failure
     assert (reply.failure.code, reply.plan) == ("context_too_long", None)
+
+
+def test_plan_of_a_file_that_this_worker_does_not_see_is_refused(
+    host: Host, bus_client: redis.Redis, replies: Any
+) -> None:
+    host.answer_plan(plan_request(bus_client, "0" * 64 + ".json"))
+    assert "started_by" in heard(replies)
+    reply = PlanReply.model_validate_json(heard(replies))
+    assert reply.failure
+    assert reply.failure.code == "artifacts_unavailable"
 
 
 def test_job_is_tuned_and_its_context_answers(

@@ -18,7 +18,7 @@ from worker.models import LanguageModel
 class Unplannable(Exception):
     """A spec that this model cannot be tuned with, for the reason in ``failure``."""
 
-    def __init__(self, code: ErrorCode, message: str, param: str) -> None:
+    def __init__(self, code: ErrorCode, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.failure = Failure(code=code, message=message, param=param)
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import structlog
+
 from app.contract.names import ErrorCode
 from app.contract.tuning import BudgetOffer, Plan, ResolvedHyperparameters, TuningSpec
+from app.records.rows import tolerant
+from worker.artifacts import ArtifactCorrupt, Artifacts
 from worker.cpt.encoding.template import TokenType
 from worker.cpt.selection.prompts import cross_fitted_prompts
 from worker.jobs.defaults import planned_trials, prompt_tokens, resolve, search_settings
@@ -17,6 +21,16 @@ from worker.models import LanguageModel
 _BUDGETS_SECONDS: Final = (30.0, 120.0, 600.0, None)
 #: Of the longest texts so many are counted in tokens.
 _COUNTED: Final = 32
+
+
+def read_spec(artifacts: Artifacts, address: str) -> TuningSpec:
+    """The spec in the file at ``address``. Raises `Unplannable` where it cannot be read here."""
+    try:
+        return tolerant(TuningSpec, artifacts.get(address).decode())
+    except (OSError, ArtifactCorrupt) as error:
+        structlog.get_logger().error("spec_unreadable", address=address, reason=str(error))
+        message = "the worker cannot read the file of the examples; gateway and workers must share their artifacts"
+        raise Unplannable(ErrorCode.ARTIFACTS_UNAVAILABLE, message) from error
 
 
 def plan(base: LanguageModel, spec: TuningSpec) -> Plan:

@@ -106,7 +106,7 @@ def test_what_is_restored_is_what_was_backed_up(here: Installation, there: Insta
     assert resolved is not None
     assert resolved.context.report is not None
     assert resolved.context.id == context_id
-    spec = there.records.of("acme").contexts.spec(theirs)
+    spec = there.records.of("acme").contexts.specs.get(theirs)
     assert spec is not None
     assert spec.examples == EXAMPLES
     delete(there.records.of("acme"), there.root, theirs)

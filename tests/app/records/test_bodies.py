@@ -24,7 +24,7 @@ def test_store_holds_no_texts_and_a_deletion_leaves_none(records: Records, clien
     assert EXAMPLES[0].text not in str(content(client))
     assert context_of(records, context_id).context.report == REPORT
     contexts = records.of("default").contexts
-    spec = contexts.spec(context_id)
+    spec = contexts.specs.get(context_id)
     assert spec
     assert spec.examples == EXAMPLES
     deletion = contexts.delete(context_id)
@@ -76,7 +76,7 @@ def test_job_whose_examples_are_gone_fails(records: Records, tmp_path: Path) -> 
     assert records.claim([MODEL], "worker-1") is None
     assert job_of(records, job_id).status == "failed"
     with pytest.raises(BodyCorrupt):
-        records.of("default").contexts.spec(context_id)
+        records.of("default").contexts.specs.get(context_id)
 
 
 def test_body_that_was_changed_is_not_taken_for_what_it_was(records: Records, tmp_path: Path) -> None:

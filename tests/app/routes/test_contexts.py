@@ -12,7 +12,8 @@ import pytest
 
 from app.config import Settings
 from app.contract.messages import PlanReply
-from app.contract.names import plan_queue
+from app.contract.names import artifact_url, plan_queue
+from app.records.files import read_file
 from app.records.idempotency import KeyClaim
 from app.records.store import Records
 from app.routes.context_creation import EXAMPLE_BODY as CONTEXT_EXAMPLE
@@ -92,10 +93,14 @@ def test_examples_are_read_back_page_by_page(settings: Settings, records: Record
     ask(settings, scenario)
 
 
-def answer_plans(worker: StandIn, count: int) -> None:
+def answer_plans(worker: StandIn, count: int) -> list[str]:
+    """Answer so many plans; returns the addresses of their specs."""
+    addresses = []
     for _ in range(count):
         request = worker.take(of=plan_queue)
+        addresses.append(request["spec"])
         worker.say(request, PlanReply(id=request["id"], plan=plan()))
+    return addresses
 
 
 async def posted(http: httpx.AsyncClient, worker: StandIn, body: dict[str, Any], **headers: str) -> httpx.Response:
@@ -139,7 +144,7 @@ def test_context_of_many_megabytes_is_taken_and_lies_in_a_file_meanwhile(setting
         with StandIn(settings.bus_url or "") as worker:
             created = await posted(http, worker, json.loads(body))
         assert created.status_code == 202
-        spec = records.of("default").contexts.spec(created.json()["context"]["id"])
+        spec = records.of("default").contexts.specs.get(created.json()["context"]["id"])
         assert spec
         assert len(spec.calibration_texts) == 100
 
@@ -226,8 +231,10 @@ def test_dry_run_says_what_a_context_needs_and_stores_nothing(settings: Settings
             async with asyncio.timeout(20):
                 while response.status_code == 503:  # the bus is not connected yet, or the worker not seen
                     response = await http.post("/contexts", params={"dry_run": "true"}, json=body)
-            await answers
+            (address,) = await answers
         assert response.status_code == 200
+        with pytest.raises(FileNotFoundError):
+            read_file(artifact_url(settings.artifacts_url, address))
         needed = response.json()
         (warning,) = needed.pop("warnings")
         assert (warning["code"], warning["param"]) == ("duplicate_examples", "/examples/4")
