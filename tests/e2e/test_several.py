@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -328,13 +328,15 @@ def test_batch_goes_on_whatever_dies_and_what_was_uploaded_in_part_is_refused(se
         assert several.clients[0].delete(f"/jobs/{one.id}").status_code == 204
 
 
-def _half_an_upload(client: httpx.Client, ref: str) -> socket.socket:
+@contextmanager
+def _half_an_upload(client: httpx.Client, ref: str) -> Iterator[socket.socket]:
     """A connection that has sent one half of what it said it would."""
     url = client.base_url
-    upload = socket.create_connection((url.host, url.port or 80), timeout=30)
     head = f"POST /batches?context={ref} HTTP/1.1\r\nHost: {url.host}\r\nContent-Type: application/jsonl\r\n"
-    upload.sendall(f"{head}Content-Length: 2000000\r\n\r\n".encode() + b'{"text": "half"}\n' * 60_000)
-    return upload
+    body = f"{head}Content-Length: 680000\r\n\r\n".encode() + b'{"text": "half"}\n' * 20_000
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as upload:
+        upload.sendall(body)
+        yield upload
 
 
 class Reader:
