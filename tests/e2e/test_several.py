@@ -116,6 +116,10 @@ class Several:
         for client in self.clients:
             self.wait(client)
 
+    def checkpoint(self, job_id: str) -> Path:
+        """Where the checkpoint of a job lies."""
+        return self._folder / "artifacts" / "checkpoints" / f"{job_id}.safetensors"
+
     def logged(self, name: str) -> list[dict[str, Any]]:
         """The lines of a worker or gateway."""
         lines = (self._folder / f"{name}.log").read_text().splitlines()
@@ -385,7 +389,7 @@ def test_readers_of_events_miss_nothing_and_see_nothing_twice_whatever_dies(seve
     readers = [Reader(several.clients[::order], job_id) for order in (1, -1)]
     with ThreadPoolExecutor(2) as pool:
         reading = [pool.submit(reader.read) for reader in readers]
-        eventually(lambda: job(several.clients[0], job_id)["progress"]["step"] > 0, 60)
+        eventually(several.checkpoint(job_id).exists, 60)
         several.gateways[0].kill()
         eventually(lambda: all(reader.events[-1:] and reader.connections for reader in readers[:1]))
         several.restart_all()
