@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -28,6 +28,16 @@ WRITE_SECONDS: Final = 30.0
 _Waiting = Literal["nothing", "headers", "rest of body"]
 
 
+class Bounded(Protocol):
+    """A connection that counts."""
+
+    def refuse(self) -> None:
+        """Close at once, since there are too many."""
+
+    def close(self) -> None:
+        """Close, since it is idle and another needs the room."""
+
+
 @dataclass
 class Connections:
     """The open connections of a server, ``limit`` at most.
@@ -37,15 +47,15 @@ class Connections:
 
     limit: int
     #: Connections without a request, the one that has been idle for longest first.
-    idle: dict[BoundedProtocol, None] = field(default_factory=dict)
-    _open: set[BoundedProtocol] = field(init=False, default_factory=set)
+    idle: dict[Bounded, None] = field(default_factory=dict)
+    _open: set[Bounded] = field(init=False, default_factory=set)
 
     @property
     def open(self) -> int:
         """How many connections there are."""
         return len(self._open)
 
-    def admit(self, connection: BoundedProtocol) -> None:
+    def admit(self, connection: Bounded) -> None:
         """Make room for a new connection, or refuse it."""
         self._open.add(connection)
         if len(self._open) > self.limit:
@@ -54,11 +64,11 @@ class Connections:
                 connection.refuse()
             else:
                 self.forget(longest)
-                longest.transport.close()
+                longest.close()
         if connection in self._open:
             self.idle[connection] = None
 
-    def forget(self, connection: BoundedProtocol) -> None:
+    def forget(self, connection: Bounded) -> None:
         """Drop a connection that is closed."""
         self._open.discard(connection)
         self.idle.pop(connection, None)
@@ -70,6 +80,8 @@ class BoundedProtocol(H11Protocol):
     def __init__(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._all = connections
+        #: What counted for this connection before it was made, such as its handshake.
+        self.before: Bounded | None = None
         self._waiting: _Waiting = "nothing"
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
@@ -77,6 +89,8 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
+        if self.before is not None:
+            self._all.forget(self.before)
         self._all.admit(self)
         self._wait_for("headers")
 
@@ -113,6 +127,10 @@ class BoundedProtocol(H11Protocol):
         self._all.forget(self)
         error = DomainError(ErrorCode.OVERLOADED, "too many connections are open")
         self._send_problem(error, 503, [("Retry-After", "5"), ("retry-after-ms", "5000")])
+
+    def close(self) -> None:
+        """Close a connection that is idle."""
+        self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, and close."""

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from fastapi import FastAPI
 
 from app.config import Settings
 from app.connections import BoundedProtocol, Connections
+from app.handshakes import TLSListener
 
 #: Exit status of a server that could not start, such as on a port in use; uvicorn's own.
 _STARTUP_FAILURE: Final = 3
@@ -40,12 +42,39 @@ _ENOUGH_DESCRIPTORS: Final = 65_536
 _UPGRADE_WARNINGS: Final = ("Unsupported upgrade request", "No supported WebSocket library")
 
 
-class _Server(uvicorn.Server):
-    """Sets ``stopping`` at the first signal: a request that waits would otherwise be cut off when the grace ends."""
+class Server(uvicorn.Server):
+    """Sets ``stopping`` at the first signal: a request that waits would otherwise be cut off when the grace ends.
 
-    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+    With TLS, handshakes are ``connections`` too.
+    """
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event, connections: Connections) -> None:
         super().__init__(config)
         self._stopping = stopping
+        self._connections = connections
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        if self.config.ssl is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])  # all but to listen
+        http: Any = self.config.http_protocol_class
+        create = partial(
+            http,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        try:
+            listening = sockets or [_listening(self.config.host, self.config.port, self.config.backlog)]
+        except OSError as error:
+            structlog.get_logger().error("cannot_listen", reason=str(error))
+            self.started, self.should_exit = False, True
+            await self.lifespan.shutdown()
+            return
+        servers: list[Any] = self.servers
+        servers.append(TLSListener(listening, self.config.ssl, self._connections, create))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop."""
@@ -64,7 +93,8 @@ def serve(settings: Settings, create_app: Callable[[Settings, asyncio.Event], Fa
             "set CONTEXTUNE_TLS_CERT and CONTEXTUNE_TLS_KEY, or listen on a loopback address behind a proxy with TLS",
         )
     stopping = asyncio.Event()
-    protocol: Any = partial(BoundedProtocol, connections=Connections(_connection_limit()))
+    connections = Connections(_connection_limit())
+    protocol: Any = partial(BoundedProtocol, connections=connections)
     config = uvicorn.Config(
         create_app(settings, stopping),
         host=settings.host,
@@ -81,12 +111,17 @@ def serve(settings: Settings, create_app: Callable[[Settings, asyncio.Event], Fa
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
-    server = _Server(config, stopping)
+    server = Server(config, stopping, connections)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):  # uvicorn raises a signal again once it has stopped: exit with 0 all the same
         server.run()
     if not server.started:
         sys.exit(_STARTUP_FAILURE)
+
+
+def _listening(host: str, port: int, backlog: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=backlog)
 
 
 def _loopback(host: str) -> bool:

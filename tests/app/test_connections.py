@@ -3,9 +3,12 @@
 import asyncio
 import json
 import socket
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app import connections
+from app import connections, handshakes
 from app.connections import BoundedProtocol, Connections
+from app.server import Server
 from tests.waiting import eventually
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -40,14 +44,14 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def serving(limit: int = 100) -> AsyncIterator[tuple[int, Connections]]:
+async def serving(limit: int = 100, **tls: Any) -> AsyncIterator[tuple[int, Connections]]:
     """The port of a server, and its connections."""
     every = Connections(limit)
     protocol: Any = partial(BoundedProtocol, connections=every)
     config = uvicorn.Config(
-        application, http=protocol, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1
+        application, http=protocol, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1, **tls
     )
-    server = uvicorn.Server(config)
+    server = Server(config, asyncio.Event(), every)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         running = asyncio.create_task(server.serve([listening]))
         try:
@@ -71,6 +75,23 @@ def scenario(test: Callable[[], Awaitable[None]]) -> None:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HEADER_SECONDS", "DRAIN_SECONDS", "WRITE_SECONDS"):
         monkeypatch.setattr(connections, name, 0.1)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A certificate for localhost and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    files = {"ssl_certfile": folder / "cert.pem", "ssl_keyfile": folder / "key.pem"}
+    subprocess.run(
+        [
+            *("/usr/bin/openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", files["ssl_keyfile"], "-out", files["ssl_certfile"]),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return files
 
 
 async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -217,5 +238,76 @@ def test_what_is_not_http_is_a_problem_too(sent: bytes) -> None:
             assert (status, json.loads(body)["code"]) == (400, "malformed_request")
             assert await reader.read() == b""
             writer.close()
+
+    scenario(test)
+
+
+async def answered_by_https(port: int, certificate: Path) -> tuple[int, bytes]:
+    trusted = ssl.create_default_context(cafile=certificate)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted, server_hostname="localhost")
+    writer.write(GET)
+    try:
+        return await answer(reader)
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00", GET])
+def test_handshake_that_does_not_end_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, tls: dict[str, Any], sent: bytes
+) -> None:
+    monkeypatch.setattr(handshakes, "HANDSHAKE_SECONDS", 0.5)
+
+    async def test() -> None:
+        async with serving(**tls) as (port, every):
+            reader, writer = await connect(port)
+            writer.write(sent)
+            await happens(lambda: every.open == 1)
+            await reader.read()
+            await happens(lambda: every.open == 0)
+            writer.close()
+
+    scenario(test)
+
+
+def test_handshakes_count_as_connections(tls: dict[str, Any]) -> None:
+    async def test() -> None:
+        async with serving(3, **tls) as (port, every):
+            silent = [await connect(port) for _ in range(5)]
+            await happens(lambda: every.open == 3)
+            assert await answered_by_https(port, tls["ssl_certfile"]) == (200, b"0")
+            for reader, _ in silent[:3]:
+                await reader.read()
+            for _, writer in silent:
+                writer.transport.abort()
+            await happens(lambda: every.open == 0)
+
+    scenario(test)
+
+
+def test_request_may_come_with_the_end_of_the_handshake(tls: dict[str, Any]) -> None:
+    async def test() -> None:
+        async with serving(**tls) as (port, _):
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            client = ssl.create_default_context(cafile=tls["ssl_certfile"]).wrap_bio(
+                incoming, outgoing, server_hostname="localhost"
+            )
+            reader, writer = await connect(port)
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    writer.write(outgoing.read())
+                    incoming.write(await reader.read(65_536))
+            client.write(GET)
+            writer.write(outgoing.read())  # the end of the handshake and the request
+            received = b""
+            while not received.endswith(b"0"):
+                incoming.write(await reader.read(65_536))
+                with suppress(ssl.SSLWantReadError):
+                    received += client.read()
+            assert received.startswith(b"HTTP/1.1 200")
+            writer.transport.abort()
 
     scenario(test)
