@@ -59,8 +59,8 @@ _BEST: Final[dict[str, Any]] = {
 _FEW_SECONDS, _MANY_SECONDS, _FEW_EXAMPLES, _MANY_EXAMPLES = 120.0, 900.0, 200, 10_000
 #: Prompts that serve together.
 _PROMPTS: Final = 2
-#: Examples in a prompt: two of each label within these bounds.
-_CONTEXT_EXAMPLES: Final = (12, 24)
+#: Examples in a prompt, at most.
+_CONTEXT_EXAMPLES: Final = 24
 #: Tokens of a prompt, at most: each token of a query sees all of them.
 _PROMPT_TOKENS: Final = 1024
 #: Of the longest texts so many are counted in tokens.
@@ -111,10 +111,8 @@ def automatic_seconds(examples: int) -> float:
 
 def context_examples(shots: Shots) -> int:
     """What `context_examples` "auto" stands for: as many of each label, where all find room."""
-    least, most = _CONTEXT_EXAMPLES
     labels = len(shots.labels)
-    size = min(most, max(least, 2 * labels))
-    return size - size % labels if labels <= size else size
+    return _CONTEXT_EXAMPLES - _CONTEXT_EXAMPLES % labels if labels <= _CONTEXT_EXAMPLES else _CONTEXT_EXAMPLES
 
 
 def planned_trials(

@@ -87,7 +87,7 @@ def test_seconds_grow_with_the_examples(examples: int, seconds: float) -> None:
     assert automatic_seconds(examples) == pytest.approx(seconds, abs=0.1)
 
 
-@pytest.mark.parametrize(("labels", "expected"), [(2, 12), (5, 10), (8, 16), (12, 24), (77, 24)])
+@pytest.mark.parametrize(("labels", "expected"), [(2, 24), (5, 20), (8, 24), (12, 24), (77, 24)])
 def test_prompts_hold_as_many_of_each_label_where_all_find_room(
     base: LanguageModel, labels: int, expected: int
 ) -> None:

@@ -10,14 +10,13 @@ from torch import Tensor
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.scoring.classifier import label_part
 from worker.cpt.scoring.head import USUAL_PENALTY, CrossFit, Head, LabelledFeatures
-from worker.cpt.selection.folds import stratified_folds
+from worker.cpt.selection.folds import balanced_folds
 from worker.cpt.selection.prompts import PromptPlan
 from worker.cpt.selection.trials import PromptRecord
 from worker.cpt.turn import ALONE, Turn
 
-#: Heads are judged on five folds; on ten where examples are so few that each one left out is missed.
-_FOLDS: Final = 5
-_FEW: Final = 40
+#: Heads are judged on so many examples at least.
+_FEWEST: Final = 2
 #: Texts without a label weigh at most as much as the examples in the bias; so many of them weigh a quarter of it.
 _QUARTER_WEIGHT_TEXTS: Final = 32
 
@@ -97,16 +96,11 @@ def _labelled(shots: Shots, record: PromptRecord) -> LabelledFeatures:
 def _cross_fit(shots: Shots, record: PromptRecord, held_out: Sequence[int], seed: int, turn: Turn) -> CrossFit:
     """Only the held-out places need predictions; the folds within are of those alone."""
     given = _labelled(shots, record)
-    if len(held_out) < _FOLDS:
+    if len(held_out) < _FEWEST:
         nothing = torch.zeros(len(record.numbers), len(shots.labels), dtype=torch.float64)
         return CrossFit(USUAL_PENALTY, nothing.log_softmax(1))
-    folds = stratified_folds(held_out, given.truth.tolist(), head_folds(len(held_out)), seed)
+    folds = balanced_folds(held_out, given.truth.tolist(), seed)
     return given.cross_fit(folds, held_out, turn)
-
-
-def head_folds(rows: int) -> int:
-    """Folds to judge heads on."""
-    return min(rows, 2 * _FOLDS if rows <= _FEW else _FOLDS)
 
 
 def _bias(shots: Shots, plan: PromptPlan, record: PromptRecord, scores: Tensor) -> Tensor:

@@ -1,12 +1,14 @@
 """Folds: which examples are held out together."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
 #: Fewer examples than this are not split: there is too little to learn from what is left.
-FEWEST = 4
+FEWEST: Final = 4
+_FOLDS: Final = 5
 
 
 def stratified_folds(numbers: Sequence[int], labels: Sequence[int], count: int, seed: int) -> list[list[int]]:
@@ -19,6 +21,16 @@ def stratified_folds(numbers: Sequence[int], labels: Sequence[int], count: int, 
     for place, number in enumerate(sorted((numbers[place] for place in order), key=lambda number: labels[number])):
         folds[place % count].append(number)
     return [sorted(fold) for fold in folds]
+
+
+def balanced_folds(numbers: Sequence[int], labels: Sequence[int], seed: int) -> list[list[int]]:
+    """Up to five folds of `numbers`, but no more than most labels have examples.
+
+    A fold then holds as many of each label, and what is learned from the others leans towards none.
+    """
+    counts = sorted(Counter(labels[number] for number in numbers).values())
+    usual = counts[len(counts) // 2] if counts else 0
+    return stratified_folds(numbers, labels, max(2, min(_FOLDS, usual)), seed)
 
 
 def by_turns(numbers: Sequence[int], labels: Sequence[int]) -> list[int]:

@@ -1,10 +1,12 @@
 """Which examples stand in each prompt, which it is tuned on, and which it does not see.
 
-Prompts are cross-fitted: the examples are dealt into as many folds as there are prompts, and each prompt sees all folds
-but its own. So every example is predicted by a prompt that knows nothing of it, and all prompts serve, averaged.
+Prompts are cross-fitted: the examples are dealt into as many folds as there are prompts, and each prompt is tuned on
+all folds but its own. Where these are too few for its context, examples of its own fold fill it up, for the others to
+read: their labels are in no loss, and an example's own copy is hidden when it is predicted. So every example is
+predicted by a prompt that has not learned it, no context is smaller than it need be, and all prompts serve, averaged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,12 +22,18 @@ _CANDIDATES: Final = 64
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """Numbers of the examples in a prompt, in their order, of those it is tuned on, and of those it does not see."""
+    """Numbers of the examples in a prompt, in their order, of those it is tuned on, and of those it does not learn."""
 
     context: tuple[int, ...]
     training: tuple[int, ...]
     unseen: tuple[int, ...]
     served: bool = True
+
+    @property
+    def unlearned_places(self) -> list[int]:
+        """Places in the context of examples that the prompt does not learn."""
+        unseen = set(self.unseen)
+        return [place for place, number in enumerate(self.context) if number in unseen]
 
 
 def whole_prompts(shots: Shots, folds: int, seed: int) -> list[PromptPlan]:
@@ -49,16 +57,15 @@ def cross_fitted_prompts(
     """So many prompts of about `size` examples and at most `most_tokens` tokens, but one example at least.
 
     vectors: [N, E] sentence vectors of length 1 of all examples; those with zeros are not chosen. A prompt is tuned on
-    the examples outside it, and on its own as well where those outside are fewer.
+    the examples outside it that it may learn, and on those inside as well where those outside are fewer.
     """
     everything, plans = range(len(shots)), []
     for turn, fold in enumerate(_folds(shots, prompts, seed) or [[]]):
         out = set(fold)
         seen = [number for number in everything if number not in out]
-        candidates = [
-            number for number in seen if number < shots.context and (vectors is None or vectors[number].any())
-        ]
-        order = _by_merit(shots, candidates, vectors, seed + turn)
+        able = [number for number in everything if number < shots.context]
+        candidates = [number for number in able if vectors is None or vectors[number].any()] or able
+        order = _by_merit(shots, candidates, out, vectors, seed + turn)
         context = _shuffled(_fitting(shots, order, size, most_tokens), seed + turn)
         outside = [number for number in seen if number not in set(context)]
         training = outside if len(outside) >= max(len(context), FEWEST) else seen
@@ -80,14 +87,19 @@ def _folds(shots: Shots, count: int, seed: int) -> list[list[int]]:
     return [sorted([*one, *other]) for one, other in zip(*dealt, strict=True)]
 
 
-def _by_merit(shots: Shots, candidates: Sequence[int], vectors: Tensor | None, seed: int) -> list[int]:
-    """Candidates, one of each label after the other, those first that stand best for the others of their label."""
-    ordered = []
+def _by_merit(
+    shots: Shots, candidates: Sequence[int], last: Collection[int], vectors: Tensor | None, seed: int
+) -> list[int]:
+    """Candidates, one of each label after the other, those first that stand best for the others of their label.
+
+    Of each label those in `last` come after the others.
+    """
+    ordered: list[int] = []
     for label in sorted({shots.truth[number] for number in candidates}):
-        some = _shuffled([number for number in candidates if shots.truth[number] == label], seed)[:_CANDIDATES]
-        if vectors is not None:
-            some = _representative(some, vectors)
-        ordered += some
+        of_label = [number for number in candidates if shots.truth[number] == label]
+        for late in (False, True):
+            some = _shuffled([number for number in of_label if (number in last) == late], seed)[:_CANDIDATES]
+            ordered += some if vectors is None or not some else _representative(some, vectors)
     return by_turns(ordered, shots.truth)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,8 @@ from worker.cpt.scoring.classifier import Classifier
 from worker.cpt.scoring.head import CrossFit, Head, LabelledFeatures
 from worker.cpt.scoring.mixture import Mixture
 from worker.cpt.selection import choice
-from worker.cpt.selection.evidence import Evidence, Parts, gather, head_folds, state_heads
-from worker.cpt.selection.folds import FEWEST, stratified_folds
+from worker.cpt.selection.evidence import Evidence, Parts, gather, state_heads
+from worker.cpt.selection.folds import FEWEST, balanced_folds
 from worker.cpt.selection.influence import MOST_TRIED, harmful_examples, suspect_examples
 from worker.cpt.selection.trials import Outcome, Status, Trial, TunedPrompt
 from worker.cpt.selection.vectors import Vectors
@@ -23,8 +23,6 @@ from worker.cpt.turn import Turn
 if TYPE_CHECKING:
     from worker.cpt.selection.search import SearchSettings
     from worker.cpt.selection.trial_run import Task, TrialRun
-
-_FOLDS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ class _Conclusion:
         if self._encoded is None:
             return None
         rows = range(len(self._numbers))
-        folds = stratified_folds(rows, self._encoded.truth.tolist(), head_folds(len(rows)), self._seed)
+        folds = balanced_folds(rows, self._encoded.truth.tolist(), self._seed)
         return self._encoded.cross_fit(folds, rows, self._turn)
 
     def _of_encoder(self, numbers: Sequence[int]) -> Tensor:
@@ -283,6 +281,6 @@ class _Conclusion:
     def _harmful(self) -> tuple[tuple[int, float], ...]:
         if self._encoded is None or self._encoder is None or len(self._numbers) > MOST_TRIED:
             return ()
-        folds = stratified_folds(range(len(self._numbers)), self._encoded.truth.tolist(), _FOLDS, self._seed)
+        folds = balanced_folds(range(len(self._numbers)), self._encoded.truth.tolist(), self._seed)
         found = harmful_examples(self._encoded, self._encoder.penalty, folds, self._turn)
         return tuple((self._numbers[place], gain) for place, gain in found)

@@ -169,7 +169,8 @@ class TrialRun:
         context = task.shots.context_of(plan.context)
         training = task.shots.training_of(plan.training, plan.context)
         tuning = replace(task.tuning, steps=self.trial.steps)
-        return Tuner(task.model, context, training, context.config(**task.config), tuning, **task.bounds)
+        config, unlearned = context.config(**task.config), plan.unlearned_places
+        return Tuner(task.model, context, training, config, tuning, **task.bounds, held_out=unlearned)
 
     def _left_to_read(self, record: PromptRecord, plan: PromptPlan) -> list[int]:
         """Examples to read; -1 stands for each text without a label, which come last."""

@@ -1,5 +1,6 @@
 """Which tokens are predicted and what each counts: next-token cross-entropy on weighted label tokens."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -42,13 +43,16 @@ class LabelTokens:
 NO_LABEL_TOKENS = LabelTokens((), (), ())
 
 
-def context_labels(tokens: Tokens, config: CPTConfig) -> LabelTokens:
-    """Label tokens of a context: weight 1, or decay^1, decay^2, … by label from the last example backwards."""
+def context_labels(tokens: Tokens, config: CPTConfig, held_out: Collection[int] = ()) -> LabelTokens:
+    """Label tokens of a context: weight 1, or decay^1, decay^2, … by label from the last example backwards.
+
+    Those of the examples `held_out` are not among them.
+    """
     labelled = sorted({owner for _, owner in _labels(tokens)}, reverse=True)
     decay = config.opt_loss_decay_factor if config.opt_weighted_loss_type == "decay" else 1.0
     weight = {example: decay ** (distance + 1) for distance, example in enumerate(labelled)}
     # A label at the very start has nothing before it to be predicted from.
-    predicted = [(place, owner) for place, owner in _labels(tokens) if place > 0]
+    predicted = [(place, owner) for place, owner in _labels(tokens) if place > 0 and owner not in held_out]
     return LabelTokens(
         tuple(place - 1 for place, _ in predicted),
         tuple(tokens.ids[place] for place, _ in predicted),

@@ -1,7 +1,7 @@
 """Tuning: AdamW on the deltas of a context, one update per step. Knows nothing of jobs or checkpoint files."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -61,6 +61,7 @@ class Tuner:
 
     Work is cut into chunks of `chunk_tokens`; the result depends on it by no more than rounding. `memory` bounds, in
     bytes, what graphs of the context may hold (half of what is free, if not given) and changes nothing in the result.
+    `held_out` are examples of the context, by their place, whose labels are in no loss: others read them all the same.
 
     Raises:
         ValueError: no training examples, one that is malformed, a config of another context, a model that is not
@@ -77,6 +78,7 @@ class Tuner:
         *,
         chunk_tokens: int = CHUNK_TOKENS,
         memory: int | None = None,
+        held_out: Collection[int] = (),
     ) -> None:
         prepare(model)
         _check(context, training, config)
@@ -87,7 +89,7 @@ class Tuner:
         self._settings = settings
         self._chunk_tokens = chunk_tokens
         self._memory = free_memory(model.device) // 2 if memory is None else memory
-        self._labels = context_labels(context.tokens, config)
+        self._labels = context_labels(context.tokens, config, held_out)
         self._delta = self.embedding.delta_embedding.weight
         self._optimizer = torch.optim.AdamW([self._delta], lr=settings.learning_rate)
         self._step = 0

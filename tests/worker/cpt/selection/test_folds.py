@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from worker.cpt.selection.folds import by_turns, stratified_folds
+from worker.cpt.selection.folds import balanced_folds, by_turns, stratified_folds
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
@@ -15,6 +15,15 @@ def test_each_example_is_held_out_once_and_each_label_evenly(labels: list[int], 
         assert max(counts) - min(counts) <= 1
     sizes = [len(fold) for fold in folds]
     assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(("of_each", "count"), [(2, 2), (4, 4), (64, 5)])
+def test_folds_of_few_examples_hold_each_label_once(of_each: int, count: int) -> None:
+    labels = [0, 1, 2] * of_each
+    folds = balanced_folds(range(len(labels)), labels, 0)
+    assert len(folds) == count
+    if of_each == count:
+        assert all(Counter(labels[number] for number in fold) == {0: 1, 1: 1, 2: 1} for fold in folds)
 
 
 def test_folds_are_a_function_of_the_seed() -> None:

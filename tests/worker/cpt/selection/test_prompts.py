@@ -26,13 +26,23 @@ def shots(count: int, labels: int = 2, context: int | None = None) -> Shots:
 
 
 @pytest.mark.parametrize("count", [4, 5, 8, 40])
-def test_every_example_is_unseen_by_one_prompt_and_seen_by_the_other(count: int) -> None:
+def test_every_example_is_learned_by_one_prompt_and_not_by_the_other(count: int) -> None:
     plans = cross_fitted_prompts(shots(count), 2, 8, 10_000, None, 0)
     assert sorted(number for plan in plans for number in plan.unseen) == list(range(count))
     for plan in plans:
         assert plan.served
-        assert not set(plan.unseen) & {*plan.context, *plan.training}
-        assert {*plan.unseen, *plan.context, *plan.training} == set(range(count))
+        assert not set(plan.unseen) & set(plan.training)
+        assert len(plan.context) == min(count, 8)
+        assert [plan.context[place] for place in plan.unlearned_places] == [
+            number for number in plan.context if number in plan.unseen
+        ]
+
+
+def test_examples_that_a_prompt_does_not_learn_fill_its_context_up_last() -> None:
+    for plan in cross_fitted_prompts(shots(12), 2, 8, 10_000, None, 0):
+        assert len(plan.unlearned_places) == 2
+    for plan in cross_fitted_prompts(shots(16), 2, 8, 10_000, None, 0):
+        assert plan.unlearned_places == []
 
 
 def test_context_covers_the_labels_evenly_and_the_others_are_trained_on() -> None:
@@ -44,7 +54,7 @@ def test_context_covers_the_labels_evenly_and_the_others_are_trained_on() -> Non
 
 def test_few_examples_are_trained_on_in_the_context_too() -> None:
     for plan in cross_fitted_prompts(shots(8), 2, 8, 10_000, None, 0):
-        assert set(plan.context) == set(plan.training)
+        assert set(plan.context) == {*plan.training, *plan.unseen}
 
 
 def test_context_keeps_to_its_tokens_but_for_one_example() -> None:

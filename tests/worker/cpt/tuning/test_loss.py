@@ -18,6 +18,11 @@ def test_weights_are_one_without_decay(task: Any) -> None:
     assert set(context_labels(task.context.tokens, task.config(opt_weighted_loss_type="none")).weights) == {1.0}
 
 
+def test_labels_that_are_held_out_are_in_no_loss(task: Any) -> None:
+    labels = context_labels(task.context.tokens, task.config(opt_loss_decay_factor=0.5), held_out=[1, 3])
+    assert labels.weights == (0.0625, 0.25)
+
+
 def test_labels_are_read_one_place_before(task: Any) -> None:
     tokens = task.training[1]
     labels = training_labels(tokens)

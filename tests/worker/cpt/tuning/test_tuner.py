@@ -13,7 +13,7 @@ from worker.cpt.tuning.tuner import Tuner, TuningSettings, batch_order, dropout
 SETTINGS = TuningSettings(learning_rate=0.05, batch_size=2, seed=7, leave_one_out=True, token_dropout=0.1)
 
 
-def tuner_of(model: Any, task: Any, settings: TuningSettings = SETTINGS, **limits: int) -> Tuner:
+def tuner_of(model: Any, task: Any, settings: TuningSettings = SETTINGS, **limits: Any) -> Tuner:
     return Tuner(model, task.context, task.training, task.config(), settings, **limits)
 
 
