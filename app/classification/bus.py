@@ -289,12 +289,10 @@ class Bus:
             structlog.get_logger().warning("unreadable_reply")
             return
         call = self._calls.get(head.id)
-        if call is None:
+        if call is None or (head.started_by is None and call.reply.done()):
             return
         if head.started_by is not None:
             call.started_by = head.started_by
-        elif call.reply.done():
-            return
         elif refusal is not None:
             call.reply.set_exception(Refused(refusal.refusal))
         else:
