@@ -25,7 +25,7 @@ from tests.docs.session import Session, alike, assert_shown
 from tests.e2e.service import Service
 
 TOP = Path(__file__).parents[2]
-PAGES = [TOP / "README.md", TOP / "client" / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+PAGES = [TOP / "README.md", TOP / "README.zh.md", TOP / "client" / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 #: Pages after which the service takes no request without a key.
 CLOSES_THE_SERVICE = {"security.md"}
 VERBS = set(re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
