@@ -31,6 +31,7 @@ from app.problems import install_error_handlers
 from app.records.requirements import bus_refusal, refusal
 from app.routes import (
     accounts,
+    adapters,
     aliases,
     batches,
     classify,
@@ -128,6 +129,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
         contexts,
         aliases,
         jobs,
+        adapters,
         batches,
         events,
         classify,

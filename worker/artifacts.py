@@ -31,6 +31,10 @@ class Artifacts:
     def __init__(self, root: str) -> None:
         self._root = root.rstrip("/")
 
+    def url(self, address: str) -> str:
+        """Where the file with this address lies."""
+        return artifact_url(self._root, address)
+
     def put(self, content: bytes, suffix: str = "") -> str:
         """Store ``content`` and return its address. Storing it again changes nothing."""
         address = address_of(content, suffix)

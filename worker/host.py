@@ -12,14 +12,22 @@ from importlib.metadata import version
 from threading import Event, Thread
 
 import structlog
-from structlog.contextvars import bound_contextvars
 
-from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, Failure, PlanReply, PlanRequest
-from app.contract.names import ErrorCode
+from app.contract.messages import (
+    Announcement,
+    ClassifyBatch,
+    ClassifyReply,
+    ExportReply,
+    ExportRequest,
+    PlanReply,
+    PlanRequest,
+)
+from app.contract.names import EXPORT_TASK, PLAN_TASK
 from app.contract.plain import PlainContext
-from app.contract.traces import record, span
+from app.contract.traces import record
 from app.records.connection import connect
 from app.records.store import Records
+from worker.adapters import exported
 from worker.answering import Answering
 from worker.artifacts import Artifacts
 from worker.bus import Announcer, WorkerBus
@@ -35,9 +43,8 @@ from worker.cpt.scoring.prefix import PrefixKV
 from worker.device import Device
 from worker.devices import resident_bytes, resolve, state
 from worker.encoders import load_encoder
-from worker.jobs.encoding import Unplannable
 from worker.jobs.plan_threads import PlanThreads
-from worker.jobs.planning import plan, read_spec
+from worker.jobs.planning import planned
 from worker.jobs.thread import TuningThread
 from worker.models import LanguageModel, load_language_model
 
@@ -67,7 +74,8 @@ class Host:
         self._residents: dict[str, ResidentContexts] = {}
         self._announcer = Announcer(self._bus, self._announcements)
         self._records = Records(connect(settings.store_url), artifacts_url=settings.artifacts_url)
-        self._plans = PlanThreads(settings.bus_url, list(self._models), self.answer_plan)
+        answers = {PLAN_TASK: self.answer_plan, EXPORT_TASK: self.answer_export}
+        self._plans = PlanThreads(settings.bus_url, list(self._models), answers)
         self._tuning: TuningThread | None = None
         self._pinning: PinningThread | None = None
         self._stopping = Event()
@@ -178,11 +186,23 @@ class Host:
 
     def answer_plan(self, payload: str) -> None:
         """Reply to a `PlanRequest`."""
-        self._answering.answer(PlanRequest, payload, self._plan)
+        self._answering.answer(PlanRequest, payload, self._planned)
+
+    def answer_export(self, payload: str) -> None:
+        """Reply to an `ExportRequest`."""
+        self._answering.answer(
+            ExportRequest, payload, lambda one: exported(self._bases[one.model], self._artifacts, one)
+        )
 
     def answer_batch(self, payload: str) -> None:
         """Reply to a `ClassifyBatch`."""
         self._answering.answer(ClassifyBatch, payload, self._classify)
+
+    def _planned(self, request: PlanRequest) -> PlanReply:
+        return planned(self._bases[request.model], self._artifacts, request)
+
+    def _exported(self, request: ExportRequest) -> ExportReply:
+        return exported(self._bases[request.model], self._artifacts, request)
 
     def _classify(self, batch: ClassifyBatch) -> ClassifyReply | None:
         began, watch = time.monotonic(), Stopwatch()
@@ -201,19 +221,6 @@ class Host:
             worker_seconds=time.monotonic() - began,
             device_seconds=watch.seconds,
         )
-
-    def _plan(self, request: PlanRequest) -> PlanReply:
-        try:
-            with bound_contextvars(request_id=request.request_id), span("plan", request.traceparent):
-                spec = read_spec(self._artifacts, request.spec)
-                return PlanReply(id=request.id, plan=plan(self._bases[request.model], spec))
-        except Unplannable as error:
-            return PlanReply(id=request.id, failure=error.failure)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it
-            structlog.get_logger().error("plan_failed", request_id=request.request_id, exc_info=error)
-            return PlanReply(
-                id=request.id, failure=Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
-            )
 
     def _prepare(self, base: LanguageModel, content: bytes) -> Resident:
         return self._device.run_query(partial(prepare, base, content), small=True)

@@ -21,8 +21,8 @@ from pydantic import BaseModel
 from redis.exceptions import RedisError
 
 from app.classification.workers import LiveWorkers
-from app.contract.messages import Announcement, ClassifyBatch, Failure, PlanRequest, Refusal
-from app.contract.names import CLASSIFY_TASK, PLAN_TASK, broker_url, classify_queue, plan_queue
+from app.contract.messages import Announcement, Failure, Refusal, Request
+from app.contract.names import broker_url
 
 #: How often a waiting call looks whether its worker still lives.
 _LOOK_SECONDS: Final = 0.5
@@ -68,7 +68,7 @@ class Refused(Exception):
 class _Call:
     """A request that waits for its reply until ``deadline`` on the monotonic clock."""
 
-    request: PlanRequest | ClassifyBatch
+    request: Request
     reply: asyncio.Future[str]
     deadline: float
     generation: int
@@ -166,7 +166,7 @@ class Bus:
         except (OperationalError, RedisError, OSError) as error:
             raise BusUnavailable(str(error)) from error
 
-    async def call(self, request: PlanRequest | ClassifyBatch, seconds: float) -> str:
+    async def call(self, request: Request, seconds: float) -> str:
         """Send a request to a worker of its model and await the reply, a JSON document, for so many seconds.
 
         Sent once more if its worker dies. Raises `BusUnavailable`, `NoWorker`, `ModelUnsupported`, `WorkerLost`,
@@ -207,12 +207,10 @@ class Bus:
 
     async def _send_for(self, call: _Call) -> None:
         """Send a call's message. One that cannot be sent, since the bus was lost just now, is sent when it is back."""
-        plans = isinstance(call.request, PlanRequest)
-        task, queue = (PLAN_TASK, plan_queue) if plans else (CLASSIFY_TASK, classify_queue)
         expires_at = self._workers.clock.in_seconds(call.deadline - time.monotonic())
         request = call.request.model_copy(update={"expires_at": expires_at, "turn": call.turn})
         try:
-            await self.send(task, queue(request.model), request.model_dump_json())
+            await self.send(request.task, request.queue, request.model_dump_json())
             call.unsent_since = None
         except BusUnavailable:
             now = time.monotonic()

@@ -7,12 +7,12 @@ of the machines do not matter.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.contract.names import ErrorCode
+from app.contract.names import CLASSIFY_TASK, EXPORT_TASK, PLAN_TASK, ErrorCode, classify_queue, plan_queue
 from app.contract.payload import Payload
 from app.contract.plain import PlainContext
 from app.contract.tuning import Plan
@@ -72,11 +72,18 @@ class Request(Message):
     begun and lost: of the copies with the same ``id`` and ``turn``, one worker computes one.
     """
 
+    task: ClassVar[str] = CLASSIFY_TASK
+
     id: str
     reply_to: str
     model: str
     expires_at: float = 0.0
     turn: int = 0
+
+    @property
+    def queue(self) -> str:
+        """The queue that its workers take it from: plans and exports do not wait behind batches."""
+        return classify_queue(self.model) if self.task == CLASSIFY_TASK else plan_queue(self.model)
 
 
 class PlanRequest(Request):
@@ -84,6 +91,8 @@ class PlanRequest(Request):
 
     ``request_id`` is that of the HTTP request, for the worker's log, ``traceparent`` its span, if it is traced.
     """
+
+    task: ClassVar[str] = PLAN_TASK
 
     spec: Annotated[str, Field(pattern=r"^[0-9a-f]{64}\.json$")]
     request_id: str | None = None
@@ -116,6 +125,29 @@ class ClassifyPart(Part):
     inputs: tuple[str, ...]
     request_id: str | None = None
     traceparent: str | None = None
+
+
+class ExportRequest(Request):
+    """Payload of the export task: write the artifact in ``form`` to the address ``target``.
+
+    ``context`` is what the export says of the context, as JSON.
+    """
+
+    task: ClassVar[str] = EXPORT_TASK
+
+    artifact: str
+    form: Literal["adapter", "embeddings"]
+    target: Annotated[str, Field(pattern=r"^uploads/[a-z0-9_]+$")]
+    context: dict[str, JsonValue]
+    request_id: str | None = None
+
+
+class ExportReply(Message):
+    """``size`` bytes were written, or why not."""
+
+    id: str
+    size: int = 0
+    failure: Failure | None = None
 
 
 class ClassifyBatch(Request):

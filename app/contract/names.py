@@ -15,6 +15,7 @@ DEFAULT_TENANT: Final = "default"
 DEFAULT_MODELS: Final[dict[str, dict[str, Any]]] = {"smollm2-135m-instruct": {"path": "embedded:smollm2-135m-instruct"}}
 
 PLAN_TASK: Final = "contextune.plan"
+EXPORT_TASK: Final = "contextune.export"
 TUNE_TASK: Final = "contextune.tune"
 CLASSIFY_TASK: Final = "contextune.classify"
 
@@ -35,7 +36,7 @@ def classify_queue(model: str) -> str:
 
 
 def plan_queue(model: str) -> str:
-    """Queue of the plans for ``model``: they do not wait behind batches."""
+    """Queue of plans and exports for ``model``: they do not wait behind batches."""
     return f"plan.{model}"
 
 

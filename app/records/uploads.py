@@ -43,6 +43,11 @@ class Upload:
         return artifact_url(self._root, self._address)
 
     @property
+    def address(self) -> str:
+        """Where it lies among the artifacts."""
+        return self._address
+
+    @property
     def sha256(self) -> str:
         """The hash of what was written so far, in hexadecimal."""
         return self._hash.hexdigest()

@@ -242,6 +242,7 @@ def test_description_lists_every_route(description: Any) -> None:
         ("get", "/contexts/{ref}"),
         ("patch", "/contexts/{ref}"),
         ("delete", "/contexts/{ref}"),
+        ("get", "/contexts/{ref}/adapter"),
         ("get", "/contexts/{ref}/examples"),
         ("get", "/jobs"),
         ("get", "/jobs/{job_id}"),

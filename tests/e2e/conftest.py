@@ -45,4 +45,4 @@ def tuned(service: Service) -> str:
 @pytest.fixture(scope="session")
 def tiny(service: Service) -> str:
     """Id of a context of the shared service that can answer, for the tiny base model."""
-    return service.tuned(name="tiny", model=TINY)
+    return service.tuned(name="of-the-tiny-model", model=TINY)

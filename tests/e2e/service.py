@@ -1,5 +1,6 @@
 """The whole service as a user runs it: ``contextune up`` in a process of its own, spoken to over HTTP."""
 
+import json
 import os
 import signal
 import socket
@@ -43,6 +44,10 @@ class Service:
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=150, trust_env=False)
         folder.mkdir(exist_ok=True)
         (folder / "models").symlink_to(model_cache)
+
+    def model_folder(self, name: str) -> str:
+        """Where a base model lies that was given to the service by a folder."""
+        return str(json.loads(self._environment["CONTEXTUNE_MODELS"])[name]["path"])
 
     def start(self) -> None:
         """Start, and wait until it is ready."""

@@ -1,11 +1,11 @@
-"""Plans: threads that answer plan requests from queues of their own, so that a plan never waits behind batches.
+"""Plans: threads that answer requests from queues of their own, so that a plan or export never waits behind batches.
 
-Owns the connection to the broker and its loss. Knows nothing of what a plan is.
+Owns the connection to the broker and its loss. Knows nothing of what a plan or an export is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from threading import Event, Thread
 from typing import Any, Final
@@ -21,12 +21,12 @@ _POLL_SECONDS: Final = 1.0
 
 
 class PlanThreads:
-    """Hand the payload of each plan request for ``models`` to ``answer``, until `stop`."""
+    """Hand the payload of each request for ``models`` to what ``answers`` its task, until `stop`."""
 
-    def __init__(self, bus_url: str, models: Sequence[str], answer: Callable[[str], None]) -> None:
+    def __init__(self, bus_url: str, models: Sequence[str], answers: Mapping[str, Callable[[str], None]]) -> None:
         self._url = broker_url(bus_url)
         self._queues = [plan_queue(model) for model in models]
-        self._answer = answer
+        self._answers = answers
         self._stopped = Event()
         names = [f"plans-{number}" for number in range(_THREADS)]
         self._threads = [Thread(target=self._answer_until_stopped, name=name, daemon=True) for name in names]
@@ -74,9 +74,9 @@ class PlanThreads:
                 with suppress(TimeoutError):
                     connection.drain_events(timeout=_POLL_SECONDS)
 
-    def _receive(self, body: Any, _message: Any) -> None:
+    def _receive(self, body: Any, message: Any) -> None:
         try:
             (payload,), _, _ = body
-            self._answer(payload)
+            self._answers[message.headers["task"]](payload)
         except Exception as error:  # noqa: BLE001 - one message must not keep the others from being answered
             structlog.get_logger().error("plan_request_dropped", reason=type(error).__name__)

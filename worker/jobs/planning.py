@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
+from app.contract.messages import Failure, PlanReply, PlanRequest
 from app.contract.names import ErrorCode
+from app.contract.traces import span
 from app.contract.tuning import BudgetOffer, Plan, ResolvedHyperparameters, TuningSpec
 from app.records.rows import tolerant
 from worker.artifacts import ArtifactCorrupt, Artifacts
@@ -106,3 +109,16 @@ def _check_length(context: int, longest: int, limit: int) -> None:
             f"together they may have {limit}, the context length of the model",
             "/examples",
         )
+
+
+def planned(base: LanguageModel, artifacts: Artifacts, request: PlanRequest) -> PlanReply:
+    """The reply to a request for a plan; what went wrong is in it."""
+    try:
+        with bound_contextvars(request_id=request.request_id), span("plan", request.traceparent):
+            return PlanReply(id=request.id, plan=plan(base, read_spec(artifacts, request.spec)))
+    except Unplannable as error:
+        return PlanReply(id=request.id, failure=error.failure)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it
+        structlog.get_logger().error("plan_failed", request_id=request.request_id, exc_info=error)
+        failure = Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
+        return PlanReply(id=request.id, failure=failure)

@@ -1,6 +1,7 @@
 """Token buckets on a real bus."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -77,13 +78,14 @@ def test_two_gateways_share_the_buckets(bus_url: str) -> None:
     async def scenario(limiter: Limiter) -> None:
         other = Limiter(bus_url)
         try:
-            limits = KeyLimits(requests_per_minute=10)
+            limits, began = KeyLimits(requests_per_minute=10), time.monotonic()
             taken = await asyncio.gather(
                 *(each.take("key_1", limits, requests=1) for each in (limiter, other) for _ in range(10))
             )
         finally:
             await other.close()
-        assert sum(one.allowed for one in taken) == 10
+        refilled = (time.monotonic() - began) / 6  # on a busy machine
+        assert 10 <= sum(one.allowed for one in taken) <= 10 + refilled
 
     limited(bus_url, scenario)
 

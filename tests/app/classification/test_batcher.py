@@ -9,7 +9,7 @@ from app.classification.admission import Load, Overloaded
 from app.classification.batcher import Batcher
 from app.classification.bus import Bus, DeadlineExceeded, NoWorker, Refused
 from app.classification.lines import Answered
-from app.contract.messages import ClassifyBatch, ClassifyReply, Failure, PartReply, PlanRequest, Scored
+from app.contract.messages import ClassifyBatch, ClassifyReply, Failure, PartReply, Request, Scored
 from app.contract.names import ErrorCode
 from app.contract.plain import PlainContext, PlainLabel
 from app.telemetry.metrics import Metrics
@@ -32,7 +32,7 @@ class HandBus(Bus):
     def live_workers(self, model: str) -> int:  # noqa: ARG002 - Bus's signature
         return self.workers
 
-    async def call(self, request: PlanRequest | ClassifyBatch, seconds: float) -> str:
+    async def call(self, request: Request, seconds: float) -> str:
         assert isinstance(request, ClassifyBatch)
         self.batches.append(request)
         self.seconds.append(seconds)

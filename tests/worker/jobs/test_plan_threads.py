@@ -46,7 +46,7 @@ def send(url: str, *payloads: str, model: str = "tiny") -> None:
 
 
 def test_plans_of_all_models_are_answered_whatever_one_does(bus_url: str, answers: Answers) -> None:
-    threads = PlanThreads(bus_url, ["tiny", "other"], answers.answer)
+    threads = PlanThreads(bus_url, ["tiny", "other"], {PLAN_TASK: answers.answer})
     threads.start()
     send(bus_url, "slow", "bad", "good")
     send(bus_url, "another", model="other")
@@ -58,7 +58,7 @@ def test_plans_of_all_models_are_answered_whatever_one_does(bus_url: str, answer
 
 
 def test_plans_are_answered_again_after_a_restart_of_the_bus(another_server: EmbeddedServer, answers: Answers) -> None:
-    threads = PlanThreads(another_server.url, ["tiny"], answers.answer)
+    threads = PlanThreads(another_server.url, ["tiny"], {PLAN_TASK: answers.answer})
     threads.start()
     send(another_server.url, "before")
     eventually(lambda: answers.payloads == ["before"])
