@@ -94,11 +94,11 @@ def _unit(name: str) -> str:
 
 
 class Limiter:
-    """Takes from the buckets on the bus behind ``url``; `close` after use."""
+    """Takes from the buckets on the bus behind ``url``, or lets all pass that wait longer; `close` after use."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, deadline_seconds: float = _DEADLINE_SECONDS) -> None:
         self._redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=_DEADLINE_SECONDS, socket_connect_timeout=_DEADLINE_SECONDS, retry=None
+            url, socket_timeout=deadline_seconds, socket_connect_timeout=deadline_seconds, retry=None
         )
         self._take = self._redis.register_script(_TAKE)
         self._paused_until = -math.inf
