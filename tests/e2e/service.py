@@ -81,6 +81,17 @@ class Service:
         except httpx.TransportError:
             return False
 
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """What ``contextune`` says with the settings of this service."""
+        return subprocess.run(
+            [sys.executable, "-m", "contextune.cli", *arguments],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     # -- its processes and files --------------------------------------------------------------------------------------
 
     def worker_pid(self) -> int | None:
