@@ -5,15 +5,19 @@ Each check stands for itself: one that cannot be made says so, and the others go
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import shutil
 import socket
+import ssl
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final, Literal, cast
 
 import redis
@@ -35,6 +39,9 @@ _LEAST_MEMORY_BYTES: Final = 2 * _GIB
 _CLOCK_SECONDS: Final = 5.0
 _SLOW_SECONDS: Final = 0.05
 _PINGS: Final = 5
+_ANSWER_SECONDS: Final = 2.0
+_LONGEST_ANSWER_BYTES: Final = 1000
+_MEMINFO: Final = Path("/proc/meminfo")
 
 State = Literal["ok", "warning", "wrong"]
 
@@ -49,12 +56,12 @@ class Finding:
     mend: str | None = None
 
 
-def examine(settings: Settings, store_url: str, bus_url: str) -> list[Finding]:
-    """Make every check of an installation whose servers are at these URLs."""
+def examine(settings: Settings, store_url: str, bus_url: str, meminfo: Path = _MEMINFO) -> list[Finding]:
+    """Make every check of an installation whose servers are at these URLs; ``meminfo`` is there on Linux alone."""
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("python", _python),
         ("disk", lambda: _disk(settings)),
-        ("memory", _memory),
+        ("memory", lambda: _memory(meminfo)),
         ("port", lambda: _port(settings)),
         ("store", lambda: _store(store_url)),
         ("bus", lambda: _bus(bus_url)),
@@ -94,10 +101,11 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         yield Finding("disk", "ok", found)
 
 
-def _memory() -> Iterator[Finding]:
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - no path of ours
-        free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), free)
+def _memory(meminfo: Path) -> Iterator[Finding]:
+    free = _available_bytes(meminfo)
+    if free is None:
+        yield Finding("memory", "ok", "this system does not say how much is available")
+        return
     found = f"{free / _GIB:.1f} GiB available"
     if free < _LEAST_MEMORY_BYTES:
         yield Finding("memory", "warning", found, "a worker needs about 2 GiB for the default model")
@@ -105,12 +113,42 @@ def _memory() -> Iterator[Finding]:
         yield Finding("memory", "ok", found)
 
 
+def _available_bytes(meminfo: Path) -> int | None:
+    if not meminfo.exists():
+        return None
+    lines = meminfo.read_text("ascii").splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
 def _port(settings: Settings) -> Iterator[Finding]:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
+    place = f"{settings.host}:{settings.port}"
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.settimeout(2)
-        used = probe.connect_ex((host, settings.port)) == 0
-    yield Finding("port", "ok", f"{settings.host}:{settings.port} is {'in use' if used else 'free'}")
+        probe.settimeout(_ANSWER_SECONDS)
+        if probe.connect_ex((host, settings.port)) != 0:
+            yield Finding("port", "ok", f"{place} is free: the service does not run")
+            return
+    if _is_ours(host, settings):
+        yield Finding("port", "ok", f"the service answers on {place}")
+    else:
+        mend = "stop what listens there, or set CONTEXTUNE_PORT to a free port"
+        yield Finding("port", "wrong", f"what listens on {place} is not this service, or does not answer", mend)
+
+
+def _is_ours(host: str, settings: Settings) -> bool:
+    """Whether a gateway answers there. Its certificate is not looked at: nothing is told to it."""
+    if settings.tls_cert is None:
+        connection = http.client.HTTPConnection(host, settings.port, timeout=_ANSWER_SECONDS)
+    else:
+        unchecked = ssl._create_unverified_context()  # noqa: S323
+        connection = http.client.HTTPSConnection(host, settings.port, timeout=_ANSWER_SECONDS, context=unchecked)
+    try:
+        connection.request("GET", "/health/live")
+        return bool(json.loads(connection.getresponse().read(_LONGEST_ANSWER_BYTES)) == {"status": "ok"})
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()
 
 
 def _store(url: str) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """The command `doctor`, on installations that lack something."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
+from app.admin.doctor import examine
+from app.config import Settings
 from app.contract.announcements import ANNOUNCE, KEYS
 from app.contract.messages import Announcement
 from app.standalone.doctor import cli
@@ -80,6 +83,25 @@ def test_first_key_that_others_can_read_is_wrong(
     _, found = examined(monkeypatch, **urls, DATA_DIR=str(tmp_path), HOST="0.0.0.0")
     assert found["access", "wrong"]["mend"] == f"chmod 600 {tmp_path}/admin-key"
     assert "plain HTTP" in found["access", "warning"]["found"]
+
+
+def test_another_program_on_the_port_is_named(
+    store_url: str, bus_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = {"STORE_URL": store_url, "BUS_URL": bus_url, "DATA_DIR": str(tmp_path)}
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        status, found = examined(monkeypatch, **urls, PORT=port)
+    assert status == 1
+    assert "CONTEXTUNE_PORT" in found["port", "wrong"]["mend"]
+    _, found = examined(monkeypatch, **urls, PORT=port)
+    assert found["port", "ok"]["found"].endswith("is free: the service does not run")
+
+
+def test_system_that_tells_no_available_memory_is_not_wrong(tmp_path: Path) -> None:
+    nowhere = f"unix://{tmp_path}/none.sock"
+    found = examine(Settings(data_dir=tmp_path), nowhere, nowhere, meminfo=tmp_path / "absent-as-on-macos")
+    assert ("memory", "ok") in {(one.check, one.state) for one in found}
 
 
 def test_setting_of_the_wrong_form_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
