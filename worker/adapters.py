@@ -11,7 +11,9 @@ import structlog
 
 from app.contract.messages import ExportReply, ExportRequest, Failure
 from app.contract.names import ErrorCode
+from app.records.connection import StoreUnavailable
 from app.records.files import ArtifactsUnavailable, open_to_write, unavailable
+from app.records.store import Records
 from worker.artifacts import ArtifactCorrupt, Artifacts
 from worker.cpt.formats import peft
 from worker.cpt.formats.bundle import TunedContext, load
@@ -31,10 +33,11 @@ class AnotherModel(ValueError):
     """The context was tuned for other files than those of the base model here."""
 
 
-def exported(base: LanguageModel, artifacts: Artifacts, request: ExportRequest) -> ExportReply:
+def exported(base: LanguageModel, artifacts: Artifacts, records: Records, request: ExportRequest) -> ExportReply:
     """Write the export that is asked for; what went wrong is in the reply."""
     try:
-        return ExportReply(id=request.id, size=_export(base, artifacts, request))
+        with records.written_for(request.id, request.target):
+            return ExportReply(id=request.id, size=_export(base, artifacts, request))
     except Exception as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it
         return ExportReply(id=request.id, failure=_failure(error, request))
 
@@ -45,6 +48,8 @@ def _failure(error: Exception, request: ExportRequest) -> Failure:
             return Failure(code=ErrorCode.CONTEXT_NOT_FOUND, message="the context has been deleted")
         case AnotherModel():
             return Failure(code=ErrorCode.MODEL_CHANGED, message=str(error))
+        case StoreUnavailable():
+            return Failure(code=ErrorCode.STORE_UNAVAILABLE, message="the store does not answer the worker")
         case ArtifactsUnavailable():
             return Failure(code=ErrorCode.ARTIFACTS_UNAVAILABLE, message="the worker cannot write the export")
         case ArtifactCorrupt() | ValueError():

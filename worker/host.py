@@ -190,9 +190,7 @@ class Host:
 
     def answer_export(self, payload: str) -> None:
         """Reply to an `ExportRequest`."""
-        self._answering.answer(
-            ExportRequest, payload, lambda one: exported(self._bases[one.model], self._artifacts, one)
-        )
+        self._answering.answer(ExportRequest, payload, self._exported)
 
     def answer_batch(self, payload: str) -> None:
         """Reply to a `ClassifyBatch`."""
@@ -202,7 +200,7 @@ class Host:
         return planned(self._bases[request.model], self._artifacts, request)
 
     def _exported(self, request: ExportRequest) -> ExportReply:
-        return exported(self._bases[request.model], self._artifacts, request)
+        return exported(self._bases[request.model], self._artifacts, self._records, request)
 
     def _classify(self, batch: ClassifyBatch) -> ClassifyReply | None:
         began, watch = time.monotonic(), Stopwatch()

@@ -29,8 +29,8 @@ def find_spec(records: TenantRecords, ref: str) -> tuple[StoredContext, TuningSp
     return stored, spec
 
 
-def find_ready(records: TenantRecords, ref: str) -> tuple[StoredContext, str]:
-    """The context of a ref, without its report, and its artifact.
+def find_ready(records: TenantRecords, ref: str, param: str = "/context") -> tuple[StoredContext, str]:
+    """The context of a ref, without its report, and its artifact. ``param`` points at the ref in the request.
 
     Raises `DomainError` (``context_not_found``, ``context_not_ready``, ``context_failed``).
     """
@@ -40,11 +40,10 @@ def find_ready(records: TenantRecords, ref: str) -> tuple[StoredContext, str]:
     pending = stored.pending_job or (None if stored.context.status.terminal else stored.context.job_id)
     if pending is None:
         detail = f"its job {stored.context.job_id} has {_ended(stored.context.status)}; no version of it can answer"
-        raise DomainError(ErrorCode.CONTEXT_FAILED, detail, "/context")
+        raise DomainError(ErrorCode.CONTEXT_FAILED, detail, param)
     detail = f"its job {pending} has not ended yet; wait for it with GET /jobs/{pending}?wait=60"
-    raise DomainError(
-        ErrorCode.CONTEXT_NOT_READY, detail, "/context", retry_after=_seconds_until_ready(records, pending)
-    )
+    wait = _seconds_until_ready(records, pending)
+    raise DomainError(ErrorCode.CONTEXT_NOT_READY, detail, param, retry_after=wait)
 
 
 def _ended(status: JobStatus) -> str:

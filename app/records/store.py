@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -36,6 +37,7 @@ from app.records.jobs import Jobs
 from app.records.limits import QueueLimits, Retention
 from app.records.requirements import take_up
 from app.records.rows import FORMAT, row_of
+from app.records.uploads import Uploads, written_for
 from app.records.usage import Usage
 from app.records.webhooks import Outbox, Webhooks
 
@@ -65,6 +67,7 @@ class TenantRecords:
     contexts: Contexts
     jobs: Jobs
     batches: Batches
+    uploads: Uploads
     idempotency: IdempotencyKeys
     webhooks: Webhooks
     audit: AuditLog
@@ -104,6 +107,7 @@ class Records:
             Contexts(store, self._bodies, tenant, self._limits, keep),
             jobs,
             Batches(store, self._artifacts_url, tenant, self._limits, jobs),
+            Uploads(store, self._artifacts_url, tenant),
             IdempotencyKeys(store, tenant, keep.idempotency),
             Webhooks(store, tenant),
             AuditLog(store, tenant, keep.audit),
@@ -246,6 +250,10 @@ class Records:
     def end_write(self, claim: Claim, address: str) -> bool:
         """Give up a file that no row refers to; whether the caller must remove it, and tell `Garbage.collected`."""
         return bool(self._store.run("end_write", claim.tenant, claim.job_id, claim.fence, address))
+
+    def written_for(self, request_id: str, address: str) -> AbstractContextManager[None]:
+        """Write within an upload that a gateway asked for; it is removed at the end where the gateway gave up."""
+        return written_for(self._store, self._artifacts_url, request_id, address)
 
     def let_go(self, claim: Claim) -> bool:
         """Note that a worker that lost a job writes nothing for it any more; whether the job has ended elsewhere."""

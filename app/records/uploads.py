@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from app.contract.names import artifact_url
@@ -95,3 +96,34 @@ class Upload:
             if self._store.run("end_write", *self._owned, 0, self._address):
                 remove_file(self.url)
                 self._store.run("collected", self._address)
+
+
+class Uploads:
+    """The uploads of a tenant."""
+
+    def __init__(self, store: Store, root: str, tenant: str) -> None:
+        self._store = store
+        self._root = root
+        self._tenant = tenant
+
+    def begin(self, owner: str, suffix: str = "") -> Upload:
+        """An empty file for the object ``owner``. Raises `ArtifactsUnavailable` and `StoreUnavailable`."""
+        return Upload(self._store, self._root, self._tenant, owner, suffix)
+
+
+@contextmanager
+def written_for(store: Store, root: str, request_id: str, address: str) -> Iterator[None]:
+    """Write within an upload that another process asked for by the request ``request_id``.
+
+    That process may give up meanwhile: the file is removed at the end then, by a sweep if this process dies before.
+    Raises `StoreUnavailable`.
+    """
+    while store.run("begin_upload", "", request_id, address) == "wait":
+        time.sleep(POLL_SECONDS)  # it is being removed
+    try:
+        yield
+    finally:
+        with suppress(StoreUnavailable, ArtifactsUnavailable):
+            if store.run("end_write", "", request_id, 0, address):
+                remove_file(artifact_url(root, address))
+                store.run("collected", address)

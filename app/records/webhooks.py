@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from app.contract.webhooks import EventType, Webhook
 from app.records.connection import Store, new_id
+from app.records.idempotency import Answered, ClaimLost
 from app.records.rows import FORMAT, row_of
 
 #: Webhooks of a tenant, at most: each of them is another write of the script that ends a job.
@@ -46,12 +47,28 @@ class Webhooks:
         self._store = store
         self._tenant = tenant
 
-    def create(self, url: str, events: Sequence[EventType]) -> tuple[Webhook, str] | None:
-        """A new webhook and its secret, which nothing shows again; None when the tenant has `MAX_WEBHOOKS`."""
-        webhook_id, secret = new_id("whk"), f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+    def create(
+        self,
+        url: str,
+        events: Sequence[EventType],
+        answered: Answered | None = None,
+        webhook_id: str | None = None,
+    ) -> tuple[Webhook, str] | None:
+        """A new webhook and its secret, which nothing shows again; None when the tenant has `MAX_WEBHOOKS`.
+
+        ``answered`` is kept under its idempotency key by the same script. Raises `ClaimLost`.
+        """
+        webhook_id, secret = webhook_id or new_id("whk"), f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
         row = {"format": FORMAT, "url": url, "events": ",".join(events), "secret": secret}
-        created = self._store.run("create_webhook", self._tenant, webhook_id, json.dumps(row), MAX_WEBHOOKS)
+        claim = answered.as_json() if answered else "null"
+        created = self._store.run("create_webhook", self._tenant, webhook_id, json.dumps(row), MAX_WEBHOOKS, claim)
+        if created == "lost":
+            raise ClaimLost
         return (_webhook(webhook_id, row_of(created)), secret) if created else None
+
+    def get(self, webhook_id: str) -> Webhook | None:
+        """The webhook with this id."""
+        return next((one for one in self.all() if one.id == webhook_id), None)
 
     def all(self) -> list[Webhook]:
         """All webhooks, newest first."""

@@ -56,8 +56,8 @@ async def get_adapter(
     embeddings: a safetensors file with a tensor `prompt.<i>` (tokens x hidden) for each prompt, for engines that take
     prompt embeddings.
     """
-    stored, artifact = await asyncio.to_thread(find_ready, records, ref)
-    file = await asyncio.to_thread(records.batches.upload, new_id("exp"))
+    stored, artifact = await asyncio.to_thread(find_ready, records, ref, "/ref")
+    file = await asyncio.to_thread(records.uploads.begin, new_id("exp"))
     try:
         made = await export(gateway.bus, file, stored.context, artifact, format)
     except BaseException:

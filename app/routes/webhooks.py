@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response, status
@@ -15,10 +16,13 @@ from app.contract.texts import Characters
 from app.contract.webhooks import EventType, Webhook
 from app.errors import DomainError
 from app.gateway import GatewayDep, RecordsDep
+from app.records.connection import new_id
 from app.records.lists import Page
+from app.records.store import TenantRecords
 from app.records.webhooks import MAX_WEBHOOKS
 from app.routes.bodies import json_body
 from app.routes.guard import GuardedRoute, needs, note_changed
+from app.routes.idempotency import Attempt, IdempotencyKey, attempt
 from app.routes.lists import Listing
 from app.routes.openapi import BODY, CHANGES, STORE, problems, request_body
 
@@ -47,35 +51,61 @@ class NewWebhook(Payload):
 
 
 class CreatedWebhook(Webhook):
-    """A new webhook. ``secret`` verifies its signatures and is not shown again."""
+    """A new webhook. ``secret`` verifies its signatures; it is shown once, and null to a request that is repeated."""
 
-    secret: str
+    secret: str | None
 
 
 @router.post(
     "/webhooks",
     status_code=status.HTTP_201_CREATED,
-    responses=problems(ErrorCode.WEBHOOKS_DISABLED, ErrorCode.QUOTA, *CHANGES, *BODY),
+    responses=problems(
+        ErrorCode.WEBHOOKS_DISABLED,
+        ErrorCode.QUOTA,
+        ErrorCode.IDEMPOTENCY_IN_PROGRESS,
+        ErrorCode.IDEMPOTENCY_KEY_REUSED,
+        ErrorCode.DELETED,
+        *CHANGES,
+        *BODY,
+    ),
     openapi_extra=request_body(NewWebhook, EXAMPLE_BODY),
     dependencies=[needs(Scope.ADMIN, change="webhook.create")],
 )
-def create_webhook(
+async def create_webhook(
     request: Request,
     body: Annotated[NewWebhook, json_body(NewWebhook)],
     gateway: GatewayDep,
     records: RecordsDep,
     response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> CreatedWebhook:
     """Tell an address of events, as Standard Webhooks says: signed, at least once, retried for a day."""
     if gateway.settings.webhooks == "off":
         raise DomainError(ErrorCode.WEBHOOKS_DISABLED, "this service sends none; its CONTEXTUNE_WEBHOOKS is off")
-    created = records.webhooks.create(body.url, tuple(dict.fromkeys(body.events)))
-    if created is None:
-        raise DomainError(ErrorCode.QUOTA, f"there are {MAX_WEBHOOKS} webhooks already; delete one first")
-    webhook, secret = created
+    async with attempt(records, idempotency_key, "POST /webhooks", body) as once:
+        if once.before is not None:
+            webhook, secret = await asyncio.to_thread(_as_now, records, once.before), None
+        else:
+            webhook, secret = await asyncio.to_thread(_make, records, body, once)
     note_changed(request, webhook.id)
     response.headers["Cache-Control"] = "no-store"
     return CreatedWebhook(**dict(webhook), secret=secret)
+
+
+def _make(records: TenantRecords, body: NewWebhook, once: Attempt) -> tuple[Webhook, str | None]:
+    webhook_id, events = new_id("whk"), tuple(dict.fromkeys(body.events))
+    created = records.webhooks.create(body.url, events, once.answered(webhook_id), webhook_id)
+    if created is None:
+        raise DomainError(ErrorCode.QUOTA, f"there are {MAX_WEBHOOKS} webhooks already; delete one first")
+    return created
+
+
+def _as_now(records: TenantRecords, webhook_id: str) -> Webhook:
+    """What an earlier request created, as it is now. Raises `DomainError` (``deleted``)."""
+    webhook = records.webhooks.get(webhook_id)
+    if webhook is None:
+        raise DomainError(ErrorCode.DELETED, "the webhook that this request created was deleted")
+    return webhook
 
 
 @router.get("/webhooks", responses=problems(*STORE), dependencies=[needs(Scope.ADMIN)])

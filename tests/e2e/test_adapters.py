@@ -90,7 +90,7 @@ def test_what_cannot_be_exported_is_refused(service: Service, tuned: str) -> Non
     assert (unknown.status_code, unknown.json()["param"]) == (422, "/format"), unknown.text
     before = service.artifacts()
     waiting, job = service.create(model=TINY, hyperparameters={"method": "cpt", "steps": 1000})
-    assert_problem(service.http.get(f"/contexts/{waiting}/adapter"), 409, "context_not_ready", "/context")
+    assert_problem(service.http.get(f"/contexts/{waiting}/adapter"), 409, "context_not_ready", "/ref")
     service.http.post(f"/jobs/{job}/cancel").raise_for_status()
     service.ended(job)
     service.http.delete(f"/contexts/{waiting}").raise_for_status()

@@ -77,3 +77,20 @@ def test_webhooks_are_off_unless_the_operator_wants_them(settings: Settings) -> 
         assert answer.json()["code"] == "webhooks_disabled"
 
     ask(settings.model_copy(update={"webhooks": "off"}), scenario)
+
+
+def test_webhook_is_made_once_for_each_idempotency_key(settings: Settings) -> None:
+    async def scenario(http: httpx.AsyncClient) -> None:
+        key = {"Idempotency-Key": "once"}
+        first = await http.post("/webhooks", json=HOOK, headers=key)
+        again = await http.post("/webhooks", json=HOOK, headers=key)
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert again.json() == first.json() | {"secret": None}, "a secret is shown once"
+        other = await http.post("/webhooks", json=HOOK | {"events": ["job.failed"]}, headers=key)
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert len((await http.get("/webhooks")).json()["data"]) == 1
+        await http.delete(f"/webhooks/{first.json()['id']}")
+        gone = await http.post("/webhooks", json=HOOK, headers=key)
+        assert (gone.status_code, gone.json()["code"]) == (410, "deleted")
+
+    ask(settings, scenario)
