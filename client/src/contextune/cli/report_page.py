@@ -30,6 +30,7 @@ _SERVED: Final = {
 }
 _MOST_LABELS_OF_A_MATRIX: Final = 10
 _MOST_ROWS: Final = 12
+_LONGEST_LINE: Final = 400
 _BARS: Final = "▁▂▃▄▅▆▇█"
 
 
@@ -54,7 +55,7 @@ def print_report(console: Console, report: Report, labels: Sequence[str], locate
             if index == 0:
                 console.print()
             if isinstance(piece, str):
-                console.print(clipped(piece, 400), soft_wrap=not console.is_terminal)
+                console.print(clipped(piece, _LONGEST_LINE), soft_wrap=not console.is_terminal)
             else:
                 console.print(piece)
 
@@ -67,10 +68,10 @@ def _verdict(report: Report) -> Iterator[str]:
 
 
 def _quality(report: Report) -> Iterator[str | Text]:
-    scores = [(name, score) for name, score in (("plain (ICL)", report.icl), ("tuned", report.tuned)) if score]
+    scores = [(name, score) for name, score in (("plain (ICL)", report.icl), ("what answers", report.tuned)) if score]
     if not scores:
         return
-    where = {"folds": "examples held out in turn", "validation_examples": "your validation examples"}
+    where = {"folds": "examples held out in turn", "validation_examples": "validation examples"}
     of = where.get(report.measured_on or "", str(report.measured_on))
     yield f"Quality on {scores[0][1].n} {of}, with 95% intervals"
     rows = [[label, *(_figure(score, field, share) for _, score in scores)] for label, field, share in _FIGURES]
@@ -79,7 +80,7 @@ def _quality(report: Report) -> Iterator[str | Text]:
         yield f"(An ECE of {scores[-1][1].chance_ece:.3f} is what as many examples show by chance.)"
     if report.difference:
         gain, (low, high) = report.difference.accuracy, report.difference.accuracy_ci95
-        yield f"Tuned minus plain, on the same examples: {gain:+.1%} accuracy (95%: {low:+.1%} to {high:+.1%})"
+        yield f"Difference, on the same examples: {gain:+.1%} accuracy (95%: {low:+.1%} to {high:+.1%})"
 
 
 def _figure(score: Score, field: str, share: bool) -> str:
@@ -117,15 +118,19 @@ def _confusions(report: Report, labels: Sequence[str]) -> Iterator[str | Text]:
         yield f"{count} of {names[true]!r} predicted as {names[predicted]!r}"
 
 
-def _suspects(report: Report, located: Located) -> Iterator[str]:
+def _suspects(report: Report, located: Located) -> Iterator[str | Text]:
     if report.suspect_examples:
         yield "Look at these examples again; what was held out says that their labels are others:"
         for one in report.suspect_examples[:_MOST_ROWS]:
-            yield f"  {located(one.param)} → {one.prediction!r} ({one.prediction_probability:.0%})"
+            yield _below(f"{located(one.param)} → {one.prediction!r} ({one.prediction_probability:.0%})")
     if report.harmful_examples:
         yield "Without these examples the others are predicted better:"
         for harmful in report.harmful_examples[:_MOST_ROWS]:
-            yield f"  {located(harmful.param)} ({harmful.gain:.3f} nats)"
+            yield _below(f"{located(harmful.param)} ({harmful.gain:.3f} nats)")
+
+
+def _below(line: str) -> Text:
+    return Text(f"  {clipped(line, _LONGEST_LINE)}")
 
 
 def _thresholds(report: Report) -> Iterator[str | Text]:
