@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,21 @@ from tests.waiting import eventually
 
 #: Not part of the suite: a GPU runs them, by `make test-gpu`.
 collect_ignore = ["gpu"]
-_ROOMY_BYTES = 2**30
+#: What the temporary folders of a run never fill.
+_ROOMY_BYTES = 2**31
+
+
+def pytest_configure() -> None:
+    """Keep temporary folders on a disk in memory where there is one, as each write to a store waits for the disk."""
+    if disk := _memory_disk():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(disk))
+
+
+def _memory_disk() -> Path | None:
+    """A disk in memory with ample room, if the system has one."""
+    disk = Path("/dev/shm")
+    writable = disk.is_dir() and os.access(disk, os.W_OK)
+    return disk if writable and shutil.disk_usage(disk).free > _ROOMY_BYTES else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,23 +41,16 @@ def _logging() -> None:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedServer, EmbeddedServer]]:
-    """A store and a bus for the whole run; on a disk in memory where there is one, as each write waits for the disk."""
-    with tempfile.TemporaryDirectory(dir=_memory_disk() or tmp_path_factory.mktemp("servers")) as folder:
-        store, bus = EmbeddedServer.store(Path(folder)), EmbeddedServer.bus(Path(folder))
-        for server in (store, bus):
-            server.start()
-        for server in (store, bus):
-            eventually(server.answers)
-        yield store, bus
-        for server in (store, bus):
-            server.stop()
-
-
-def _memory_disk() -> Path | None:
-    """A disk in memory with ample room for a store, if the system has one."""
-    disk = Path("/dev/shm")
-    writable = disk.is_dir() and os.access(disk, os.W_OK)
-    return disk if writable and shutil.disk_usage(disk).free > _ROOMY_BYTES else None
+    """A store and a bus for the whole run."""
+    folder = tmp_path_factory.mktemp("servers")
+    store, bus = EmbeddedServer.store(folder), EmbeddedServer.bus(folder)
+    for server in (store, bus):
+        server.start()
+    for server in (store, bus):
+        eventually(server.answers)
+    yield store, bus
+    for server in (store, bus):
+        server.stop()
 
 
 @pytest.fixture
@@ -83,6 +89,13 @@ def records(client: redis.Redis, tmp_path: Path) -> Records:
 def tenant(records: Records) -> TenantRecords:
     """The records of the default tenant."""
     return records.of(DEFAULT_TENANT)
+
+
+@pytest.fixture(scope="session")
+def models(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where workers keep unpacked models, from one run to the next."""
+    cache = getattr(pytestconfig, "cache", None)
+    return Path(cache.mkdir("models") if cache else tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -12,13 +12,6 @@ from tests.worker.tiny import causal_model, tokenizer
 
 
 @pytest.fixture(scope="session")
-def models(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where dequantised models are kept from one run to the next."""
-    cache = getattr(pytestconfig, "cache", None)
-    return Path(cache.mkdir("models") if cache else tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="session")
 def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service for all tests that leave it as they found it, but for their own contexts.
 

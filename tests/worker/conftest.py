@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.worker.architectures import MODELS, MORE_MODELS, tiny_model
 from tests.worker.tiny import base_model
 from worker.artifacts import Artifacts
-from worker.models import LanguageModel
-
-GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+from worker.models import LanguageModel, _dequantised, _gguf_file
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,22 +40,11 @@ def llama() -> Any:
 
 
 @pytest.fixture(scope="session")
-def smollm2_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The default base model as a transformers folder, dequantised once and kept in pytest's cache."""
-    cache = getattr(pytestconfig, "cache", None)
-    folder = cache.mkdir("smollm2") if cache else tmp_path_factory.mktemp("smollm2")
-    if not (folder / "complete").exists():
-        spec = find_spec("contextune_smollm2")
-        assert spec is not None
-        assert spec.origin is not None
-        source = Path(spec.origin).parent
-        AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
-        # The weights are dequantised by now, but transformers would refuse to save them as a GGUF model's.
-        del model.config.quantization_config, model.hf_quantizer, model.is_quantized, model.quantization_method
-        model.save_pretrained(folder)
-        (folder / "complete").touch()
-    return Path(folder)
+def smollm2_folder(models: Path) -> Path:
+    """The default base model as a transformers folder, unpacked once and kept from one run to the next."""
+    packed = _gguf_file("embedded:smollm2-135m-instruct")
+    assert packed
+    return _dequantised("smollm2", packed, models, lambda _: None)
 
 
 @pytest.fixture(scope="session")

@@ -67,8 +67,8 @@ def test_pooling_that_is_not_known_is_refused(tmp_path: Path) -> None:
         load(saved(tmp_path / "max", files=files))
 
 
-def test_embedded_encoder_knows_what_texts_mean(tmp_path_factory: pytest.TempPathFactory) -> None:
-    encoder = load("embedded:multilingual-e5-small", tmp_path_factory.mktemp("encoders"))
+def test_embedded_encoder_knows_what_texts_mean(models: Path) -> None:
+    encoder = load("embedded:multilingual-e5-small", models)
     assert (encoder.size, encoder.prompt) == (384, "query: ")
     rows = encoder.embed(
         ["My card never arrived.", "Where is my new card?", "今天天气很好", "the weather is fine today"]

@@ -32,7 +32,7 @@ def settings(store_url: str, bus_url: str, tmp_path: Path) -> WorkerSettings:
     causal_model().save_pretrained(tmp_path / "model")
     tokenizer().save_pretrained(tmp_path / "model")
     models = {MODEL: ModelSource(path=str(tmp_path / "model"), device="cpu")}
-    return WorkerSettings(store_url=store_url, bus_url=bus_url, data_dir=tmp_path, models=models)
+    return WorkerSettings(store_url=store_url, bus_url=bus_url, data_dir=tmp_path, models=models, encoder="none")
 
 
 @pytest.fixture

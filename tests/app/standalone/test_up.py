@@ -210,7 +210,8 @@ def drain(terminal: int) -> bytes:
     return said
 
 
-def test_the_service_starts_and_stops_with_nothing_left(tmp_path: Path) -> None:
+def test_the_service_starts_and_stops_with_nothing_left(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").symlink_to(models)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     environment = {**os.environ, "CONTEXTUNE_DATA_DIR": str(tmp_path), "CONTEXTUNE_PORT": str(port)}
