@@ -14,7 +14,7 @@ from worker.cpt.scoring.head import CrossFit, Head, LabelledFeatures
 from worker.cpt.scoring.mixture import Mixture
 from worker.cpt.selection import choice
 from worker.cpt.selection.evidence import Evidence, Parts, gather, state_heads
-from worker.cpt.selection.folds import FEWEST, balanced_folds
+from worker.cpt.selection.folds import balanced_folds
 from worker.cpt.selection.influence import MOST_TRIED, harmful_examples, suspect_examples
 from worker.cpt.selection.trials import Outcome, Status, Trial, TunedPrompt
 from worker.cpt.selection.vectors import Vectors
@@ -179,8 +179,6 @@ class _Conclusion:
             return done
         preferred = max(number for number in candidates if number <= max(preferred, min(candidates)))
         some = [rows[place] for place in kept]
-        if len(some) < FEWEST:
-            return preferred
         return choice.choose(preferred, {n: self._losses(one, nested[n], some) for n, one in candidates.items()})
 
     def _classifier(self, one: _Candidate) -> tuple[Classifier | None, Tensor]:

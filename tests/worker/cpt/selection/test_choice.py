@@ -20,7 +20,7 @@ def test_preferred_trial_stays_where_another_is_better_by_chance_alone() -> None
     """Equal trials: with a few rows the one preferred is taken in about five of six cases, not in one of two."""
     taken = 0
     for seed in range(60):
-        first, second = torch.rand(2, 12, generator=generator(seed), dtype=torch.float64)
+        first, second = torch.rand(2, 20, generator=generator(seed), dtype=torch.float64)
         taken += choose(1, {0: first, 1: second}) == 1
     assert taken >= 45
 
@@ -31,7 +31,13 @@ def test_trial_that_is_better_beyond_chance_is_taken_and_of_several_the_best() -
     assert choose(1, {0: base + 0.5, 1: base}) == 1
 
 
-def test_one_row_decides_nothing() -> None:
+@pytest.mark.parametrize(("rows", "expected"), [(0, 1), (1, 1), (8, 1), (15, 1), (16, 0)])
+def test_few_rows_decide_nothing_however_much_they_agree(rows: int, expected: int) -> None:
+    worse = torch.ones(rows, dtype=torch.float64)
+    assert choose(1, {0: worse - 0.9, 1: worse}) == expected
+
+
+def test_one_row_is_never_beyond_chance() -> None:
     one = torch.ones(1, dtype=torch.float64)
     assert not beyond_chance(one * 0, one)
 
