@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.contract.names import DEFAULT_MODELS, parse_model_ids
@@ -248,6 +248,15 @@ class Settings(BaseSettings):
     def default_model(self) -> str:
         """The model of a context that names none: the first of the allow-list."""
         return self.models[0]
+
+
+def wrong_settings(error: ValidationError) -> list[str]:
+    """What is wrong with each setting, in a line that names it; values are not repeated."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        reason = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"CONTEXTUNE_{str(problem['loc'][0]).upper()}: {reason}" if problem["loc"] else reason)
+    return lines
 
 
 def _weakness(secret: str) -> str | None:

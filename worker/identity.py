@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from app.contract.model_files import HASHES, file_key
+
 #: The list of a model's weights where they are several files.
 _INDEX: Final = "model.safetensors.index.json"
 _WEIGHTS: Final = "model.safetensors"
@@ -30,7 +32,6 @@ _OLDER_TOKENIZERS: Final = (
     "vocab.json",
     "vocab.txt",
 )
-_CACHE: Final = "hashes.json"
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -52,20 +53,15 @@ def fingerprint(files: Iterable[Path], cache: Path, stage: Callable[[], None]) -
     Hashes of contents are kept in the folder ``cache`` as long as size and time of a file stay the same; ``stage`` is
     called before others are computed. Raises OSError if a file is not there.
     """
-    known = _read(cache / _CACHE)
-    keys = {path.name: (path, _key(path)) for path in files}
+    known = _read(cache / HASHES)
+    keys = {path.name: (path, file_key(path)) for path in files}
     fresh = {key: path for path, key in keys.values() if key not in known}
     if fresh:
         stage()
         known |= {key: _sha256(path) for key, path in fresh.items()}
-        _write(cache / _CACHE, known)
+        _write(cache / HASHES, known)
     content = "".join(f"{name} {known[key]}\n" for name, (_, key) in sorted(keys.items()))
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _key(path: Path) -> str:
-    found = path.stat()
-    return f"{path.resolve()} {found.st_size} {found.st_mtime_ns}"
 
 
 def _sha256(path: Path) -> str:

@@ -33,7 +33,7 @@ import fsspec
 from app.contract.names import artifact_url
 from app.records.backups import HOLD_SECONDS, Backups, address_of
 from app.records.connection import StoreUnavailable
-from app.records.files import ArtifactsUnavailable, move_file, open_to_write, remove_file
+from app.records.files import ArtifactsUnavailable, move_file, open_to_write, remove_file, unavailable
 
 FORMAT: Final = 1
 HEAD: Final = "contextune-backup.json"
@@ -234,15 +234,9 @@ def _restore_artifact(content: IO[bytes], artifacts_url: str, address: str) -> N
                 file.write(piece)
         if not _ADDRESS.fullmatch(address) or digest.hexdigest() != hash_of(address):
             raise BackupFailed(f"the backup is damaged: {address} is not what its name says")
-        _move(upload, target)
+        with unavailable():
+            move_file(upload, target)
     except BaseException:
         with suppress(ArtifactsUnavailable):
             remove_file(upload)
         raise
-
-
-def _move(source: str, target: str) -> None:
-    try:
-        move_file(source, target)
-    except OSError as error:
-        raise ArtifactsUnavailable(str(error)) from error

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
+import pydantic
 import typer
+from contextune.cli.output import Json, Output
+from contextune.errors import ContextuneError
 
 from app.admin.backup import Backup, BackupFailed, read_backup, write_backup
-from app.config import Settings
+from app.config import Settings, wrong_settings
 from app.records.backups import Backups, BackupUnderWay, StoreNotEmpty
 from app.records.connection import StoreUnavailable
 from app.records.files import ArtifactsUnavailable
@@ -29,16 +31,16 @@ restore_cli = typer.Typer(name="restore", add_completion=False, pretty_exception
 _START_SECONDS: Final = 120.0
 
 File = Annotated[Path, typer.Argument(help="The backup, a tar file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope: ok, and data or error.")]
 
 
 @backup_cli.command()
 def backup(file: File, as_json: Json = False) -> None:
     """Write every record and every file of this installation to a new FILE; the service may run meanwhile."""
-    settings = Settings()
-    with _told(as_json), _store(settings) as url:
-        found = write_backup(Backups.at(url), settings.artifacts_url, file, _note)
-    _done(found, as_json, f"{file}: {_what(found)}")
+    with _told():
+        settings = Settings()
+        with _store(settings) as url:
+            found = write_backup(Backups.at(url), settings.artifacts_url, file, _note)
+    Output(as_json).result(asdict(found), lambda console: console.print(f"{file}: {_what(found)}"))
     if found.damaged:
         _note(f"missing or damaged, and left out: {', '.join(found.damaged)}")
 
@@ -46,11 +48,12 @@ def backup(file: File, as_json: Json = False) -> None:
 @restore_cli.command()
 def restore(file: File, as_json: Json = False) -> None:
     """Restore a backup into an empty installation that does not run; jobs that had not ended are queued anew."""
-    settings = Settings()
-    alone = nullcontext() if settings.store_url else claimed(settings.data_dir, "nowhere: a backup is restored")
-    with _told(as_json), alone, _store(settings) as url:
-        found = read_backup(Backups.at(url, to_restore=True), settings.artifacts_url, file, _note)
-    _done(found, as_json, f"restored: {_what(found)}")
+    with _told():
+        settings = Settings()
+        alone = nullcontext() if settings.store_url else claimed(settings.data_dir, "nowhere: a backup is restored")
+        with alone, _store(settings) as url:
+            found = read_backup(Backups.at(url, to_restore=True), settings.artifacts_url, file, _note)
+    Output(as_json).result(asdict(found), lambda console: console.print(f"restored: {_what(found)}"))
 
 
 def _what(found: Backup) -> str:
@@ -80,32 +83,23 @@ def _store(settings: Settings) -> Iterator[str]:
 
 
 @contextmanager
-def _told(as_json: bool) -> Iterator[None]:
-    """Says in one line what went wrong, and ends with the status 1."""
+def _told() -> Iterator[None]:
+    """Says in one line what went wrong."""
     try:
         yield
+    except pydantic.ValidationError as error:
+        raise ContextuneError("; ".join(wrong_settings(error))) from None
     except BackupUnderWay:
-        _fail("another backup is being made", as_json)
+        raise ContextuneError("another backup is being made") from None
     except StoreNotEmpty:
-        _fail("the store is not empty: a backup is restored into a new installation, before its first start", as_json)
+        text = "the store is not empty: a backup is restored into a new installation, before its first start"
+        raise ContextuneError(text) from None
     except StoreUnavailable as error:
-        _fail(f"the store cannot be used: {error}", as_json)
+        raise ContextuneError(f"the store cannot be used: {error}") from error
     except ArtifactsUnavailable as error:
-        _fail(f"the artifacts cannot be used: {error}", as_json)
+        raise ContextuneError(f"the artifacts cannot be used: {error}") from error
     except (BackupFailed, ChildError, CannotStartError, OSError) as error:
-        _fail(str(error), as_json)
-
-
-def _done(found: Backup, as_json: bool, text: str) -> None:
-    typer.echo(json.dumps({"ok": True, "data": asdict(found)}) if as_json else text)
-
-
-def _fail(text: str, as_json: bool) -> NoReturn:
-    if as_json:
-        typer.echo(json.dumps({"ok": False, "error": {"code": "failed", "message": text}}))
-    else:
-        typer.echo(text, err=True)
-    raise typer.Exit(1)
+        raise ContextuneError(str(error)) from error
 
 
 def _note(text: str) -> None:

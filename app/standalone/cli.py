@@ -8,7 +8,7 @@ from typing import Annotated
 import pydantic
 import typer
 
-from app.config import Settings
+from app.config import Settings, wrong_settings
 from app.standalone import up as whole_service
 from app.standalone.supervisor import StartFailedError
 
@@ -25,8 +25,8 @@ def up(
     try:
         whole_service.run(Settings(), webbrowser.open if browse else None)
     except pydantic.ValidationError as error:
-        for problem in error.errors():
-            typer.echo(f"CONTEXTUNE_{str(problem['loc'][0]).upper()}: {problem['msg']}", err=True)
+        for line in wrong_settings(error):
+            typer.echo(line, err=True)
         raise typer.Exit(1) from error
     except (whole_service.CannotStartError, StartFailedError) as error:
         typer.echo(str(error), err=True)

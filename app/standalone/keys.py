@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from contextune.cli.output import Json, Output
+from contextune.errors import ContextuneError
 from pydantic import TypeAdapter, ValidationError
 
 from app.access.secrets import hash_of, new_secret
-from app.config import Settings
-from app.contract.access import ALL_SCOPES, KeyLimits, Scope, TenantId
+from app.config import Settings, wrong_settings
+from app.contract.access import ALL_SCOPES, Key, KeyLimits, Scope, TenantId
 from app.contract.names import DEFAULT_TENANT
 from app.records.access import TenantDeleting
 from app.records.connection import StoreUnavailable, connect, new_id
@@ -43,51 +45,60 @@ def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     scope: Annotated[list[Scope] | None, typer.Option(help="What it may do; every scope unless given.")] = None,
     tenant: TenantOption = DEFAULT_TENANT,
+    as_json: Json = False,
 ) -> None:
     """Make a key and print its secret, which is shown this once."""
     secret, key_id = new_secret(), new_id("key")
     with _records() as records:
         records.access.create_key(key_id, hash_of(secret), tenant, name, scope or ALL_SCOPES, KeyLimits(), None)
         records.of(tenant).audit.append(None, "key.create", key_id)
-    typer.echo(secret)
+    Output(as_json).result({"id": key_id, "secret": secret}, lambda console: console.print(secret))
 
 
 @cli.command("list")
-def list_keys() -> None:
+def list_keys(as_json: Json = False) -> None:
     """List the keys of all tenants, newest first: id, tenant, scopes, name."""
     with _records() as records:
-        after = None
-        while True:
-            page = records.access.keys(100, after, None)
-            for key in page.data:
-                typer.echo("\t".join((key.id, key.tenant, ",".join(key.scopes), key.name)))
-            if page.next is None:
-                break
-            after = page.next
+        keys = list(_keys(records))
+    Output(as_json).result(keys, lambda _: typer.echo("".join(map(_line, keys)), nl=False))
+
+
+def _keys(records: Records) -> Iterator[Key]:
+    page = records.access.keys(100, None, None)
+    yield from page.data
+    while page.next is not None:
+        page = records.access.keys(100, page.next, None)
+        yield from page.data
+
+
+def _line(key: Key) -> str:
+    return "\t".join((key.id, key.tenant, ",".join(key.scopes), key.name)) + "\n"
 
 
 @cli.command()
-def delete(key_id: Annotated[str, typer.Argument(help="The id of a key, as `list` shows it.")]) -> None:
+def delete(
+    key_id: Annotated[str, typer.Argument(help="The id of a key, as `list` shows it.")], as_json: Json = False
+) -> None:
     """Revoke a key; gateways notice within a second."""
     with _records() as records:
-        tenant = records.access.delete_key(key_id, None)
-        if tenant is None:
-            raise typer.BadParameter("there is no such key")
+        if records.access.delete_key(key_id, None) is None:
+            raise ContextuneError("there is no such key")
+    Output(as_json).result({"id": key_id, "deleted": True}, lambda _: None)
 
 
 @contextmanager
 def _records() -> Iterator[Records]:
-    settings = Settings()
-    url = settings.store_url or EmbeddedServer.store(settings.data_dir).url
-    client = connect(url)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise ContextuneError("; ".join(wrong_settings(error))) from None
+    client = connect(settings.store_url or EmbeddedServer.store(settings.data_dir).url)
     try:
         yield Records(client)
     except StoreUnavailable as error:
         where = "set CONTEXTUNE_STORE_URL, or start it with `contextune up`"
-        typer.echo(f"the store does not answer: {where} ({error})", err=True)
-        raise typer.Exit(1) from error
+        raise ContextuneError(f"the store does not answer: {where} ({error})") from error
     except TenantDeleting as error:
-        typer.echo("this tenant is being deleted", err=True)
-        raise typer.Exit(1) from error
+        raise ContextuneError("this tenant is being deleted") from error
     finally:
         client.close()

@@ -142,6 +142,7 @@ class AsyncContextune(AsyncRoutes):
     audit = async_listing(access.audit_page)
     ready = async_method(service.ready)
     live = async_method(service.live)
+    release = async_method(service.release)
 
     async def classify_many(
         self, context: str | Context, texts: Iterable[str], **options: Any

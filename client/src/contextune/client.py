@@ -142,6 +142,7 @@ class Contextune(Routes):
     audit = listing(access.audit_page)
     ready = method(service.ready)
     live = method(service.live)
+    release = method(service.release)
 
     def classify_many(self, context: str | Context, texts: Iterable[str], **options: Any) -> Iterator[Classification]:
         """Classify any number of texts, some hundred a request, in order; ``options`` are those of `classify`."""

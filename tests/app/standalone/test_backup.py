@@ -79,7 +79,9 @@ def test_what_cannot_be_done_is_said_in_one_line(installed: Path, arguments: tup
     assert reason in done.stderr
     assert done.stderr.count("\n") == 1
     as_json = contextune(installed, *words, "--json")
-    assert reason in said(as_json)["error"]["message"]
+    error = said(as_json)["error"]
+    assert (error["code"], error["exit_status"]) == ("failed", 1)
+    assert reason in error["message"]
     assert as_json.returncode == 1
 
 

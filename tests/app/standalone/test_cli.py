@@ -25,6 +25,12 @@ def test_bad_configuration_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_setting_that_lacks_another_is_named(tmp_path: Path) -> None:
+    result = up(CONTEXTUNE_TLS_CERT="cert.pem", CONTEXTUNE_DATA_DIR=str(tmp_path / "data"))
+    assert result.returncode == 1
+    assert result.stderr == "set both CONTEXTUNE_TLS_CERT and CONTEXTUNE_TLS_KEY, or neither\n"
+
+
 def test_port_in_use_ends_up_with_nothing_left_running(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -1,7 +1,9 @@
 """The command `doctor`, on installations that lack something."""
 
 import json
+import os
 import socket
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,28 @@ from app.contract.announcements import ANNOUNCE, KEYS
 from app.contract.messages import Announcement
 from app.standalone.doctor import cli
 from app.standalone.embedded import EmbeddedServer
+from worker.identity import fingerprint
 
-NAMES = ("STORE_URL", "BUS_URL", "DATA_DIR", "MODELS", "AUTH", "HOST", "PORT", "ARTIFACTS_URL")
+NAMES = (
+    "STORE_URL",
+    "BUS_URL",
+    "DATA_DIR",
+    "MODELS",
+    "AUTH",
+    "HOST",
+    "PORT",
+    "ARTIFACTS_URL",
+    "DEVICES",
+    "URL",
+    "API_KEY",
+)
 
 
 def examined(monkeypatch: pytest.MonkeyPatch, **settings: str) -> tuple[int, dict[tuple[str, str], Any]]:
     """Exit status, and what is wrong or doubtful by check and state."""
     for name in NAMES:
         monkeypatch.delenv(f"CONTEXTUNE_{name}", raising=False)
+    monkeypatch.setenv("CONTEXTUNE_CONFIG", "/nowhere")
     for name, value in settings.items():
         monkeypatch.setenv(f"CONTEXTUNE_{name}", value)
     done = CliRunner().invoke(cli, ["--json"])
@@ -100,8 +116,60 @@ def test_another_program_on_the_port_is_named(
 
 def test_system_that_tells_no_available_memory_is_not_wrong(tmp_path: Path) -> None:
     nowhere = f"unix://{tmp_path}/none.sock"
-    found = examine(Settings(data_dir=tmp_path), nowhere, nowhere, meminfo=tmp_path / "absent-as-on-macos")
+    found = examine(Settings(data_dir=tmp_path), nowhere, nowhere, proc=tmp_path / "absent-as-on-macos")
     assert ("memory", "ok") in {(one.check, one.state) for one in found}
+
+
+def test_driver_is_named_beside_what_pytorch_was_built_for(tmp_path: Path) -> None:
+    nowhere = f"unix://{tmp_path}/none.sock"
+
+    def drivers(*devices: str) -> Any:
+        settings = Settings(data_dir=tmp_path, devices=devices)
+        found = examine(settings, nowhere, nowhere, proc=tmp_path)
+        return next(one for one in found if one.check == "driver")
+
+    assert (drivers("auto").state, drivers("cuda:1").state) == ("ok", "wrong")
+    assert f"PyTorch {version('torch')}" in drivers("auto").found
+    (tmp_path / "driver" / "nvidia").mkdir(parents=True)
+    (tmp_path / "driver" / "nvidia" / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.1\n")
+    assert drivers("cuda:1").found.startswith("NVIDIA UNIX x86_64 Kernel Module 570.1; PyTorch ")
+
+
+def test_file_of_a_model_that_is_damaged_is_named(
+    store_url: str, bus_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"weights")
+    noted = fingerprint([weights], tmp_path / "models", lambda: None)
+    assert noted
+    where = {"STORE_URL": store_url, "BUS_URL": bus_url, "DATA_DIR": str(tmp_path)}
+    _, found = examined(monkeypatch, **where)
+    assert "have the SHA-256 they should have" in found["models", "ok"]["found"]
+    before = weights.stat()
+    weights.write_bytes(b"weightz")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    status, found = examined(monkeypatch, **where)
+    assert status == 1
+    assert found["models", "wrong"]["found"] == f"{weights} is damaged: its SHA-256 is another"
+
+
+def test_how_the_store_keeps_what_it_is_given_is_shown(
+    own_store: EmbeddedServer, bus_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+
+    def kept() -> Any:
+        found = examine(settings, own_store.url, bus_url)
+        return next(one for one in found if one.check == "store" and "appendonly" in one.found)
+
+    assert kept().found.startswith("appendonly yes, appendfsync always; uses ")
+    assert kept().state == "ok"
+    with redis.Redis.from_url(own_store.url) as client:
+        client.config_set("maxmemory", 0)
+        assert "maxmemory 0, which is no bound" in kept().found
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 50_000)
+    assert kept().state == "warning"
+    assert "of maxmemory " in kept().found
 
 
 def test_setting_of_the_wrong_form_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,9 @@
 """``contextune keys store``: keys for when all are lost."""
 
+import json
+
 import pytest
+from contextune.errors import ContextuneError
 from typer.testing import CliRunner, Result
 
 from app.access.secrets import hash_of
@@ -19,6 +22,8 @@ def test_a_key_is_made_listed_and_revoked_in_the_store(store_url: str, records: 
     found = records.access.find(hash_of(made.stdout.strip())).found
     assert found is not None
     assert (found.key.name, found.key.tenant, found.key.scopes) == ("rescue", "default", ALL_SCOPES)
+    (as_json,) = json.loads(run(store_url, "list", "--json").stdout)["data"]
+    assert as_json["id"] == found.key.id
     listed = run(store_url, "list")
     assert listed.stdout.split("\t")[0] == found.key.id
     assert made.stdout.strip() not in listed.stdout
@@ -44,6 +49,6 @@ def test_bad_arguments_make_no_key(store_url: str, records: Records, arguments: 
 
 def test_a_store_that_does_not_run_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:
     result = run(f"unix://{tmp_path_factory.mktemp('none')}/none", "create", "rescue")
-    assert result.exit_code == 1
-    assert "contextune up" in result.stderr
+    assert isinstance(result.exception, ContextuneError)
+    assert "contextune up" in str(result.exception)
     assert result.stdout == ""

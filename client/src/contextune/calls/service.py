@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from contextune.errors import UnexpectedAnswerError
 from contextune.models.service import BaseModelInfo, ModelPage, Readiness
 from contextune.protocol.call import Call, Reply, Request, path
@@ -26,6 +28,18 @@ def ready() -> Call[Readiness]:
 def live() -> Call[bool]:
     """Ask whether the service runs at all."""
     return Call(Request("GET", "/health/live"), _is_alive)
+
+
+def release() -> Call[str]:
+    """Ask of which release the service is."""
+    return Call(Request("GET", "/openapi.json"), _release)
+
+
+def _release(reply: Reply) -> str:
+    try:
+        return str(json.loads(reply.content)["info"]["version"])
+    except (ValueError, KeyError, TypeError):
+        raise UnexpectedAnswerError("what listens there is not this service") from None
 
 
 def _is_alive(reply: Reply) -> bool:

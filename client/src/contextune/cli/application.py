@@ -12,8 +12,10 @@ from contextune.cli.access import keys, models, usage
 from contextune.cli.classify import classify
 from contextune.cli.configuration import config
 from contextune.cli.contexts import alias, contexts, export, import_
+from contextune.cli.doctor import doctor
 from contextune.cli.evaluate import evaluate
 from contextune.cli.jobs import batch, jobs
+from contextune.cli.output import Json, Output
 from contextune.cli.tune import tune
 from contextune.errors import ContextuneError
 from contextune.version import VERSION
@@ -46,7 +48,7 @@ def application() -> typer.Typer:
     app.add_typer(keys, name="keys")
     app.add_typer(config, name="config")
     app.command()(version)
-    contributed.add_commands(app, {"keys": keys})
+    contributed.add_commands(app, {"keys": keys}, {"doctor": doctor})
     return app
 
 
@@ -63,6 +65,6 @@ def _contextune(
     context.obj = url
 
 
-def version() -> None:
+def version(as_json: Json = False) -> None:
     """Print the version."""
-    typer.echo(VERSION)
+    Output(as_json).result({"version": VERSION}, lambda console: console.print(VERSION))

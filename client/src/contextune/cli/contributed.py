@@ -27,13 +27,18 @@ SERVER_COMMANDS: Final[Mapping[str, str]] = {
 _UNREAD: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
-def add_commands(application: typer.Typer, groups: Mapping[str, typer.Typer]) -> None:
+def add_commands(
+    application: typer.Typer, groups: Mapping[str, typer.Typer], instead: Mapping[str, Callable[..., None]]
+) -> None:
     """Add every contributed command to ``application``, or to the group of ``groups`` that its name begins with.
 
-    A command of the server that is not installed is hidden, and says what to install when it is invoked.
+    A command of the server that is not installed is the client's own of ``instead``; else it is hidden, and says what
+    to install when it is invoked.
     """
     installed = {entry.name: entry for entry in entry_points(group=GROUP)}
-    for name in SERVER_COMMANDS.keys() | installed.keys():
+    for name in instead.keys() - installed.keys():
+        application.command(name)(instead[name])
+    for name in (SERVER_COMMANDS.keys() - instead.keys()) | installed.keys():
         group, _, command = name.rpartition(".")
         parent = groups.get(group, application) if group else application
         entry = installed.get(name)
@@ -61,7 +66,8 @@ def _invoke(name: str, entry: EntryPoint | None) -> Callable[[typer.Context], No
         if entry is None:
             typer.echo(f"`{context.command_path}` comes with the server: pip install contextune-server", err=True)
             raise typer.Exit(1)
-        typer.main.get_command(_load(name, entry)).main(args=context.args, prog_name=context.command_path)
+        command = typer.main.get_command(_load(name, entry))
+        command.main(args=context.args, prog_name=context.command_path, obj=context.find_root().obj)
 
     return invoke
 
