@@ -13,12 +13,13 @@ import structlog
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.batches.forms import FORM_BYTES
 from app.compat import cohere, openai, systemone
 from app.config import Settings
+from app.contract.adapters import MAX_ADAPTER_BYTES
 from app.contract.batches import MAX_BATCH_BYTES
 from app.contract.traces import start_tracing, stop_tracing, tracing
 from app.contract.version import VERSION
+from app.forms import FIELD_BYTES, FORM_BYTES
 from app.gateway import open_gateway
 from app.middleware.bodies import MAX_BODY_BYTES, BodyMemory, BodyMiddleware, uploads_folder
 from app.middleware.hosts import HostMiddleware
@@ -42,6 +43,7 @@ from app.routes import (
     doors,
     events,
     health,
+    imports,
     jobs,
     keys,
     metrics,
@@ -127,6 +129,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
     )
     nouns = (
         context_creation,
+        imports,
         contexts,
         aliases,
         jobs,
@@ -181,7 +184,11 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
 def _body_limit(method: str, path: str) -> int:
     """Most bytes of the body of a request."""
-    limits = {"/contexts": _MAX_CONTEXT_BYTES, "/batches": MAX_BATCH_BYTES + FORM_BYTES}
+    limits = {
+        "/contexts": _MAX_CONTEXT_BYTES,
+        "/contexts/import": MAX_ADAPTER_BYTES + FIELD_BYTES + FORM_BYTES,
+        "/batches": MAX_BATCH_BYTES + FORM_BYTES,
+    }
     return limits.get(path.removeprefix("/v1"), MAX_BODY_BYTES) if method == "POST" else MAX_BODY_BYTES
 
 

@@ -9,7 +9,8 @@ from typing import IO, Any, Final, cast
 import safetensors.torch
 import structlog
 
-from app.contract.messages import ExportReply, ExportRequest, Failure
+from app.contract.adapters import ExportReply, ExportRequest
+from app.contract.messages import Failure
 from app.contract.names import ErrorCode
 from app.records.connection import StoreUnavailable
 from app.records.files import ArtifactsUnavailable, open_to_write, unavailable

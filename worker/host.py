@@ -13,16 +13,9 @@ from threading import Event, Thread
 
 import structlog
 
-from app.contract.messages import (
-    Announcement,
-    ClassifyBatch,
-    ClassifyReply,
-    ExportReply,
-    ExportRequest,
-    PlanReply,
-    PlanRequest,
-)
-from app.contract.names import EXPORT_TASK, PLAN_TASK
+from app.contract.adapters import ExportReply, ExportRequest, ImportReply, ImportRequest
+from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, PlanReply, PlanRequest
+from app.contract.names import EXPORT_TASK, IMPORT_TASK, PLAN_TASK
 from app.contract.plain import PlainContext
 from app.contract.traces import record
 from app.records.connection import connect
@@ -34,15 +27,13 @@ from worker.bus import Announcer, WorkerBus
 from worker.classification.classify import Expired, Stopwatch, classify
 from worker.classification.pinning import PinningThread
 from worker.classification.plain import prepare_plain
-from worker.classification.resident import ModelChanged, Resident, ResidentContexts, UnusableContext
+from worker.classification.preparing import prepare
+from worker.classification.resident import Resident, ResidentContexts
 from worker.config import ModelSource, WorkerSettings
-from worker.cpt.encoding.template import Template
-from worker.cpt.formats.bundle import load
-from worker.cpt.scoring.predict import Predictor
-from worker.cpt.scoring.prefix import PrefixKV
 from worker.device import Device
 from worker.devices import resident_bytes, resolve, state
 from worker.encoders import load_encoder
+from worker.importing import imported
 from worker.jobs.plan_threads import PlanThreads
 from worker.jobs.planning import planned
 from worker.jobs.thread import TuningThread
@@ -74,7 +65,11 @@ class Host:
         self._residents: dict[str, ResidentContexts] = {}
         self._announcer = Announcer(self._bus, self._announcements)
         self._records = Records(connect(settings.store_url), artifacts_url=settings.artifacts_url)
-        answers = {PLAN_TASK: self.answer_plan, EXPORT_TASK: self.answer_export}
+        answers = {
+            PLAN_TASK: self.answer_plan,
+            EXPORT_TASK: self.answer_export,
+            IMPORT_TASK: self.answer_import,
+        }
         self._plans = PlanThreads(settings.bus_url, list(self._models), answers)
         self._tuning: TuningThread | None = None
         self._pinning: PinningThread | None = None
@@ -192,6 +187,10 @@ class Host:
         """Reply to an `ExportRequest`."""
         self._answering.answer(ExportRequest, payload, self._exported)
 
+    def answer_import(self, payload: str) -> None:
+        """Reply to an `ImportRequest`."""
+        self._answering.answer(ImportRequest, payload, self._imported)
+
     def answer_batch(self, payload: str) -> None:
         """Reply to a `ClassifyBatch`."""
         self._answering.answer(ClassifyBatch, payload, self._classify)
@@ -201,6 +200,9 @@ class Host:
 
     def _exported(self, request: ExportRequest) -> ExportReply:
         return exported(self._bases[request.model], self._artifacts, self._records, request)
+
+    def _imported(self, request: ImportRequest) -> ImportReply:
+        return imported(self._bases[request.model], self._device, self._artifacts, self._records, request)
 
     def _classify(self, batch: ClassifyBatch) -> ClassifyReply | None:
         began, watch = time.monotonic(), Stopwatch()
@@ -261,35 +263,3 @@ class Host:
             fingerprint=base.fingerprint,
             prefixes=residents.figures if residents is not None else None,
         )
-
-
-def prepare(base: LanguageModel, content: bytes) -> Resident:
-    """A context that is ready to answer, from its artifact.
-
-    Raises `ModelChanged` if it was tuned for other files of the model, `UnusableContext` if it does not fit this model.
-    """
-    words = base.model.get_input_embeddings()
-    try:
-        tuned = load(
-            content,
-            width=words.embedding_dim,
-            hidden=base.model.config.get_text_config().hidden_size,
-            vocabulary=words.num_embeddings,
-        )
-    except ValueError as error:
-        raise UnusableContext(str(error)) from error
-    if tuned.metadata.get("model_sha256") != base.fingerprint:
-        raise ModelChanged(base.id)
-    if tuned.classifier is not None and tuned.classifier.encoder_head is not None:
-        _check_encoder(base, tuned.metadata.get("encoder"))
-    predictor = Predictor(
-        prefixes=tuple(PrefixKV.compute(base.model, prompt.embeds) for prompt in tuned.prompts),
-        label_ids=tuple(tuple(ids) for ids in tuned.metadata["label_ids"]),
-        classifier=tuned.classifier,
-    )
-    return Resident(predictor, Template(**tuned.metadata["template"]))
-
-
-def _check_encoder(base: LanguageModel, wanted: object) -> None:
-    if base.encoder is None or base.encoder.fingerprint != wanted:
-        raise ModelChanged(base.id)

@@ -11,11 +11,11 @@ from typing import Final
 
 from python_multipart.multipart import parse_options_header
 
-from app.batches.forms import FormFile
 from app.batches.lines import JsonLines, lines_of_csv
 from app.contract.batches import MAX_BATCH_BYTES
 from app.contract.names import ErrorCode
 from app.errors import DomainError
+from app.forms import FormFile, boundary_of
 from app.records.files import open_to_read, unavailable
 from app.records.uploads import Upload
 
@@ -52,9 +52,9 @@ class Receiver:
 
     def begin(self) -> None:
         """Take note of what will arrive. Raises what `feed` raises."""
-        kind, options = parse_options_header(self._content_type)
-        if kind == b"multipart/form-data" and options.get(b"boundary"):
-            self._form = FormFile(options[b"boundary"], self._begin, self._take)
+        boundary = boundary_of(self._content_type)
+        if boundary is not None:
+            self._form = FormFile(boundary, self._begin, self._take)
         else:
             self._begin(self._content_type, "")
 

@@ -38,7 +38,8 @@ def delete(records: TenantRecords, artifacts_url: str, context_id: str) -> None:
         return
     for address in deletion.addresses:
         remove_artifact(artifacts_url, address)
-    remove_checkpoint(artifacts_url, deletion.job_id)
+    if deletion.job_id:
+        remove_checkpoint(artifacts_url, deletion.job_id)
     records.contexts.deleted(context_id)
 
 

@@ -9,7 +9,7 @@ from typing import Final, Literal
 import structlog
 
 from app.classification.bus import Bus
-from app.contract.messages import ExportReply, ExportRequest
+from app.contract.adapters import ExportReply, ExportRequest
 from app.contract.objects import Context
 from app.errors import DomainError
 from app.records.connection import new_id

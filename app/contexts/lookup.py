@@ -20,11 +20,14 @@ def find(records: TenantRecords, ref: str) -> StoredContext:
     return _found(records.contexts.resolve(ref))
 
 
-def find_spec(records: TenantRecords, ref: str) -> tuple[StoredContext, TuningSpec]:
-    """The context of a ref, without its report, and what it was made of. Raises `DomainError`."""
+def find_spec(records: TenantRecords, ref: str) -> tuple[StoredContext, TuningSpec | None]:
+    """The context of a ref, without its report, and what it was made of, None where it was imported.
+
+    Raises `DomainError`.
+    """
     stored = _found(records.contexts.resolve(ref, report=False))
     spec = records.contexts.specs.get(stored.context.id)
-    if spec is None:  # deleted meanwhile
+    if spec is None and stored.context.job_id is not None:  # deleted meanwhile
         raise _not_found()
     return stored, spec
 

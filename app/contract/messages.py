@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.contract.names import CLASSIFY_TASK, EXPORT_TASK, PLAN_TASK, ErrorCode, classify_queue, plan_queue
+from app.contract.names import CLASSIFY_TASK, PLAN_TASK, ErrorCode, classify_queue, plan_queue
 from app.contract.payload import Payload
 from app.contract.plain import PlainContext
 from app.contract.tuning import Plan
@@ -82,7 +82,7 @@ class Request(Message):
 
     @property
     def queue(self) -> str:
-        """The queue that its workers take it from: plans and exports do not wait behind batches."""
+        """The queue that its workers take it from: only batches wait behind batches."""
         return classify_queue(self.model) if self.task == CLASSIFY_TASK else plan_queue(self.model)
 
 
@@ -125,29 +125,6 @@ class ClassifyPart(Part):
     inputs: tuple[str, ...]
     request_id: str | None = None
     traceparent: str | None = None
-
-
-class ExportRequest(Request):
-    """Payload of the export task: write the artifact in ``form`` to the address ``target``.
-
-    ``context`` is what the export says of the context, as JSON.
-    """
-
-    task: ClassVar[str] = EXPORT_TASK
-
-    artifact: str
-    form: Literal["adapter", "embeddings"]
-    target: Annotated[str, Field(pattern=r"^uploads/[a-z0-9_]+$")]
-    context: dict[str, JsonValue]
-    request_id: str | None = None
-
-
-class ExportReply(Message):
-    """``size`` bytes were written, or why not."""
-
-    id: str
-    size: int = 0
-    failure: Failure | None = None
 
 
 class ClassifyBatch(Request):

@@ -16,6 +16,7 @@ DEFAULT_MODELS: Final[dict[str, dict[str, Any]]] = {"smollm2-135m-instruct": {"p
 
 PLAN_TASK: Final = "contextune.plan"
 EXPORT_TASK: Final = "contextune.export"
+IMPORT_TASK: Final = "contextune.import"
 TUNE_TASK: Final = "contextune.tune"
 CLASSIFY_TASK: Final = "contextune.classify"
 
@@ -36,7 +37,7 @@ def classify_queue(model: str) -> str:
 
 
 def plan_queue(model: str) -> str:
-    """Queue of plans and exports for ``model``: they do not wait behind batches."""
+    """Queue of plans, exports and imports for ``model``: they do not wait behind batches."""
     return f"plan.{model}"
 
 
@@ -98,6 +99,7 @@ class ErrorCode(StrEnum):
     LABELS_INDISTINGUISHABLE = "labels_indistinguishable"
     CONTRADICTING_EXAMPLES = "contradicting_examples"
     TEMPLATE_INVALID = "template_invalid"
+    ADAPTER_INVALID = "adapter_invalid"
     MODEL_UNKNOWN = "model_unknown"
     MODEL_NOT_FOUND = "model_not_found"
     MODEL_UNSUPPORTED = "model_unsupported"

@@ -188,7 +188,7 @@ class Context(Payload):
     """A context as users see it. ``status``, ``error`` and ``finished_at`` are those of its job, which it outlives.
 
     ``hyperparameters`` are those that it is tuned with; once it has succeeded, those that were chosen. In lists
-    ``report`` has the scores alone.
+    ``report`` has the scores alone. A context that was imported has neither job, hyperparameters nor report.
     """
 
     id: str
@@ -201,7 +201,7 @@ class Context(Payload):
     labels: tuple[str, ...]
     status: JobStatus
     error: JobError | None
-    job_id: str
+    job_id: str | None
     hyperparameters: ResolvedHyperparameters | None
     tokens: int
     report: Report | Scores | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
 from app.contract.names import ErrorCode
@@ -58,6 +58,17 @@ def _single(value: Any) -> Any:
 Characters = Annotated[str, AfterValidator(_checked_characters)]
 Text = Annotated[Characters, AfterValidator(_checked_text)]
 Label = Annotated[Text, AfterValidator(_checked_label), BeforeValidator(_single)]
+
+
+def _not_like_an_id(value: str) -> str:
+    if value.startswith("ctx_"):
+        raise PydanticCustomError(ErrorCode.INVALID_REQUEST, "a name must not begin with ctx_, as ids do")
+    return value
+
+
+ContextName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"), AfterValidator(_not_like_an_id)
+]
 
 
 class DescribedLabel(Payload):

@@ -196,7 +196,7 @@ class TuningSpec(Payload):
     def label_names(self) -> tuple[str, ...]:
         """The label set, in the order in which it is reported."""
         if self.labels is not None:
-            return tuple(one if isinstance(one, str) else one.name for one in self.labels)
+            return names_of(self.labels)
         return tuple(dict.fromkeys(e.label for e in (*self.examples, *self.training_examples)))
 
     @property
@@ -215,6 +215,11 @@ def _check_count(count: int, limit: int, code: ErrorCode, noun: str, param: str)
     if count > limit:
         message: LiteralString = "{count} {noun} given; at most {limit} are allowed"
         raise _fault(code, param, message, count=count, noun=noun, limit=limit)
+
+
+def names_of(labels: Sequence[LabelOrName]) -> tuple[str, ...]:
+    """The names of labels, in their order."""
+    return tuple(one if isinstance(one, str) else one.name for one in labels)
 
 
 def check_labels(labels: Sequence[str], param: str) -> None:

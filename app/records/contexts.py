@@ -84,7 +84,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a deleted context leaves to be removed: its job's checkpoint, and the files with these addresses.
+    """What a deleted context leaves to be removed: its job's checkpoint, if it had a job, and files by their addresses.
 
     Its worker may write for so many seconds more, unless it lets go before.
     """

@@ -132,7 +132,7 @@ def context_from_row(
         labels=_LABELS.validate_json(row["labels"]),
         status=JobStatus(row["status"]),
         error=_error(row),
-        job_id=row["job_id"],
+        job_id=row["job_id"] or None,
         hyperparameters=_hyperparameters(row),
         tokens=int(row["tokens"]),
         report=report or scores,

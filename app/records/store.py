@@ -33,6 +33,7 @@ from app.records.figures import Figures, read_figures
 from app.records.files import ArtifactsUnavailable
 from app.records.garbage import Garbage
 from app.records.idempotency import IdempotencyKeys
+from app.records.imports import Imports
 from app.records.jobs import Jobs
 from app.records.limits import QueueLimits, Retention
 from app.records.requirements import take_up
@@ -68,6 +69,7 @@ class TenantRecords:
     jobs: Jobs
     batches: Batches
     uploads: Uploads
+    imports: Imports
     idempotency: IdempotencyKeys
     webhooks: Webhooks
     audit: AuditLog
@@ -102,12 +104,14 @@ class Records:
         """The records of a tenant, the only ones that its users may see."""
         store, keep = self._store, self._retention
         jobs = Jobs(store, self._bodies, tenant, keep.batches)
+        contexts = Contexts(store, self._bodies, tenant, self._limits, keep)
         return TenantRecords(
             tenant,
-            Contexts(store, self._bodies, tenant, self._limits, keep),
+            contexts,
             jobs,
             Batches(store, self._artifacts_url, tenant, self._limits, jobs),
             Uploads(store, self._artifacts_url, tenant),
+            Imports(store, tenant, contexts),
             IdempotencyKeys(store, tenant, keep.idempotency),
             Webhooks(store, tenant),
             AuditLog(store, tenant, keep.audit),

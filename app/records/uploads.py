@@ -30,6 +30,7 @@ class Upload:
         self._address = f"uploads/{new_id('upl')}"
         self._renewed = time.monotonic()
         self._hash = hashlib.sha256()
+        self._written: str | None = None
         self.size = 0
         self._store.run("begin_upload", *self._owned, self._address)
         try:
@@ -50,8 +51,8 @@ class Upload:
 
     @property
     def sha256(self) -> str:
-        """The hash of what was written so far, in hexadecimal."""
-        return self._hash.hexdigest()
+        """The hash of what was written, in hexadecimal."""
+        return self._written or self._hash.hexdigest()
 
     def write(self, piece: bytes) -> None:
         """Append. Raises `ArtifactsUnavailable` and `StoreUnavailable`."""
@@ -71,6 +72,10 @@ class Upload:
         """End writing, and leave the file where it is. Raises `ArtifactsUnavailable`."""
         with unavailable():
             self._file.close()
+
+    def note_written(self, size: int, sha256: str) -> None:
+        """Take note of what another process has written in its place."""
+        self.size, self._written = size, sha256
 
     def keep(self) -> str:
         """End writing, move the file to its hash and return its address, for a script that refers to it.

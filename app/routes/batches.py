@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
-from starlette.requests import ClientDisconnect
 
 from app.batches.receiving import Receiver
 from app.batches.results import as_jsonl, results_as_csv
@@ -26,19 +24,14 @@ from app.records.batches import BatchSubmission, DoneSoFar
 from app.records.connection import new_id
 from app.records.rows import StoredContext
 from app.records.store import TenantRecords
-from app.records.uploads import Upload
-from app.routes.encodings import check_complete, decoded, decoder_of
 from app.routes.guard import GuardedRoute, needs, note_changed
-from app.routes.idempotency import IdempotencyKey, StreamedAttempt, attempt_streamed
+from app.routes.idempotency import IdempotencyKey, attempt_streamed
 from app.routes.lists import After, Limit, Listing
 from app.routes.openapi import BODY, CHANGES, STORE, problems
+from app.routes.receiving import receive
 
 router = APIRouter(tags=["batches"], route_class=GuardedRoute)
 
-#: Bytes of a body that are handed on at once.
-_BLOCK_BYTES: Final = 256 * 1024
-#: How often the claim on an idempotency key is renewed while a body arrives.
-_RENEW_SECONDS: Final = 20.0
 _COMPLETE: Final = "Contextune-Complete"
 
 _LINES: Final = (
@@ -120,7 +113,8 @@ async def create_batch(
         job_id = new_id("job")
         receiver = Receiver(request.headers.get("content-type", ""), partial(records.batches.upload, job_id))
         try:
-            lines, total = await _received(request, receiver, once)
+            await receive(request, receiver, once)
+            lines, total = await asyncio.to_thread(receiver.end)
             content = f"{context} {options.model_dump_json()} {receiver.content}"
             before = once.before(content)
             if before is not None or ready is None:
@@ -135,33 +129,6 @@ async def create_batch(
     note_changed(request, batch.id)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/batches/{batch.id}"
     return batch
-
-
-async def _received(request: Request, receiver: Receiver, once: StreamedAttempt) -> tuple[Upload, int]:
-    """The lines of the body, and how many they are. Raises `DomainError` and what `Receiver.feed` raises."""
-    decoder = decoder_of(request.headers.get("content-encoding", ""))
-
-    def feed(data: bytes) -> None:
-        for block in decoded(decoder, data):
-            receiver.feed(block)
-
-    request.state.body.stream()
-    gathered, renewed = bytearray(), time.monotonic()
-    await asyncio.to_thread(receiver.begin)
-    try:
-        async for chunk in request.stream():
-            gathered += chunk
-            if len(gathered) >= _BLOCK_BYTES:
-                await asyncio.to_thread(feed, bytes(gathered))
-                gathered.clear()
-            if time.monotonic() - renewed >= _RENEW_SECONDS:
-                await once.renew()
-                renewed = time.monotonic()
-    except ClientDisconnect:
-        raise DomainError(ErrorCode.MALFORMED_REQUEST, "the body is incomplete") from None
-    await asyncio.to_thread(feed, bytes(gathered))
-    check_complete(decoder)
-    return await asyncio.to_thread(receiver.end)
 
 
 def _submission(stored: StoredContext, artifact: str, options: BatchOptions, total: int) -> BatchSubmission:

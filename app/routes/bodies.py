@@ -107,8 +107,13 @@ def _parse(model: type[Payload], chosen: _Chosen, raw: bytearray) -> Payload:
         content = json.loads(raw)
     except (ValueError, RecursionError):  # among them numbers of thousands of digits
         raise DomainError(ErrorCode.INVALID_JSON, "the body is not valid JSON") from None
+    return checked(model if chosen is None else chosen(content), content)
+
+
+def checked(model: type[P], content: Any) -> P:
+    """The content of a body as a ``model``. Raises RequestValidationError."""
     try:
-        return (model if chosen is None else chosen(content)).model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         raise _invalid([{**fault, "loc": ("body", *fault["loc"])} for fault in faults[:1]], content) from None

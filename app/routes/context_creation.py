@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Query, Request, Response, status
 from fastapi.responses import JSONResponse
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.contexts.example_warnings import ExampleWarning, warnings_about
@@ -20,7 +20,7 @@ from app.contract.access import Scope
 from app.contract.names import ErrorCode
 from app.contract.objects import Context, Job
 from app.contract.payload import Payload
-from app.contract.texts import Characters
+from app.contract.texts import Characters, ContextName
 from app.contract.tuning import MAX_EXAMPLES, Example, Plan, TuningSpec
 from app.errors import DomainError
 from app.gateway import Gateway, GatewayDep, RecordsDep
@@ -36,7 +36,6 @@ from app.routes.openapi import BODY, CHANGES, problems, request_body
 
 router = APIRouter(tags=["contexts"], route_class=GuardedRoute)
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 MetadataKey = Annotated[Characters, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[Characters, StringConstraints(max_length=512)]
 ExamplePointer = Annotated[str, StringConstraints(pattern=r"^/examples/(0|[1-9][0-9]{0,5})$")]
@@ -62,18 +61,11 @@ class NewContext(TuningSpec):
     """
 
     examples: tuple[Example, ...] = Field(default=(), description="required without base_context")
-    name: Name | None = None
+    name: ContextName | None = None
     model: str | None = Field(default=None, max_length=200, description="null is the first of `GET /models`")
     metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
     base_context: str | None = Field(default=None, min_length=1, max_length=200)
     remove_examples: tuple[ExamplePointer, ...] = Field(default=(), max_length=MAX_EXAMPLES)
-
-    @field_validator("name")
-    @classmethod
-    def _not_like_an_id(cls, value: str | None) -> str | None:
-        if value is not None and value.startswith("ctx_"):
-            raise PydanticCustomError(ErrorCode.INVALID_REQUEST, "a name must not begin with ctx_, as ids do")
-        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -102,7 +94,7 @@ def _fault(param: str, message: Literal["is required without base_context", "nee
 
 
 class Created(Payload):
-    """A context that was accepted, and the job that tunes it; null once that was deleted."""
+    """A context that was accepted, and the job that tunes it; null once that was deleted, and where there is none."""
 
     context: Context
     job: Job | None
@@ -194,6 +186,9 @@ def _resolved(gateway: Gateway, records: TenantRecords, body: NewContext) -> dic
     if body.base_context is None:
         return {"name": body.name, "model": body.model or default, "spec": body.spec, "metadata": body.metadata}
     stored, base = find_spec(records, body.base_context)
+    if base is None:
+        detail = "this context was imported: the examples that it was made of are not known here"
+        raise DomainError(ErrorCode.INVALID_REQUEST, detail, "/base_context")
     context, given = stored.context, body.model_fields_set
     return {
         "name": body.name if "name" in given else context.name,

@@ -73,11 +73,12 @@ def list_examples(
     limit: Annotated[int, Query(ge=1, le=1000, description="how many at most")] = 100,
     after: Annotated[int | None, Query(ge=0, le=1_000_000, description="`next` of the page before")] = None,
 ) -> Listing[Example]:
-    """List the examples that a context was made of, in their order."""
+    """List the examples that a context was made of, in their order; of one that was imported none are known."""
     _, spec = find_spec(records, ref)
+    examples = () if spec is None else spec.examples
     start = 0 if after is None else after
-    page = spec.examples[start : start + limit]
-    more = start + limit < len(spec.examples)
+    page = examples[start : start + limit]
+    more = start + limit < len(examples)
     return Listing[Example](data=page, has_more=more, next=str(start + limit) if more else None)
 
 

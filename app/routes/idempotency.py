@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Header
 
@@ -17,6 +17,9 @@ from app.errors import DomainError
 from app.records.connection import StoreUnavailable
 from app.records.idempotency import Answered, Earlier, InProgress, KeyClaim
 from app.records.store import TenantRecords
+
+#: How often the claim on an idempotency key is renewed.
+RENEW_SECONDS: Final = 20.0
 
 IdempotencyKey = Annotated[
     str | None,
@@ -73,6 +76,22 @@ class StreamedAttempt:
         """Hold the key while the body arrives. A claim that ran out all the same is noticed when it is to be kept."""
         if isinstance(self.found, KeyClaim):
             await asyncio.to_thread(self.records.idempotency.renew, self.found)
+
+    @asynccontextmanager
+    async def held(self, every: float = RENEW_SECONDS) -> AsyncIterator[None]:
+        """Hold the key within, renewed ``every`` so many seconds, for what takes longer than a claim."""
+
+        async def renew_until_cancelled() -> None:
+            while True:
+                await asyncio.sleep(every)
+                with suppress(StoreUnavailable):
+                    await self.renew()
+
+        renewing = asyncio.create_task(renew_until_cancelled())
+        try:
+            yield
+        finally:
+            renewing.cancel()
 
 
 @asynccontextmanager

@@ -43,6 +43,12 @@ _LINKS: Final[dict[tuple[str, str], tuple[tuple[str, str, str, str], ...]]] = {
         ("post", "/jobs/{job_id}/cancel", "job_id", "/job/id"),
         ("delete", "/jobs/{job_id}", "job_id", "/job/id"),
     ),
+    ("/contexts/import", "201"): (
+        ("get", "/contexts/{ref}", "ref", "/context/id"),
+        ("get", "/contexts/{ref}/examples", "ref", "/context/id"),
+        ("get", "/contexts/{ref}/adapter", "ref", "/context/id"),
+        ("delete", "/contexts/{ref}", "ref", "/context/id"),
+    ),
     ("/batches", "202"): (
         ("get", "/batches/{batch_id}", "batch_id", "/id"),
         ("get", "/batches/{batch_id}/results", "batch_id", "/id"),

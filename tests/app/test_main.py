@@ -243,6 +243,7 @@ def test_description_lists_every_route(description: Any) -> None:
         ("patch", "/contexts/{ref}"),
         ("delete", "/contexts/{ref}"),
         ("get", "/contexts/{ref}/adapter"),
+        ("post", "/contexts/import"),
         ("get", "/contexts/{ref}/examples"),
         ("get", "/jobs"),
         ("get", "/jobs/{job_id}"),

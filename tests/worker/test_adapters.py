@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.contract.messages import ExportReply, ExportRequest
+from app.contract.adapters import ExportReply, ExportRequest
 from app.contract.names import DEFAULT_TENANT
 from app.contract.tuning import TuningSpec
 from app.records.limits import Retention

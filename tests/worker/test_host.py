@@ -20,9 +20,10 @@ from tests.submissions import EXAMPLES, MODEL, submission
 from tests.waiting import eventually
 from tests.worker.tiny import CONTEXT_LENGTH, base_model, causal_model, classifier, part, stored_context, tokenizer
 from worker.artifacts import Artifacts
+from worker.classification.preparing import prepare
 from worker.config import ModelSource, WorkerSettings
 from worker.devices import NoSuchDevice
-from worker.host import Host, prepare
+from worker.host import Host
 
 CHANNEL = "replies"
 

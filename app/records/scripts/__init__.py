@@ -5,7 +5,8 @@ store in cluster mode serves them too. What a tenant owns is ``{ct}:t:<tenant>:<
 
 =================================  ======  =========================================================================
 ``context:<id>``                   hash    a context; ``spec``, ``artifact``, ``report`` are addresses,
-                                           ``batches`` counts those that need it
+                                           ``batches`` counts those that need it; ``job_id`` is '' and there is no
+                                           ``spec`` where it was imported
 ``contexts``                       zset    all ids by order of creation; ``contexts:status:<s>``, ``:model:<m>``,
                                            ``:name:<n>`` and ``:metadata:<sha1>`` are the lists' indexes
 ``name:<name>``                    hash    the contexts of a name by version, ``@<alias>`` → version, ``last`` version

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Remove a context from all lists, end its job, and leave a row that names the files to be removed.
 -- ARGV: tenant, context id, how long the counter of a name without versions is kept, in ms.
--- Returns its job's id, milliseconds until no worker writes for it any more, and the addresses of the files; false when
+-- Returns its job's id, '' where it was imported, milliseconds until no worker writes for it any more, and the addresses of the files; false when
 -- there is no such context and none is being deleted; 'aliased' when an alias points at it, 'in_batch' when a batch needs it.
 local tenant, context = ARGV[1], ARGV[2]
 local key, deleting = owned(tenant, 'context', context), owned(tenant, 'deleting', context)

@@ -22,10 +22,7 @@ if status == 'succeeded' then
     refer(address, table.concat({tenant, 'context', context}, ':'))
     end_writing(address, table.concat({tenant, job, fence}, ':'))
   end
-  if name ~= '' then
-    redis.call('ZADD', owned(tenant, 'succeeded', name), version, context)
-    redis.call('ZADD', owned(tenant, 'names'), 'GT', sequence, name)
-  end
+  note_succeeded(tenant, context, name, version, sequence)
 end
 terminate(tenant, job, status, status == 'failed' and ARGV[5] or '')
 return status

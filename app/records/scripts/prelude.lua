@@ -301,6 +301,46 @@ local function collect(address)
   return true
 end
 
+-- Contexts ----------------------------------------------------------------------------------------------------------
+
+-- What of contexts and their bytes the tenant has as much of as it may have: 'contexts', 'artifact_bytes', or nil. The
+-- bytes are counted where there is room.
+local function context_refused(tenant, bytes)
+  local most = limits_of(tenant).contexts
+  if most and redis.call('ZCARD', owned(tenant, 'contexts')) >= most then return 'contexts' end
+  if not add_bytes(tenant, bytes) then return 'artifact_bytes' end
+end
+
+-- Keep a new context's row, list it, and let it have a file that was written for it. Returns its place in the order of
+-- creation, and its version.
+local function create_context(tenant, context, row, file)
+  local key, sequence, version = owned(tenant, 'context', context), redis.call('INCR', owned(tenant, 'sequence')), 1
+  if row.name ~= '' then
+    local versions = owned(tenant, 'name', row.name)
+    version = redis.call('HINCRBY', versions, 'last', 1)
+    redis.call('HSET', versions, version, context)
+    redis.call('PERSIST', versions)
+    redis.call('ZADD', owned(tenant, 'contexts', 'name', row.name), sequence, context)
+  end
+  save(key, row)
+  redis.call('HSET', key, 'version', version, 'sequence', sequence, 'created_at', now)
+  refer(file, table.concat({tenant, 'context', context}, ':'))
+  end_writing(file, table.concat({tenant, context, 0}, ':'))
+  redis.call('ZADD', owned(tenant, 'contexts'), sequence, context)
+  redis.call('ZADD', owned(tenant, 'contexts', 'model', row.model), sequence, context)
+  for name, value in pairs(cjson.decode(row.metadata)) do
+    redis.call('ZADD', metadata_index(tenant, name, value), sequence, context)
+  end
+  return sequence, version
+end
+
+-- Let a version that can answer be found by its name.
+local function note_succeeded(tenant, context, name, version, sequence)
+  if name == '' then return end
+  redis.call('ZADD', owned(tenant, 'succeeded', name), version, context)
+  redis.call('ZADD', owned(tenant, 'names'), 'GT', sequence, name)
+end
+
 -- Aliases -----------------------------------------------------------------------------------------------------------
 
 local function aliases_of(tenant, context)

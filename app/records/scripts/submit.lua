@@ -15,30 +15,13 @@ if redis.call('EXISTS', key) == 1 then
 end
 if gone(tenant) then return 'gone' end
 if not may_answer(tenant, claim) then return 'lost' end
-local full, limits = queue_full(tenant, tonumber(ARGV[5]), tonumber(ARGV[6])), limits_of(tenant)
+local full = queue_full(tenant, tonumber(ARGV[5]), tonumber(ARGV[6]))
 if full then return full end
-if limits.contexts and redis.call('ZCARD', owned(tenant, 'contexts')) >= limits.contexts then return 'contexts' end
-
 local row, job_row = cjson.decode(ARGV[7]), cjson.decode(ARGV[8])
-if not add_bytes(tenant, row.bytes or 0) then return 'artifact_bytes' end
-local sequence, version = redis.call('INCR', owned(tenant, 'sequence')), 1
-if row.name ~= '' then
-  local versions = owned(tenant, 'name', row.name)
-  version = redis.call('HINCRBY', versions, 'last', 1)
-  redis.call('HSET', versions, version, context)
-  redis.call('PERSIST', versions)
-  redis.call('ZADD', owned(tenant, 'contexts', 'name', row.name), sequence, context)
-end
-save(key, row)
-redis.call('HSET', key, 'spec', ARGV[4], 'version', version, 'sequence', sequence, 'created_at', now)
-refer(ARGV[4], table.concat({tenant, 'context', context}, ':'))
-end_writing(ARGV[4], table.concat({tenant, context, 0}, ':'))
-redis.call('ZADD', owned(tenant, 'contexts'), sequence, context)
-redis.call('ZADD', owned(tenant, 'contexts', 'model', row.model), sequence, context)
-for name, value in pairs(cjson.decode(row.metadata)) do
-  redis.call('ZADD', metadata_index(tenant, name, value), sequence, context)
-end
-
+local refused = context_refused(tenant, row.bytes or 0)
+if refused then return refused end
+row.spec = ARGV[4]
+local sequence = create_context(tenant, context, row, ARGV[4])
 job_row.estimated_finish_at = estimated_finish(row.model, job_row.estimate)
 create_job(tenant, job, sequence, job_row)
 keep_answer(tenant, claim)

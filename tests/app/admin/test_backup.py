@@ -21,7 +21,7 @@ from app.records.files import ArtifactsUnavailable, FilesKept, write_file
 from app.records.jobs import FilesLeft
 from app.records.store import Records
 from app.standalone.embedded import EmbeddedServer
-from tests.app.records.steps import REPORT, claim, content, context_of, job_of, submit
+from tests.app.records.steps import REPORT, claim, content, context_of, job_id_of, job_of, submit
 from tests.submissions import EXAMPLES
 
 CONTENT = b"what was tuned"
@@ -132,7 +132,7 @@ def test_jobs_that_had_not_ended_are_queued_anew_and_uncounted(
 def test_files_are_kept_while_a_backup_is_made(here: Installation) -> None:
     context_id = here.tuned()
     tenant, backups = here.records.of("default"), Backups.at(here.url)
-    job_id = context_of(here.records, context_id).context.job_id
+    job_id = job_id_of(here.records, context_id)
     backups.hold("me")
     with pytest.raises(BackupUnderWay):
         backups.hold("another")

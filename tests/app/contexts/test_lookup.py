@@ -53,6 +53,7 @@ def test_name_waits_for_the_version_that_may_still_succeed(records: Records) -> 
 def test_what_a_context_was_made_of_is_found(records: Records) -> None:
     context_id, _ = submit(records, "intents")
     stored, spec = find_spec(records.of("default"), "intents")
+    assert spec is not None
     assert (stored.context.id, spec.examples) == (context_id, EXAMPLES)
     with pytest.raises(DomainError) as caught:
         find_spec(records.of("default"), "unknown")

@@ -49,6 +49,13 @@ def context_of(records: Records, context_id: str, tenant: str = "default") -> St
     return stored
 
 
+def job_id_of(records: Records, context_id: str) -> str:
+    """Id of the job that tunes a context."""
+    job_id = context_of(records, context_id).context.job_id
+    assert job_id
+    return job_id
+
+
 def resolved_id(records: Records, ref: str) -> str | None:
     stored = records.of("default").contexts.resolve(ref)
     return stored.context.id if stored else None

@@ -13,7 +13,18 @@ from app.records.contexts import AliasMoved, AliasRefused, ContextInUse, Context
 from app.records.lists import ContextFilter
 from app.records.rows import NewerFormat
 from app.records.store import Records
-from tests.app.records.steps import FAILURE, REPORT, claim, content, context_of, job_of, resolved_id, submit, succeed
+from tests.app.records.steps import (
+    FAILURE,
+    REPORT,
+    claim,
+    content,
+    context_of,
+    job_id_of,
+    job_of,
+    resolved_id,
+    submit,
+    succeed,
+)
 from tests.submissions import MODEL
 
 
@@ -186,7 +197,7 @@ def test_too_much_metadata_changes_nothing(records: Records, client: redis.Redis
 def test_deleted_context_leaves_only_its_job(records: Records, client: redis.Redis) -> None:
     contexts = records.of("default").contexts
     context_id = succeed(records, "intents", metadata={"team": "cards"})
-    job_id = context_of(records, context_id).context.job_id
+    job_id = job_id_of(records, context_id)
     spec, report = cast("list[str]", client.hmget(f"{{ct}}:t:default:context:{context_id}", "spec", "report"))
     deletion = Deletion(job_id, 0, (spec, "address", report))
     assert [contexts.delete(context_id) for _ in range(2)] == [deletion, deletion]

@@ -11,7 +11,7 @@ from app.records.connection import new_id
 from app.records.contexts import QueueFull, QuotaReached
 from app.records.limits import QueueLimits, Retention
 from app.records.store import JobRef, Records
-from tests.app.records.steps import FAILURE, REPORT, claim, content, context_of, job_of, submit, succeed
+from tests.app.records.steps import FAILURE, REPORT, claim, content, context_of, job_id_of, job_of, submit, succeed
 from tests.submissions import MODEL, overdue, submission
 
 
@@ -257,7 +257,7 @@ def test_cancel_wins_over_a_success_that_comes_after_it(records: Records) -> Non
 
 
 def test_cancel_after_the_end_changes_nothing(records: Records, client: redis.Redis) -> None:
-    job_id = context_of(records, succeed(records)).context.job_id
+    job_id = job_id_of(records, succeed(records))
     before = content(client)
     assert records.of("default").jobs.cancel(job_id) == "succeeded"
     assert content(client) == before
@@ -296,7 +296,7 @@ def test_job_of_another_tenant_is_not_there(records: Records) -> None:
 
 def test_deleted_job_leaves_its_context(records: Records, client: redis.Redis) -> None:
     context_id = succeed(records, "intents")
-    job_id = context_of(records, context_id).context.job_id
+    job_id = job_id_of(records, context_id)
     assert records.of("default").jobs.delete(job_id) is None
     assert records.of("default").jobs.get(job_id) is None
     assert records.of("default").jobs.page(10).data == ()

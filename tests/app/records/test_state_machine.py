@@ -110,7 +110,7 @@ class Machine:
                 shown = self.client.zrange(f"{{ct}}:t:{tenant}:contexts:status:{status}", 0, -1)
                 contexts = [one.context for one in records.contexts.page(100).data]
                 assert set(shown) == {context.id for context in contexts if context.status == status}
-                assert all(context.status == jobs[context.job_id].status for context in contexts)
+                assert all(context.status == jobs[str(context.job_id)].status for context in contexts)
             for job in jobs.values():
                 if job.terminal:
                     assert self.ended.setdefault(job.id, job.status) == job.status

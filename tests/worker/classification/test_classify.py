@@ -16,12 +16,12 @@ from tests.waiting import eventually
 from tests.worker.tiny import CONTEXT_LENGTH, base_model, classifier, confidences, part, stored_context
 from worker.artifacts import Artifacts
 from worker.classification.classify import Expired, classify
+from worker.classification.preparing import prepare
 from worker.classification.resident import Resident, ResidentContexts
 from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.mixture import Mixture
 from worker.device import Device, DeviceStopped
-from worker.host import prepare
 from worker.models import LanguageModel
 
 TEXTS = ("a fine film", "x", "this was rather long and not very good, all things considered", "so so", "x")

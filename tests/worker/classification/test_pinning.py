@@ -12,8 +12,8 @@ from tests.waiting import eventually
 from tests.worker.tiny import stored_context
 from worker.artifacts import Artifacts
 from worker.classification.pinning import PinningThread
+from worker.classification.preparing import prepare
 from worker.classification.resident import ResidentContexts
-from worker.host import prepare
 from worker.models import LanguageModel
 
 

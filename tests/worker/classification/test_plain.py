@@ -12,13 +12,13 @@ from tests.worker.tiny import confidences, part
 from worker.artifacts import Artifacts
 from worker.classification.classify import classify
 from worker.classification.plain import prepare_plain
+from worker.classification.preparing import prepare
 from worker.classification.resident import ResidentContexts
 from worker.cpt.encoding.context import Context, encode_labels, encode_query
 from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.cpt.scoring.scorer import score
 from worker.device import Device
-from worker.host import prepare
 from worker.models import LanguageModel
 
 EXAMPLES = (("a fine film", "good"), ("dull", "bad"))

@@ -8,8 +8,8 @@ import pytest
 from tests.submissions import submission
 from tests.worker.tiny import stored_context
 from worker.artifacts import ArtifactCorrupt, Artifacts
+from worker.classification.preparing import prepare as prepare_resident
 from worker.classification.resident import ModelChanged, Resident, ResidentContexts, UnusableContext
-from worker.host import prepare as prepare_resident
 from worker.models import LanguageModel
 
 

@@ -21,10 +21,10 @@ from tests.submissions import EXAMPLES, MODEL, submission, sweep_up
 from tests.waiting import eventually
 from tests.worker.tiny import CONTEXT_LENGTH, stored_context
 from worker.artifacts import Artifacts
+from worker.classification.preparing import prepare
 from worker.classification.resident import ResidentContexts
 from worker.device import Device
 from worker.evaluation.figures import confusion_matrix, evaluate
-from worker.host import prepare
 from worker.jobs import batch_run
 from worker.jobs.thread import TuningThread
 from worker.models import LanguageModel

@@ -1,0 +1,49 @@
+"""Contexts made ready to answer, from their artifacts."""
+
+from __future__ import annotations
+
+from worker.classification.resident import ModelChanged, Resident, UnusableContext
+from worker.cpt.encoding.template import Template
+from worker.cpt.formats.bundle import TunedContext, load
+from worker.cpt.scoring.predict import Predictor
+from worker.cpt.scoring.prefix import PrefixKV
+from worker.models import LanguageModel
+
+
+def prepare(base: LanguageModel, content: bytes) -> Resident:
+    """A context that is ready to answer, from its artifact.
+
+    Raises `ModelChanged` if it was tuned for other files of the model, `UnusableContext` if it does not fit this model.
+    """
+    try:
+        tuned = loaded(base, content)
+    except ValueError as error:
+        raise UnusableContext(str(error)) from error
+    if not made_here(base, tuned):
+        raise ModelChanged(base.id)
+    return resident(base, tuned)
+
+
+def loaded(base: LanguageModel, content: bytes) -> TunedContext:
+    """What an artifact holds. Raises ValueError where it is damaged or does not fit the shapes of the model."""
+    words = base.model.get_input_embeddings()
+    hidden = base.model.config.get_text_config().hidden_size
+    return load(content, width=words.embedding_dim, hidden=hidden, vocabulary=words.num_embeddings)
+
+
+def made_here(base: LanguageModel, tuned: TunedContext) -> bool:
+    """Whether a context was tuned with the files that the model and, where it needs one, the encoder have here."""
+    needs_encoder = tuned.classifier is not None and tuned.classifier.encoder_head is not None
+    encoder = base.encoder.fingerprint if base.encoder is not None else None
+    same_encoder = not needs_encoder or (encoder is not None and tuned.metadata.get("encoder") == encoder)
+    return tuned.metadata.get("model_sha256") == base.fingerprint and same_encoder
+
+
+def resident(base: LanguageModel, tuned: TunedContext) -> Resident:
+    """The context, with its prefix KVs computed."""
+    predictor = Predictor(
+        prefixes=tuple(PrefixKV.compute(base.model, prompt.embeds) for prompt in tuned.prompts),
+        label_ids=tuple(tuple(ids) for ids in tuned.metadata["label_ids"]),
+        classifier=tuned.classifier,
+    )
+    return Resident(predictor, Template(**tuned.metadata["template"]))
