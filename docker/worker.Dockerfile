@@ -47,11 +47,12 @@ RUN groupadd --gid 10001 contextune \
     && useradd --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin contextune \
     && install --directory --owner contextune --group contextune /data /data/artifacts /data/models
 COPY --from=build /opt/contextune /opt/contextune
-# HF_HOME: models of the hub are kept where the other models are.
+# HF_HOME: models of the hub are kept where the other models are. TQDM_DISABLE: a log has no place for bars.
 ENV PATH=/opt/contextune/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
     HF_HOME=/data/models/hub \
+    TQDM_DISABLE=1 \
     CONTEXTUNE_DATA_DIR=/data
 WORKDIR /data
 USER 10001:10001

@@ -59,6 +59,7 @@ CHECKS: Final[tuple[Callable[[Stack], str], ...]] = (
     confinement.images_hold_no_cuda_and_gateway_no_torch,
     confinement.servers_refuse_what_no_program_needs,
     service.command_tunes_and_classifies,
+    service.command_is_in_the_container_of_the_gateway,
     monitoring.prometheus_reads_the_gateway_and_answers_every_panel,
     service.worker_killed_in_mid_job_ends_it_on_attempt_2,
     service.every_container_killed_and_started_again_forgets_nothing,

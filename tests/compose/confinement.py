@@ -15,7 +15,7 @@ import os, redis
 for name, more in (("STORE", ["SET elsewhere 1"]), ("BUS", [])):
     url = os.environ[f"CONTEXTUNE_{name}_URL"]
     server = url.rpartition("@")[2]
-    administer = ["CONFIG SET appendonly no", "ACL LIST", "DEBUG SLEEP 0", "FLUSHALL", "KEYS *", "SHUTDOWN NOSAVE"]
+    administer = ["CONFIG SET appendonly no", "ACL LIST", "MODULE LIST", "FLUSHALL", "KEYS *", "SHUTDOWN NOSAVE"]
     attempts = (
         (f"redis://{server}", ["PING"]),
         (f"redis://gateway:wrong@{server}", ["PING"]),

@@ -19,7 +19,7 @@ _READY_SECONDS: Final = 600
 
 def stack_becomes_ready(stack: Stack) -> str:
     """Store, bus, and a worker that has loaded its model, with no variable set but the port."""
-    stack.up()
+    stack.up_with_prometheus()
     models_are_ready(stack)
     return "store, bus, and the models of the worker"
 
@@ -35,6 +35,15 @@ def command_tunes_and_classifies(stack: Stack) -> str:
     assert prediction == "lost or stolen card", line
     assert all(abs(sum(answer.values()) - 1) < 1e-6 for answer in classify(stack)), "confidences do not add up to 1"
     return f"tuned in {seconds:.0f} s, {prediction!r} with {confidence}"
+
+
+def command_is_in_the_container_of_the_gateway(stack: Stack) -> str:
+    """For those who have no client, and for what needs the store, such as a backup."""
+    key = f"CONTEXTUNE_API_KEY={stack.first_key()}"
+    listed = stack.execute("gateway", "env", key, "contextune", "contexts", "list")
+    assert "support-intents@1" in listed, listed
+    backup = ". /run/contextune/urls && contextune backup /data/backup.tar"
+    return stack.execute("gateway", "sh", "-c", backup).strip()
 
 
 def worker_killed_in_mid_job_ends_it_on_attempt_2(stack: Stack) -> str:
@@ -65,7 +74,7 @@ def every_container_killed_and_started_again_forgets_nothing(stack: Stack) -> st
 
 
 def down_and_up_again_keeps_everything(stack: Stack) -> str:
-    """The containers and networks are new ones, the volumes are not."""
+    """The containers and networks are new ones, the volumes are not; this time without Prometheus."""
     key, contexts, answers = stack.first_key(), _listed(stack), classify(stack)
     stack.down(keep_volumes=True)
     stack.up()

@@ -73,12 +73,13 @@ class Stack:
         self.run("volume", "rm", "--force", _ALL_IN_ONE_VOLUME)
 
     def up(self) -> None:
-        """Start everything."""
+        """Start everything that no profile names."""
         self._run_compose(["up", "-d"], seconds=300)
 
-    def up_prometheus(self) -> None:
-        """Start what the profile `monitoring` has, but for Grafana."""
-        self._run_compose(["--profile", "monitoring", "up", "-d", "prometheus"], seconds=300)
+    def up_with_prometheus(self) -> None:
+        """Start everything, and of the profile `monitoring` all but Grafana."""
+        services = ["gateway", "worker", "metrics-key", "prometheus"]
+        self._run_compose(["--profile", "monitoring", "up", "-d", *services], seconds=300)
 
     def down(self, keep_volumes: bool = False) -> None:
         """Stop and remove everything."""
