@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up install test test-gpu test-oldest test-wheels test-compose bench bench-accuracy bench-store bench-batches bench-gpu lint format configuration docs weights wheels \
+.PHONY: help up install test test-gpu test-oldest test-wheels test-compose bench bench-accuracy bench-store bench-faults bench-batches bench-gpu lint format configuration docs weights wheels \
 	constraints images sbom clean
 
 help: ## list the verbs
@@ -48,6 +48,10 @@ bench-gpu: $(VENV)/.installed-bench ## measure kernels and tuning on a GPU, part
 
 bench-store: $(VENV)/.installed-bench ## the store with 100,000 contexts and jobs: latencies, memory, what is left: half an hour
 	@$(BIN)/python -m benchmarks.store $(OPTIONS)
+
+# Linux only: disks of its own are mounted in a namespace. OPTIONS name parts: disk artifacts store polls trickle bodies.
+bench-faults: $(VENV)/.installed-bench ## full disks, a full store and crowds of clients: what is lost, what it costs others: ten minutes
+	@$(BIN)/python -m benchmarks.faults $(OPTIONS)
 
 # OPTIONS are those of the command: --count 3000 takes a minute.
 bench-batches: $(VENV)/.installed-bench ## a batch of 100,000 texts on the null model, against the in-process scorer: minutes

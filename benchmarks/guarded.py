@@ -16,18 +16,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import psutil
-from transformers import AutoTokenizer
 
 from app.standalone.embedded import EmbeddedServer
 from app.telemetry.metrics import BatchTimes, Metrics
 from benchmarks.null_model import NAME as NULL
-from benchmarks.null_model import save_null_model
+from benchmarks.null_model import save_null_model, tokenizer
 from benchmarks.running import Service, free_port, running, until
 
 _ROUNDS: Final = 30
@@ -40,7 +38,7 @@ _LIMITS: Final = {"requests_per_minute": 1_000_000, "inputs_per_minute": 1_000_0
 def main() -> None:
     """Measure, and print milliseconds."""
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as folder:
-        save_null_model(_tokenizer(), Path(folder))
+        save_null_model(tokenizer(), Path(folder))
         models = {NULL: {"path": folder}}
         with running(models, Path(cache), {"ENCODER": "none"}) as service:
             context, job = service.create(NULL, _EXAMPLES, method="icl")
@@ -125,15 +123,6 @@ def _serves(url: str) -> bool:
         return bool(models[NULL]["status"] == "ready")
     except httpx.TransportError:
         return False
-
-
-def _tokenizer() -> Any:
-    """That of the default base model."""
-    spec = find_spec("contextune_smollm2")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("contextune-smollm2 is not installed")
-    folder = Path(spec.origin).parent
-    return AutoTokenizer.from_pretrained(folder, gguf_file=next(folder.glob("*.gguf")).name)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 NAME = "null"
 
@@ -22,3 +23,12 @@ def save_null_model(tokenizer: Any, folder: Path) -> None:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def tokenizer() -> Any:
+    """The tokenizer of the default base model."""
+    spec = find_spec("contextune_smollm2")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("contextune-smollm2 is not installed")
+    folder = Path(spec.origin).parent
+    return AutoTokenizer.from_pretrained(folder, gguf_file=next(folder.glob("*.gguf")).name)

@@ -79,10 +79,15 @@ def until(look: Callable[[], T], seconds: float = START_SECONDS) -> T:
 
 
 @contextmanager
-def running(models: dict[str, dict[str, Any]], cache: Path, environment: dict[str, str]) -> Iterator[Service]:
-    """`contextune up` with these models, until the block ends; unpacked models come from the folder `cache`."""
+def running(
+    models: dict[str, dict[str, Any]], cache: Path, environment: dict[str, str], place: Path | None = None
+) -> Iterator[Service]:
+    """`contextune up` with these models, until the block ends; unpacked models come from the folder `cache`.
+
+    Its data folder is in `place`.
+    """
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="contextune-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="contextune-bench-", dir=place) as folder:
         Path(folder, "models").symlink_to(cache.resolve())
         settings = {"DATA_DIR": folder, "PORT": str(port), "MODELS": json.dumps(models), **environment}
         variables = {name: value for name, value in os.environ.items() if not name.startswith("CONTEXTUNE_")}

@@ -197,7 +197,8 @@ class Contexts:
 
     def named(self, most: int) -> list[NamedContext]:
         """The names with a version that can answer, those of the newest such contexts first."""
-        return [NamedContext.of(row) for row in self._store.run("named", self._tenant, most)]
+        found = json.loads(self._store.run("named", self._tenant, most, FORMAT))
+        return [NamedContext.of(one) for one in found]
 
     def patch_metadata(self, context_id: str, changes: dict[str, str | None]) -> bool:
         """Set keys of a context's metadata, or remove them with None; False if there is no such context.

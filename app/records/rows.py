@@ -60,11 +60,10 @@ class NamedContext:
     created_at: datetime
 
     @classmethod
-    def of(cls, found: Sequence[str]) -> NamedContext:
+    def of(cls, found: Sequence[Any]) -> NamedContext:
         """What the script tells of a name."""
         name, model, labels, metadata, created_at = found
-        described = _METADATA.validate_json(metadata or "{}")
-        return cls(name, model, _LABELS.validate_json(labels), described, time_of(created_at))
+        return cls(name, model, tuple(labels), metadata, time_of(created_at))
 
 
 def row_of(flat: Sequence[str]) -> dict[str, str]:

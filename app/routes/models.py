@@ -87,12 +87,12 @@ async def list_models(gateway: GatewayDep, records: RecordsDep) -> Models:
 
 @router.get(
     "/models/{model:path}",
-    responses=problems(ErrorCode.MODEL_NOT_FOUND, *STORE),
+    responses=problems(ErrorCode.MODEL_NOT_FOUND, ErrorCode.FORMAT_UNSUPPORTED, *STORE),
     dependencies=[needs(Scope.READ, Scope.CLASSIFY)],
 )
 async def get_model(model: str, gateway: GatewayDep, records: RecordsDep) -> ModelInfo:
     """Find a base model, a name for one, or a context by its name."""
-    for one in _infos(gateway, await named_contexts(records)):
+    for one in _infos(gateway, await asyncio.to_thread(_context_named, records, model)):
         if one.id == model:
             return one
     raise DomainError(ErrorCode.MODEL_NOT_FOUND, "there is no such model; GET /models lists them")
@@ -101,6 +101,15 @@ async def get_model(model: str, gateway: GatewayDep, records: RecordsDep) -> Mod
 async def named_contexts(records: TenantRecords) -> list[NamedContext]:
     """The newest names of contexts that can answer."""
     return await asyncio.to_thread(records.contexts.named, MOST_CONTEXTS)
+
+
+def _context_named(records: TenantRecords, name: str) -> list[NamedContext]:
+    """The context that answers by a name, where there is one."""
+    stored = None if "@" in name or name.startswith("ctx_") else records.contexts.resolve(name, report=False)
+    if stored is None or stored.artifact is None:
+        return []
+    context = stored.context
+    return [NamedContext(name, context.model, context.labels, context.metadata, context.created_at)]
 
 
 def _infos(gateway: Gateway, contexts: list[NamedContext]) -> list[ModelInfo]:

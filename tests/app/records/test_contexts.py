@@ -274,3 +274,10 @@ def test_row_of_a_newer_format_is_refused_alone(records: Records, client: redis.
         contexts.get(ids[1])
     page = contexts.page(2)
     assert ([stored.context.id for stored in page.data], page.next) == ([ids[2], ids[0]], None)
+
+
+def test_name_whose_version_is_of_a_newer_format_is_left_out_alone(records: Records, client: redis.Redis) -> None:
+    contexts = records.of("default").contexts
+    ids = [succeed(records, name) for name in ("a", "b", "c")]
+    client.hset(f"{{ct}}:t:default:context:{ids[1]}", mapping={"format": 2, "labels": "of another kind"})
+    assert names(contexts, 10) == ["c", "a"]
