@@ -17,7 +17,7 @@ from app.records.files import ArtifactsUnavailable, open_to_write, unavailable
 from app.records.store import Records
 from worker.artifacts import ArtifactCorrupt, Artifacts
 from worker.cpt.formats import peft
-from worker.cpt.formats.bundle import TunedContext, load
+from worker.cpt.formats.bundle import NewerFormat, TunedContext, load
 from worker.models import LanguageModel
 
 OURS: Final = "contextune.safetensors"
@@ -54,7 +54,8 @@ def _failure(error: Exception, request: ExportRequest) -> Failure:
         case ArtifactsUnavailable():
             return Failure(code=ErrorCode.ARTIFACTS_UNAVAILABLE, message="the worker cannot write the export")
         case ArtifactCorrupt() | ValueError():
-            return Failure(code=ErrorCode.ARTIFACT_CORRUPT, message="the context's artifact cannot be used")
+            code = ErrorCode.FORMAT_UNSUPPORTED if isinstance(error, NewerFormat) else ErrorCode.ARTIFACT_CORRUPT
+            return Failure(code=code, message=f"the context's artifact cannot be used: {error}")
     structlog.get_logger().error("export_failed", request_id=request.request_id, exc_info=error)
     return Failure(code=ErrorCode.INTERNAL, message="an unexpected error in the worker")
 

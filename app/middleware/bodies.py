@@ -28,8 +28,6 @@ _LEAST_RATE: Final = 64 * 1024
 _GRACE_SECONDS: Final = 10.0
 #: How long a large body waits for others to be parsed, or received.
 _TURN_SECONDS: Final = 30.0
-#: Bodies that are written to files at once.
-_SPOOLED_BODIES: Final = 2
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 #: Bytes of a body that are always taken: the number of connections bounds what these come to.
 _FREE_BYTES: Final = 64 * 1024
@@ -47,8 +45,8 @@ class BodyMemory:
     wait_seconds: float = 10.0
     #: Held while a large body is parsed: what comes of it takes many times its bytes.
     parsing: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
-    #: Room for bodies that are written to files.
-    spools: asyncio.Semaphore = field(init=False, default_factory=lambda: asyncio.Semaphore(_SPOOLED_BODIES))
+    #: Held while a body is written to a file and read from it: there is one at a time.
+    spooling: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
     _held: dict[object, int] = field(init=False, default_factory=dict)
     _changed: asyncio.Condition = field(init=False, default_factory=asyncio.Condition)
 
@@ -161,14 +159,16 @@ class ArrivingBody:
     async def spool(self) -> BinaryIO:
         """A file to write the body to from now on, in place of memory. It has no name, so nothing is left of it.
 
-        Raises `DomainError` where too many bodies are received in this way, or no file can be made.
+        Raises `DomainError` where other bodies that are received in this way take too long, or no file can be made.
         """
-        await _in_turn(self._memory.spools)
+        waited_from = time.monotonic()
+        await _in_turn(self._memory.spooling)
+        self._began += time.monotonic() - waited_from  # what we made it wait is not the client's fault
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by `release`
         except OSError as error:
-            self._memory.spools.release()
+            self._memory.spooling.release()
             raise disk_failure(error) from error
         await self._memory.release(self)
         return self._file
@@ -177,7 +177,7 @@ class ArrivingBody:
         """Let go of the body: of memory, and of its file."""
         if self._file is not None:
             self._file.close()
-            self._memory.spools.release()
+            self._memory.spooling.release()
         await self._memory.release(self)
 
     @asynccontextmanager
@@ -200,7 +200,7 @@ def uploads_folder(artifacts_url: str, data_dir: Path) -> Path:
     return (Path(local) if local != artifacts_url else data_dir) / "uploads"
 
 
-async def _in_turn(turns: asyncio.Lock | asyncio.Semaphore) -> None:
+async def _in_turn(turns: asyncio.Lock) -> None:
     """Acquire a turn. Raises `DomainError` when there is none in time."""
     try:
         async with asyncio.timeout(_TURN_SECONDS):

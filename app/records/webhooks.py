@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
 
+import structlog
+
 from app.contract.webhooks import EventType, Webhook
 from app.records.connection import Store, new_id
 from app.records.idempotency import Answered, ClaimLost
-from app.records.rows import FORMAT, row_of
+from app.records.rows import FORMAT, NewerFormat, refuse_newer, row_of
 
 #: Webhooks of a tenant, at most: each of them is another write of the script that ends a job.
 MAX_WEBHOOKS: Final = 16
@@ -71,9 +73,14 @@ class Webhooks:
         return next((one for one in self.all() if one.id == webhook_id), None)
 
     def all(self) -> list[Webhook]:
-        """All webhooks, newest first."""
-        rows = cast("list[tuple[str, list[str]]]", self._store.run("list_webhooks", self._tenant))
-        return [_webhook(webhook_id, row_of(flat)) for webhook_id, flat in rows]
+        """All webhooks, newest first; one of a newer format is left out and logged."""
+        found = []
+        for webhook_id, flat in cast("list[tuple[str, list[str]]]", self._store.run("list_webhooks", self._tenant)):
+            try:
+                found.append(_webhook(webhook_id, row_of(flat)))
+            except NewerFormat as error:
+                structlog.get_logger().warning("row_left_out", reason=str(error))
+        return found
 
     def delete(self, webhook_id: str) -> None:
         """Forget a webhook; what waits for it is not sent."""
@@ -107,6 +114,7 @@ class Outbox:
 
 
 def _webhook(webhook_id: str, row: dict[str, str]) -> Webhook:
+    refuse_newer("webhook", webhook_id, row)
     return Webhook(
         id=webhook_id,
         url=row["url"],

@@ -37,6 +37,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         ErrorCode.CONTEXT_NOT_READY,
         ErrorCode.CONTEXT_FAILED,
         ErrorCode.MODEL_CHANGED,
+        ErrorCode.FORMAT_UNSUPPORTED,
         ErrorCode.NO_WORKER,
         ErrorCode.ARTIFACTS_UNAVAILABLE,
         *STORE,

@@ -125,6 +125,7 @@ EXAMPLE_BODY = {"context": "support-intents", "inputs": ["my card never came"]}
         ErrorCode.CONTEXT_NOT_FOUND,
         ErrorCode.CONTEXT_NOT_READY,
         ErrorCode.CONTEXT_FAILED,
+        ErrorCode.FORMAT_UNSUPPORTED,
         ErrorCode.INPUT_TOO_LONG,
         ErrorCode.TOO_MANY_INPUTS,
         ErrorCode.TOO_MANY_EXAMPLES,

@@ -20,11 +20,10 @@ from redis.retry import Retry
 
 from app.config import Settings
 from app.contract.announcements import KEYS, WITHDRAW
-from app.records.requirements import refusal
 from app.standalone.children import Child, ChildError, ChildProcess
 from app.standalone.devices import worker_devices
 from app.standalone.embedded import EmbeddedServer
-from app.standalone.supervisor import StartFailedError
+from app.standalone.embedded_store import EmbeddedStore
 
 PYTHON = (sys.executable, "-P", "-m")  # never a module from the folder that the user happens to be in
 _PACKAGES = ("app", "worker")
@@ -36,18 +35,6 @@ for name in {_PACKAGES}:
 """
 GATEWAY_STOP_SECONDS = 10.0
 WORKER_STOP_SECONDS = 30.0
-
-
-class EmbeddedStore(EmbeddedServer):
-    """The durable server, which is checked as soon as it answers."""
-
-    def answers(self) -> bool:
-        """Whether it answers. Raises ``StartFailedError`` when what it holds must not be used."""
-        if not super().answers():
-            return False
-        if reason := refusal(self.url):
-            raise StartFailedError(reason)
-        return True
 
 
 class WorkerProcess(ChildProcess):

@@ -22,6 +22,7 @@ from worker.classification.resident import (
     ResidentContexts,
     UnusableContext,
 )
+from worker.cpt.formats.bundle import NewerFormat
 from worker.cpt.turn import Turn
 from worker.device import Device, DeviceStopped, out_of_memory, unusable_after
 from worker.models import LanguageModel
@@ -186,6 +187,8 @@ def failure_of(error: Exception, request_ids: Sequence[str]) -> Failure:
             return Failure(code=ErrorCode.CONTEXT_NOT_FOUND, message="the context has been deleted")
         case ArtifactCorrupt() | UnusableContext():
             return Failure(code=ErrorCode.ARTIFACT_CORRUPT, message=f"the context's artifact cannot be used: {error}")
+        case NewerFormat():
+            return Failure(code=ErrorCode.FORMAT_UNSUPPORTED, message=f"the context cannot be used: {error}")
         case ModelChanged():
             return Failure(code=ErrorCode.MODEL_CHANGED, message=str(error))
         case _ if out_of_memory(error):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.classification.resident import ModelChanged, Resident, UnusableContext
 from worker.cpt.encoding.template import Template
-from worker.cpt.formats.bundle import TunedContext, load
+from worker.cpt.formats.bundle import NewerFormat, TunedContext, load
 from worker.cpt.scoring.predict import Predictor
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.models import LanguageModel
@@ -13,10 +13,13 @@ from worker.models import LanguageModel
 def prepare(base: LanguageModel, content: bytes) -> Resident:
     """A context that is ready to answer, from its artifact.
 
-    Raises `ModelChanged` if it was tuned for other files of the model, `UnusableContext` if it does not fit this model.
+    Raises `NewerFormat`, `ModelChanged` if it was tuned for other files of the model, and `UnusableContext` if it does
+    not fit this model.
     """
     try:
         tuned = loaded(base, content)
+    except NewerFormat:
+        raise
     except ValueError as error:
         raise UnusableContext(str(error)) from error
     if not made_here(base, tuned):

@@ -112,8 +112,9 @@ class ResidentContexts:
     def get(self, address: str, plain: PlainContext | None = None) -> Resident:
         """The context whose artifact is at ``address``, or the plain context with that address, loaded if need be.
 
-        Raises FileNotFoundError if there is none, `ModelChanged`, and `ArtifactCorrupt` or `UnusableContext` if it
-        cannot be trusted; `CannotClassify` where a plain context is to be loaded and not given, or cannot be read.
+        Raises FileNotFoundError if there is none, `NewerFormat`, `ModelChanged`, and `ArtifactCorrupt` or
+        `UnusableContext` if it cannot be trusted; `CannotClassify` where a plain context is to be loaded and
+        not given, or cannot be read.
         """
         with self._lock:
             slot = self._slots.setdefault(address, _Slot())

@@ -23,6 +23,7 @@ from worker.artifacts import ArtifactCorrupt, Artifacts
 from worker.classification.classify import failure_of
 from worker.classification.queries import Query, TooLong, queries_of
 from worker.classification.resident import ModelChanged, Resident, ResidentContexts, UnusableContext
+from worker.cpt.formats.bundle import NewerFormat
 from worker.cpt.model.sizes import ON_CPU, Sizes
 from worker.device import Device, out_of_memory
 from worker.evaluation.batch_report import batch_report
@@ -152,7 +153,7 @@ class BatchRun:
         except FileNotFoundError as error:
             message = "the context's artifact is missing"
             raise Unservable(Failure(code=ErrorCode.ARTIFACT_CORRUPT, message=message)) from error
-        except (ArtifactCorrupt, UnusableContext, ModelChanged) as error:
+        except (ArtifactCorrupt, UnusableContext, NewerFormat, ModelChanged) as error:
             raise Unservable(failure_of(error, ())) from error
 
     def _opened(self) -> Any:

@@ -9,7 +9,8 @@ from typing import Final
 #: No room on the disk or in the quota, and no file descriptors left, here or on the whole machine.
 _LACKING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 _FIRST_WAIT_SECONDS: Final = 1.0
-_LONGEST_WAIT_SECONDS: Final = 30.0
+#: All is to be as before within ten seconds of the fault's end.
+_LONGEST_WAIT_SECONDS: Final = 5.0
 
 
 def lacks_room(error: BaseException) -> bool:

@@ -34,6 +34,8 @@ from worker.models import LanguageModel
 
 #: Validation examples that are classified at once: their states take memory.
 _AT_ONCE: Final = 512
+#: The format of checkpoints: one of another is not gone on from.
+_CHECKPOINT_FORMAT: Final = "1"
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,13 @@ class JobRun:
 
     @property
     def _arithmetic(self) -> dict[str, str]:
-        """What a checkpoint was computed with."""
+        """What a checkpoint was written and computed with."""
         encoder = self._base.encoder if self._hyperparameters.encoder else None
-        return {**self._base.arithmetic, "encoder": encoder.fingerprint if encoder is not None else ""}
+        return {
+            "format": _CHECKPOINT_FORMAT,
+            **self._base.arithmetic,
+            "encoder": encoder.fingerprint if encoder is not None else "",
+        }
 
     def _resume(self) -> None:
         """Go on from the job's checkpoint if there is one that can be used; else from the start."""
@@ -172,7 +178,7 @@ class JobRun:
             notes = json.loads(metadata.pop("notes"))
             losses, seconds = [float(loss) for loss in notes["losses"]], float(notes["seconds"])
             if metadata != self._arithmetic:
-                raise ValueError("it was computed with another model, encoder, dtype or kind of device")
+                raise ValueError("it is of another format, model, encoder, dtype or kind of device")
             state = safetensors.torch.load(content)
             self._device.run(partial(self._search.load_state, state))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

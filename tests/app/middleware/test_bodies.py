@@ -10,7 +10,7 @@ from starlette.types import Message
 
 from app.errors import DomainError
 from app.middleware import bodies
-from app.middleware.bodies import BodyMemory, BodyMiddleware
+from app.middleware.bodies import ArrivingBody, BodyMemory, BodyMiddleware
 from app.middleware.request_ids import RequestIdMiddleware
 from app.problems import install_error_handlers
 
@@ -147,5 +147,23 @@ def test_small_body_never_waits() -> None:
         memory = BodyMemory(LIMIT)
         await memory.grow("old", LIMIT)
         await asyncio.wait_for(memory.grow("small", 64 * 1024), 1)
+
+    asyncio.run(scenario())
+
+
+def test_one_body_at_a_time_is_written_to_a_file(tmp_path: Path) -> None:
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def scenario() -> None:
+        memory = BodyMemory(LIMIT)
+        first, second = (ArrivingBody(receive, memory, LIMIT, tmp_path) for _ in range(2))
+        await first.spool()
+        waiting = asyncio.create_task(second.spool())
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await first.release()
+        assert await asyncio.wait_for(waiting, 5)
+        await second.release()
 
     asyncio.run(scenario())

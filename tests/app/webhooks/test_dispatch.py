@@ -176,3 +176,12 @@ def test_tenant_has_a_bounded_number_of_webhooks(tenant: TenantRecords) -> None:
     made = [tenant.webhooks.create(f"http://127.0.0.1/{n}", ALL) for n in range(17)]
     assert [one is None for one in made] == [False] * 16 + [True]
     assert tenant.webhooks.all()[0].url == "http://127.0.0.1/15"
+
+
+def test_webhook_of_a_newer_format_is_left_out_alone(tenant: TenantRecords, client: redis.Redis) -> None:
+    made = [tenant.webhooks.create(f"https://example.org/{number}", ALL) for number in range(2)]
+    ids = [webhook.id for webhook, _ in filter(None, made)]
+    row = f"{{ct}}:t:default:webhook:{ids[0]}"
+    client.hset(row, "format", 2)
+    client.hdel(row, "url")
+    assert [one.id for one in tenant.webhooks.all()] == [ids[1]]

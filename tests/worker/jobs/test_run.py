@@ -115,14 +115,19 @@ def test_job_goes_on_from_the_checkpoint_of_a_worker_that_died(
     assert resumed == unbroken
 
 
-def test_checkpoint_of_another_model_dtype_or_device_is_not_gone_on_from(
+def test_checkpoint_of_another_model_dtype_device_or_format_is_not_gone_on_from(
     records: Records, base: LanguageModel, artifacts: Artifacts
 ) -> None:
     claim = claimed(records)
     run(records, claim, base, artifacts, every=0)
     retrained = replace(base, fingerprint="f" * 64)
     rounded = replace(base, model=deepcopy(base.model).bfloat16())
-    for other in (retrained, rounded):
+    checkpoint = artifacts.get_checkpoint(claim.job_id) or b""
+    for other in (retrained, rounded, base):
+        if other is base:
+            newer = checkpoint.replace(b'"format":"1"', b'"format":"2"')
+            assert newer != checkpoint
+            artifacts.put_checkpoint(claim.job_id, newer)
         with leased(records, claim, steps=0) as lease, pytest.raises(Stopping):
             JobRun(claim, other, artifacts, Device(), lease).to_end(0)
 

@@ -16,9 +16,18 @@ from worker.cpt.scoring.classifier import Classifier
 
 # safetensors writes several metadata entries in no fixed order, so ours is a single JSON entry.
 _METADATA = "contextune"
+#: The newest format of a blob that this program reads, and the one that it writes.
+FORMAT = 1
 # What turns scores into probabilities, if there is more to it than a softmax.
 _CLASSIFIER = "classifier/"
 _FORMAT = {"embedding": ("F32", 2), "delta": ("F32", 2), "ids": ("I64", 1), "types": ("I64", 1)}
+
+
+class NewerFormat(ValueError):
+    """A blob was written by a newer release, in a format that this one does not know."""
+
+    def __init__(self, written: int) -> None:
+        super().__init__(f"The adapter has format {written}, of a newer release; this one reads up to {FORMAT}.")
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ def save(tuned: TunedContext) -> bytes:
     }
     if tuned.classifier is not None:
         tensors |= {f"{_CLASSIFIER}{name}": tensor for name, tensor in tuned.classifier.tensors().items()}
-    metadata = json.dumps(tuned.metadata, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    metadata = json.dumps({"format": FORMAT, **tuned.metadata}, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return safetensors.torch.save(tensors, {_METADATA: metadata})
 
 
@@ -90,10 +99,12 @@ def load(
     `width` is that of its word embeddings, `hidden` that of its hidden states, which heads read.
 
     Raises:
+        NewerFormat: a newer release wrote it.
         ValueError: anything but a whole, consistent blob; the message says what is wrong.
     """
     header = _header(blob)
-    count = _count(header)
+    if not (count := _count(header)):
+        raise ValueError("The adapter does not hold embedding, delta, ids and types.")
     sizes = {_check_shapes(header, f"prompts.{number}.") for number in range(count)}
     (size,) = sizes if len(sizes) == 1 else (0,)
     if not size or (width is not None and size != width):
@@ -106,6 +117,7 @@ def load(
     if not isinstance(metadata, dict):
         raise ValueError("The adapter's metadata is not an object.")
     prompts = tuple(_prompt(tensors, f"prompts.{number}.", vocabulary) for number in range(count))
+    metadata.pop("format", None)
     return TunedContext(prompts, metadata, _classifier(tensors, metadata, count, size if hidden is None else hidden))
 
 
@@ -143,9 +155,20 @@ def _header(blob: bytes) -> dict[str, Any]:
         header = json.loads(blob[8 : 8 + size])
     except (ValueError, RecursionError) as error:
         raise ValueError("The adapter is not a safetensors file.") from error
-    if not isinstance(header, dict) or not _count(header):
+    if not isinstance(header, dict):
         raise ValueError("The adapter does not hold embedding, delta, ids and types.")
+    if (written := _written_format(header)) > FORMAT:
+        raise NewerFormat(written)
     return header
+
+
+def _written_format(header: dict[str, Any]) -> int:
+    """The format that a blob says it has, before anything else is expected of it; 0 where it says none."""
+    try:
+        written = json.loads(header["__metadata__"][_METADATA])["format"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return 0
+    return written if isinstance(written, int) else 0
 
 
 def _count(header: dict[str, Any]) -> int:
