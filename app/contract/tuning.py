@@ -57,8 +57,8 @@ Auto = Literal["auto"]
 class TrialSettings(Payload):
     """One configuration that a search of method "auto" tries as a whole.
 
-    ``steps`` is how far each prompt is tuned, ``context_examples`` how many examples stand in each at most, and
-    ``examples`` how many are read under each at most.
+    ``steps`` is how far each prompt is tuned, ``context_examples`` how many examples stand in each at most,
+    ``examples`` how many are read under each at most, and ``prompts`` how many serve together at most.
     """
 
     model_config = ConfigDict(strict=True)
@@ -66,6 +66,7 @@ class TrialSettings(Payload):
     steps: Annotated[int, Field(ge=0, le=10_000)]
     context_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
     examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
+    prompts: Annotated[int, Field(ge=1, le=16)]
 
 
 class Hyperparameters(Payload):
@@ -81,8 +82,8 @@ class Hyperparameters(Payload):
     - ``leave_one_out`` hides a training example's own copy in the context from it; ``token_dropout`` hides tokens at
       random.
     - ``learning_rate_schedule`` "cosine" lets the learning rate fall to nothing over the steps.
-    - ``cross_validation`` holds out, to report and to choose: method "auto" serves two prompts, each tuned without one
-      half of the examples; other methods tune on folds besides.
+    - ``cross_validation`` holds out, to report and to choose: method "auto" serves three prompts, or two where time is
+      short, each tuned without one third of the examples; other methods tune on folds besides.
     - ``early_stopping`` takes the trial that held-out examples speak for, not the last that was done.
     - ``calibration`` subtracts from the label scores what a prompt says of any text, and fits a temperature and a
       bias for each label to what was held out.

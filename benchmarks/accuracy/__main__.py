@@ -39,7 +39,7 @@ ABLATION_DRAWS = (("trec", 4), ("agnews", 4), ("banking77_design", 4), ("trec", 
 
 #: What is changed in "auto", one lever at a time.
 ABLATION: dict[str, dict[str, Any]] = {
-    "without tuning": {"trials": [{"steps": 0, "context_examples": 24, "examples": 1024}]},
+    "without tuning": {"trials": [{"steps": 0, "context_examples": 24, "examples": 1024, "prompts": 3}]},
     "without states": {"head": False},
     "without encoder": {"encoder": False},
     "without calibration": {"calibration": False},

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Final, Literal
 
@@ -99,9 +99,7 @@ def report(
 def _trials(found: SearchResult) -> tuple[TrialReport, ...]:
     return tuple(
         TrialReport(
-            settings=TrialSettings(
-                steps=one.trial.steps, context_examples=one.trial.context_examples, examples=one.trial.examples
-            ),
+            settings=TrialSettings(**asdict(one.trial)),
             status=one.status,
             nll=one.nll,
             accuracy=one.accuracy,

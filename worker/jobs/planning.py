@@ -15,6 +15,7 @@ from app.records.rows import tolerant
 from worker.artifacts import ArtifactCorrupt, Artifacts
 from worker.cpt.encoding.template import TokenType
 from worker.cpt.selection.prompts import cross_fitted_prompts
+from worker.cpt.selection.trials import Trial
 from worker.jobs.defaults import planned_trials, prompt_tokens, resolve, search_settings
 from worker.jobs.encoding import Encoded, Unplannable, encode
 from worker.jobs.pricing import Pricing
@@ -59,21 +60,18 @@ def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
         context_limit=base.context_length,
         training_examples=len(encoded.shots),
         hyperparameters=resolved,
-        total_steps=sum(trial.steps for trial in done) * settings.runs,
+        total_steps=sum(trial.steps * settings.runs(Trial(**trial.model_dump())) for trial in done),
         estimated_seconds=seconds,
-        budgets=_budgets(base, resolved, encoded, spec) if resolved.method == "auto" else (),
+        budgets=_budgets(base, resolved, encoded) if resolved.method == "auto" else (),
     )
 
 
-def _budgets(
-    base: LanguageModel, resolved: ResolvedHyperparameters, encoded: Encoded, spec: TuningSpec
-) -> tuple[BudgetOffer, ...]:
+def _budgets(base: LanguageModel, resolved: ResolvedHyperparameters, encoded: Encoded) -> tuple[BudgetOffer, ...]:
     offers = []
     for seconds in _BUDGETS_SECONDS:
         values: dict[str, Any] = resolved.model_dump() | {"max_seconds": seconds}
-        steps_given = spec.hyperparameters.steps != "auto"
         pricing = Pricing(base, encoded, values)
-        trials = pricing.affordable(planned_trials(base, values, encoded, steps_given=steps_given), seconds)
+        trials = pricing.affordable(planned_trials(base, values, encoded), seconds)
         needed = sum(map(pricing.trial, trials)) + pricing.embedding() + pricing.measuring()
         offers.append(BudgetOffer(max_seconds=seconds, estimated_seconds=needed, trials=trials))
     return tuple(offers)
@@ -85,9 +83,9 @@ def _context_tokens(base: LanguageModel, encoded: Encoded, resolved: ResolvedHyp
     if resolved.method != "auto":
         return len(shots.context_of(range(shots.context)))
     settings = search_settings(base, resolved, shots)
-    size, most = resolved.trials[0].context_examples, prompt_tokens(base, shots)
-    plans = cross_fitted_prompts(shots, settings.prompts, size, most, None, resolved.seed)
-    return sum(len(shots.context_of(one.context)) for one in plans)
+    first, most = resolved.trials[0], prompt_tokens(base, shots)
+    plans = cross_fitted_prompts(shots, settings.prompts, first.context_examples, most, None, resolved.seed)
+    return sum(len(shots.context_of(one.context)) for one in plans[: first.prompts])
 
 
 def _longest(encoded: Encoded, limit: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from app.contract.tuning import TrialSettings
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.search import TRIALS_SHARE
+from worker.cpt.selection.trial_run import FEWEST_PROMPTS
 from worker.jobs.encoding import Encoded
 from worker.models import LanguageModel
 
@@ -36,29 +37,37 @@ class Pricing:
         values = self._values
         examples = len(self._shots)
         inside = min(trial.context_examples, examples)
-        batch = self._costs.batch(2 if values["method"] == "auto" else 0, inside, values["batch_size"])
+        batch = self._costs.batch(self._runs(trial) if values["method"] == "auto" else 0, inside, values["batch_size"])
         read = trial.examples if values["calibration"] or values["head"] else 0
         prompt = self._costs.prompt(trial.steps, inside, batch, read)
-        return self._prompts * prompt / self._rate
+        return self._runs(trial) * prompt / self._rate
 
     def affordable(self, trials: tuple[TrialSettings, ...], max_seconds: float | None) -> tuple[TrialSettings, ...]:
-        """The trials that would be done within a bound: the first, and each that fits in what the others leave."""
+        """The trials that would be done within a bound: the first, and what fits of each in what the others leave."""
         left = math.inf if max_seconds is None else TRIALS_SHARE * max_seconds - self.embedding()
         found: list[TrialSettings] = []
         for trial in trials:
-            seconds = self.trial(trial)
-            if not found or seconds <= left:
-                found.append(trial)
-                left -= seconds
+            some = self._fitting(trial, left) if found else trial
+            if some is not None:
+                found.append(some)
+                left -= self.trial(some)
         return tuple(found)
+
+    def _fitting(self, trial: TrialSettings, left: float) -> TrialSettings | None:
+        """A trial with as many of its prompts as fit in so many seconds, None for fewer than can serve."""
+        for prompts in range(trial.prompts, min(FEWEST_PROMPTS, trial.prompts) - 1, -1):
+            some = trial.model_copy(update={"prompts": prompts})
+            if self.trial(some) <= left:
+                return some
+        return None
 
     def measuring(self) -> float:
         """Seconds for the validation examples, which the plain and the served prompts are measured on."""
         return 2 * self._costs.reading(0, self._validation) / self._rate
 
-    @property
-    def _prompts(self) -> int:
+    def _runs(self, trial: TrialSettings) -> int:
+        """Prompts that are tuned."""
         values = self._values
         if values["method"] == "auto":
-            return 2 if values["cross_validation"] else 1
+            return trial.prompts if values["cross_validation"] else 1
         return 3 if values["cross_validation"] else 1

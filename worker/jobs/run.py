@@ -217,6 +217,7 @@ class JobRun:
                 steps=one.trial.steps,
                 context_examples=one.trial.context_examples,
                 examples=max(1, min(one.trial.examples, one.examples) if one.examples else one.trial.examples),
+                prompts=one.trial.prompts,
             )
             for one in found.outcomes
             if one.status == "done"

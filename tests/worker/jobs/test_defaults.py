@@ -99,7 +99,7 @@ def test_trials_begin_with_no_step_and_the_second_is_preferred_where_examples_ar
     few, many = encoded(base, 20), encoded(base, 200)
     for some, preferred in ((few, 1), (many, 0)):
         values = resolved(base, some)
-        assert [trial.steps for trial in values.trials] == [0, 6, 20]
+        assert [trial.steps for trial in values.trials] == [0, 6]
         assert search_settings(base, values, some.shots).preferred == preferred
 
 
@@ -111,7 +111,7 @@ def test_fewer_are_read_where_the_budget_wants_it(base: LanguageModel) -> None:
 
 
 def test_given_trials_are_run_whole(base: LanguageModel) -> None:
-    trials = (TrialSettings(steps=3, context_examples=4, examples=4),)
+    trials = (TrialSettings(steps=3, context_examples=4, examples=4, prompts=2),)
     values = resolved(base, trials=trials, max_seconds=5.0)
     assert (values.trials, values.max_seconds) == (trials, None)
 

@@ -56,6 +56,8 @@ def cross_fitted_prompts(
 ) -> list[PromptPlan]:
     """So many prompts of about `size` examples and at most `most_tokens` tokens, but one example at least.
 
+    One alone where the examples are too few for folds.
+
     vectors: [N, E] sentence vectors of length 1 of all examples; those with zeros are not chosen. A prompt is tuned on
     the examples outside it that it may learn, and on those inside as well where those outside are fewer.
     """

@@ -99,7 +99,7 @@ class _Conclusion:
         return SearchResult(
             prompts=one.run.prompts(),
             classifier=classifier,
-            trial=self._settings.trials[chosen],
+            trial=one.run.trial,
             outcomes=self._outcomes(candidates, nested, statuses),
             config=self._settings.config,
             losses=tuple(one.run.records[-1].losses),
@@ -256,7 +256,7 @@ class _Conclusion:
             known = len(loss) > 0
             found.append(
                 Outcome(
-                    trial=trial,
+                    trial=one.run.trial,
                     status=status,
                     examples=len(one.run.records[-1].numbers),
                     nll=loss.mean().item() if known else None,

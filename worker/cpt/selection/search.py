@@ -8,7 +8,7 @@ it.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -20,7 +20,7 @@ from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.prompts import PromptPlan, cross_fitted_prompts, whole_prompts
 from worker.cpt.selection.result import SearchResult, conclude
-from worker.cpt.selection.trial_run import Task, TrialRun
+from worker.cpt.selection.trial_run import FEWEST_PROMPTS, Task, TrialRun
 from worker.cpt.selection.trials import HeldOutScores, Status, StepFigures, Trial
 from worker.cpt.selection.vectors import Vectors
 from worker.cpt.tuning.tuner import CHUNK_TOKENS, TuningSettings
@@ -38,8 +38,9 @@ _CODES: Final[tuple[Status | None, ...]] = (None, "done", "dropped")
 class SearchSettings:
     """How to search; each trial says how many steps are done in place of those of `tuning`.
 
-    config: the settings of a CPTConfig. prompts: cross-fitted prompts that serve together, 0 for the reference's one
-    of all examples. folds: held-out folds of the reference's prompt. most_tokens: of a cross-fitted prompt.
+    config: the settings of a CPTConfig. prompts: cross-fitted prompts, of which a trial may take fewer, 0 for the
+    reference's one of all examples. folds: held-out folds of the reference's prompt. most_tokens: of a cross-fitted
+    prompt.
     calibrated, heads: whether biases and mixtures are fitted, and heads on states. preferred: number of the trial that
     serves unless held-out examples speak against it; None is the last that was done. max_seconds: None for no bound.
     """
@@ -55,10 +56,9 @@ class SearchSettings:
     preferred: int | None = None
     max_seconds: float | None = None
 
-    @property
-    def runs(self) -> int:
+    def runs(self, trial: Trial) -> int:
         """Prompts that are tuned in a trial, at most."""
-        return max(1, self.prompts, self.folds + 1)
+        return min(self.prompts, trial.prompts) if self.prompts else self.folds + 1
 
 
 class Search:
@@ -104,7 +104,7 @@ class Search:
         """Steps of tuning of all trials that are not dropped."""
         statuses = [*self._statuses, *[None] * len(self._settings.trials)]
         pairs = zip(self._settings.trials, statuses, strict=False)
-        return sum(trial.steps * self._settings.runs for trial, status in pairs if status != "dropped")
+        return sum(trial.steps * self._settings.runs(trial) for trial, status in pairs if status != "dropped")
 
     @property
     def fraction(self) -> float:
@@ -199,6 +199,8 @@ class Search:
             if run is not None:
                 run.load(f"trials.{number}", state)
             done = number < len(statuses) and statuses[number] == "done"
+            if done and run is not None:
+                run.shorten(1)
             if done and (run is None or not run.complete):
                 raise ValueError("missing prompts")
             self._runs.append(run)
@@ -221,22 +223,29 @@ class Search:
             return whole_prompts(shots, settings.folds, settings.tuning.seed)
         vectors = self._vectors.of_examples() if self._vectors.examples else None
         most, seed = settings.most_tokens, settings.tuning.seed
-        return cross_fitted_prompts(shots, settings.prompts, trial.context_examples, most, vectors, seed)
+        plans = cross_fitted_prompts(shots, settings.prompts, trial.context_examples, most, vectors, seed)
+        return plans[: trial.prompts]
 
     def _settle(self, run: TrialRun) -> None:
-        """End the trial in turn where it is complete or too late; then drop those that there is no time for."""
-        first = not self._statuses
-        if not run.complete and self._left(TRIALS_SHARE) < 0:
-            if not first:
+        """End the trial in turn where it is complete or too late; then drop those that there is no time for.
+
+        A trial that there is not the time for to its end serves with the prompts that are closed.
+        """
+        first, late = not self._statuses, self._left(TRIALS_SHARE) < 0
+        if first and late:
+            run.cut()
+            run.shorten(1)
+        elif not first and (late or (run.between_prompts and not self._affordable(replace(run.trial, prompts=1)))):
+            run.shorten(FEWEST_PROMPTS)
+            if late and not run.complete:
                 self._drop(len(self._statuses))
-            else:
-                run.cut()
         if run.complete:
             run.end()
             self._statuses.append("done")
         trials = self._settings.trials
         while 0 < len(self._statuses) < len(trials) and len(self._runs) == len(self._statuses):
-            if self._affordable(trials[len(self._statuses)]):
+            next_one = trials[len(self._statuses)]
+            if self._affordable(replace(next_one, prompts=min(FEWEST_PROMPTS, next_one.prompts))):
                 break
             self._runs.append(None)
             self._statuses.append("dropped")
@@ -265,4 +274,4 @@ def trial_cost(costs: Costs, settings: SearchSettings, shots: Shots, trial: Tria
     inside = min(trial.context_examples, len(shots)) if settings.prompts else shots.context
     batch = costs.batch(settings.prompts, inside, settings.tuning.batch_size)
     read = trial.examples if settings.calibrated or settings.heads else 0
-    return settings.runs * costs.prompt(trial.steps, inside, batch, read)
+    return settings.runs(trial) * costs.prompt(trial.steps, inside, batch, read)

@@ -19,6 +19,8 @@ from worker.cpt.selection.trials import HeldOutScores, PromptRecord, StepFigures
 from worker.cpt.tuning.tuner import Tuner, TuningSettings
 from worker.cpt.turn import Turn
 
+#: Prompts of a trial without which it is dropped where there is no time for more.
+FEWEST_PROMPTS: Final = 2
 #: Texts that are read in one step of a search.
 _AT_ONCE: Final = 32
 
@@ -118,6 +120,18 @@ class TrialRun:
         record = self.records[-1]
         if record.numbers or not self._left_to_read(record, self.plans[len(self.records) - 1]):
             record.closed = True
+
+    @property
+    def between_prompts(self) -> bool:
+        """Whether a prompt is closed and the next is not begun, with enough of them to serve."""
+        return len(self.records) >= FEWEST_PROMPTS and self.records[-1].closed
+
+    def shorten(self, fewest: int) -> None:
+        """End with the prompts that are closed, if they are so many at least."""
+        closed = [record for record in self.records if record.closed]
+        if fewest <= len(closed) < len(self.plans):
+            self.records, self.plans = closed, self.plans[: len(closed)]
+            self.trial = replace(self.trial, prompts=len(closed))
 
     def end(self) -> int:
         """Let all prompts have as many examples read under them, and return how many."""

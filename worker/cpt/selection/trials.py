@@ -17,12 +17,13 @@ class Trial:
     """One configuration, tried as a whole.
 
     steps: how far each prompt is tuned. context_examples: examples in each prompt, at most. examples: examples that
-    are read under each prompt, at most.
+    are read under each prompt, at most. prompts: those that serve together, at most.
     """
 
     steps: int
     context_examples: int
     examples: int
+    prompts: int
 
 
 @dataclass(frozen=True)

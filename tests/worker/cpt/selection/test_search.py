@@ -20,11 +20,11 @@ LABELS = ("good", "bad")
 WORDS = (("fine", 0), ("awful", 1), ("great", 0), ("dull", 1), ("lovely", 0), ("poor", 1), ("nice", 0), ("weak", 1))
 CONFIG = {"opt_projection_epsilon": 1.0, "opt_projection_format_epsilon": 1.0}
 ENCODER = tiny.sentence_encoder()
-REFERENCE = SearchSettings(TuningSettings(learning_rate=0.05), CONFIG, (Trial(3, 8, 8),))
+REFERENCE = SearchSettings(TuningSettings(learning_rate=0.05), CONFIG, (Trial(3, 8, 8, 1),))
 AUTO = SearchSettings(
     TuningSettings(learning_rate=0.05, leave_one_out=True),
     CONFIG,
-    (Trial(0, 4, 8), Trial(2, 4, 8)),
+    (Trial(0, 4, 8, 2), Trial(2, 4, 8, 2)),
     prompts=2,
     calibrated=True,
     heads=True,
@@ -205,7 +205,7 @@ def test_late_search_drops_what_is_left_to_try_but_never_the_result(model: Any) 
 
 
 def test_trial_that_turns_out_too_slow_is_dropped_in_its_midst(model: Any) -> None:
-    many = replace(AUTO, trials=(Trial(0, 4, 8), Trial(50, 4, 8)), max_seconds=100.0)
+    many = replace(AUTO, trials=(Trial(0, 4, 8, 2), Trial(50, 4, 8, 2)), max_seconds=100.0)
     clock = Clock(0.0)
     running = search(model, many, clock=clock)
     while len(running._statuses) < 1:
@@ -215,8 +215,30 @@ def test_trial_that_turns_out_too_slow_is_dropped_in_its_midst(model: Any) -> No
     assert [outcome.status for outcome in run(running).outcomes] == ["done", "dropped"]
 
 
+@pytest.mark.parametrize(("late_from", "expected"), [(1, None), (2, 2), (3, 3)])
+def test_trial_ends_with_the_prompts_that_there_was_time_for(model: Any, late_from: int, expected: int | None) -> None:
+    """What serves then is what a trial of so many prompts gives."""
+    settings = replace(AUTO, prompts=3, trials=(Trial(0, 4, 12, 3), Trial(2, 4, 12, 3)))
+    clock = Clock(0.0)
+    running = search(model, replace(settings, max_seconds=100.0), shots(12), clock=clock)
+    while not running.finished and sum(len(one.records) for one in running._runs[1:] if one) <= late_from:
+        running.step()
+    clock.now = 99.0
+    resumed = search(model, replace(settings, max_seconds=100.0), shots(12), clock=clock)
+    resumed.load_state(running.state())
+    one = run(resumed)
+    assert_same(one, run(running))
+    if expected is None:
+        assert one.outcomes[1].status == "dropped"
+        return
+    assert one.trial == Trial(2, 4, 12, expected)
+    assert len(one.prompts) == expected
+    again = found(model, replace(settings, trials=(Trial(0, 4, 12, 3), one.trial)), shots(12))
+    assert_same(one, again)
+
+
 def test_first_trial_is_cut_short_and_the_same_trials_give_the_same_bits(model: Any) -> None:
-    settings = replace(AUTO, trials=(Trial(0, 4, 100),), max_seconds=1.0)
+    settings = replace(AUTO, trials=(Trial(0, 4, 100, 2),), max_seconds=1.0)
     clock = Clock(0.0)
     running = search(model, settings, shots(100), clock=clock)
     while not running._runs or not running._runs[0] or not running._runs[0].records[0].numbers:
@@ -224,15 +246,15 @@ def test_first_trial_is_cut_short_and_the_same_trials_give_the_same_bits(model: 
     clock.now = 99.0
     cut = run(running)
     (outcome,) = cut.outcomes
-    assert outcome.examples == 32
-    again = found(model, replace(settings, trials=(Trial(0, 4, 32),), max_seconds=None), shots(100))
+    assert (outcome.trial.prompts, outcome.examples) == (1, 64)
+    again = found(model, replace(settings, trials=(Trial(0, 4, 64, 1),), max_seconds=None), shots(100))
     assert_same(replace(cut, outcomes=()), replace(again, outcomes=()))
 
 
 def test_bias_levels_what_a_prompt_says_of_examples_of_all_labels(model: Any) -> None:
     """With every own copy hidden, the mean over the labels' means is exactly level."""
     some = shots(6)
-    settings = replace(REFERENCE, calibrated=True, trials=(Trial(3, 6, 6),))
+    settings = replace(REFERENCE, calibrated=True, trials=(Trial(3, 6, 6, 1),))
     result = found(model, settings, some)
     assert result.classifier
     (prompt,) = result.prompts
