@@ -21,8 +21,9 @@ up: $(VENV)/.installed ## install what is missing and run the whole service unti
 
 install: $(VENV)/.installed ## make the virtual environment and install the service
 
+# Two processes, each file whole in one of them; OPTIONS="-n 0" runs all in one.
 test: $(VENV)/.installed-dev ## run the tests
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(OPTIONS)
 
 test-gpu: $(VENV)/.installed-dev ## run the tests that need a GPU, which `make test` leaves out; OPTIONS='--device cpu' tries them without
 	@$(BIN)/python -m pytest tests/gpu $(OPTIONS)

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], seconds: float = 20) -> T:
+def eventually(look: Callable[[], T], seconds: float = 60) -> T:
     """The first true value of ``look``."""
     until = time.monotonic() + seconds
     while not (value := look()):

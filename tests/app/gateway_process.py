@@ -1,7 +1,6 @@
 """A gateway as a process of its own, without workers."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,14 +9,14 @@ from contextlib import contextmanager, suppress
 import httpx
 
 from app.config import Settings
+from tests.ports import free_port
 from tests.waiting import eventually
 
 
 @contextmanager
 def gateway_started(settings: Settings, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A gateway that has just been started, and its port; ``environment`` are further settings by variables' names."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     variables = {
         **os.environ,
         "CONTEXTUNE_STORE_URL": settings.store_url or "",
@@ -44,5 +43,5 @@ def gateway_process(settings: Settings, **environment: str) -> Iterator[tuple[su
                 return httpx.get(f"{scheme}://127.0.0.1:{port}/health/live", verify=False).is_success
             return False
 
-        eventually(lives)
+        eventually(lives, 120)
         yield process, port

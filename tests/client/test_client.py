@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from tests.client.answers import AT, context, ended, job
 from tests.client.standin import StandIn, says, standing, streams
+from tests.ports import free_port
 
 EXAMPLES = [("a", "yes"), ("b", "no")]
 FAST = RetryPolicy(first=0.001)
@@ -233,8 +234,7 @@ def test_readiness_is_an_answer_whatever_it_says(service: StandIn, client: Conte
 
 
 def test_service_that_is_not_there_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     with Contextune(url, retries=FAST) as client, pytest.raises(contextune.ServiceUnreachableError) as caught:
         client.contexts.get("intents")
     assert str(caught.value).startswith(f"{url} does not answer")

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from app.standalone.embedded import STORE_OPTIONS, find_binary
 from tests.app.access.gateway import Service, serve
 from tests.app.records.steps import REPORT
 from tests.app.standin import MODEL, StandIn
+from tests.ports import free_port
 from tests.submissions import plan
 from tests.waiting import eventually
 
@@ -83,11 +83,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     for process in processes:
         process.terminate()
         process.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def answers(client: redis.Redis) -> bool:

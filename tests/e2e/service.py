@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from app.standalone.embedded import EmbeddedServer
+from tests.ports import free_port
 from tests.waiting import eventually
 
 TINY = "tiny"
@@ -31,8 +31,7 @@ class Service:
 
     def __init__(self, folder: Path, model_cache: Path, **settings: str) -> None:
         self.folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
+        port = free_port()
         self._environment = {
             **os.environ,
             "CONTEXTUNE_DATA_DIR": str(folder),

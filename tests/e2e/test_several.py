@@ -20,6 +20,7 @@ from contextune import Contextune
 from app.standalone.embedded import EmbeddedServer
 from tests.e2e.service import EXAMPLES, TEXTS, TINY, same
 from tests.e2e.trace_receiver import TraceReceiver, trace_receiver
+from tests.ports import free_port
 from tests.waiting import eventually
 from tests.worker.tiny import causal_model, tokenizer
 
@@ -78,7 +79,7 @@ class Several:
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
         self.workers = [self._program("worker", "on-time"), self._program("worker", "ahead", "ahead")]
-        ports = [_free_port() for _ in range(2)]
+        ports = [free_port() for _ in range(2)]
         self.gateways = [self._program("app.main", f"gateway-{port}", CONTEXTUNE_PORT=str(port)) for port in ports]
         self.clients = [
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=90, trust_env=False) for port in ports
@@ -134,11 +135,6 @@ class Several:
         for client in self.clients:
             client.close()
         return [program.stop() for program in (*self.gateways, *self.workers)]
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ class Hold:
 
     def __call__(self) -> str:
         self.begun.set()
-        assert self.release.wait(30)
+        assert self.release.wait(60)
         return "finished"
 
 
@@ -78,7 +78,7 @@ def test_work_is_computed_in_the_order_asked(device: Device) -> None:
     order: list[int] = []
     first = Hold()
     threads = [started(lambda: device.run(first))]
-    assert first.begun.wait(30)
+    assert first.begun.wait(60)
     for number in range(5):
         threads.append(started(lambda number=number: device.run(lambda: order.append(number))))  # type: ignore[misc]
         eventually(lambda number=number: len(device._waiting) == number + 1)  # type: ignore[misc]
@@ -124,7 +124,7 @@ def test_small_query_goes_ahead_but_not_twice_in_a_row(device: Device) -> None:
 
     hold = Hold()
     threads = [started(lambda: device.run(hold))]
-    assert hold.begun.wait(30)
+    assert hold.begun.wait(60)
     threads += asked(
         device,
         lambda: device.run(lambda: order.append("tuning")),
@@ -157,7 +157,7 @@ def test_what_passes_in_between(device: Device, let_pass: Callable[[Device], Non
 
     hold = Hold()
     threads = [started(lambda: device.run(compute))]
-    assert hold.begun.wait(30)
+    assert hold.begun.wait(60)
     threads += asked(
         device,
         lambda: device.run_query(lambda: order.append("large"), small=False),
@@ -192,7 +192,7 @@ def test_small_queries_take_half_of_the_time_at_most() -> None:
 
     hold = Hold()
     threads = [started(lambda: device.run_query(compute, small=False))]
-    assert hold.begun.wait(30)
+    assert hold.begun.wait(60)
     threads += asked(
         device,
         lambda: device.run_query(long_one, small=True),
@@ -245,7 +245,7 @@ def test_stopped_device_finishes_what_it_computes_and_refuses_the_rest(device: D
             results.append(error)
 
     running = started(lambda: results.append(device.run(held)))
-    assert held.begun.wait(30)
+    assert held.begun.wait(60)
     waiting = started(ask)
     eventually(lambda: len(device._waiting) == 1)
     device.stop()

@@ -138,7 +138,7 @@ def test_worker_that_cannot_go_on_is_not_ready_and_asks_for_its_end(
         else:
             with pytest.raises(RuntimeError):
                 host._device.run(break_device)
-        assert failed.wait(20)
+        assert failed.wait(60)
         (one,) = eventually(lambda: [each for each in announced(bus_client) if not each.ready])
     finally:
         host.stop()

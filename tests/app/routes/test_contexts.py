@@ -228,7 +228,7 @@ def test_dry_run_says_what_a_context_needs_and_stores_nothing(settings: Settings
             worker.announce()
             answers = asyncio.create_task(asyncio.to_thread(answer_plans, worker, 1))
             response = await http.post("/contexts", params={"dry_run": "true"}, json=body)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while response.status_code == 503:  # the bus is not connected yet, or the worker not seen
                     response = await http.post("/contexts", params={"dry_run": "true"}, json=body)
             (address,) = await answers

@@ -86,7 +86,7 @@ def test_signal_stops_children_in_reverse_order_and_exits_0(supervised: Supervis
     supervised.says("ready")
     pids = [supervised.pid(name) for name in ("first", "second", "third")]
     process.send_signal(number)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert supervised.ended() == ["third", "second", "first"]
     assert not any(alive(pid) for pid in pids)
 
@@ -96,7 +96,7 @@ def test_signal_before_ready_stops_everything_too(supervised: Supervised) -> Non
     supervised.says("stage: waiting for the file")
     pid = supervised.pid("only")
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert not alive(pid)
 
 
@@ -108,7 +108,7 @@ def test_second_signal_while_stopping_leaves_no_orphan(supervised: Supervised) -
     supervised.says("stopping the second")
     process.send_signal(signal.SIGINT)
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert supervised.ended() == ["first"]
     assert not any(alive(pid) for pid in pids)
 
@@ -118,7 +118,7 @@ def test_child_that_ignores_sigterm_is_killed_after_its_deadline(supervised: Sup
     pid = supervised.pid("only")
     supervised.says("ready")
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert not alive(pid)
 
 
@@ -130,7 +130,7 @@ def test_killed_child_is_started_again(supervised: Supervised) -> None:
     second = supervised.pid("only", other_than=first)
     assert alive(second)
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert not alive(second)
 
 
@@ -145,7 +145,7 @@ def test_child_that_keeps_crashing_is_started_less_and_less_often(supervised: Su
 
 def test_child_that_crashes_five_times_before_ready_ends_the_start_with_its_log(supervised: Supervised) -> None:
     process = supervised.start(f"first={SERVE.format('first')}", "second=echo out of memory; exit 3", ready=False)
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
     assert "the second has ended 5 times" in supervised.said()
     assert supervised.said().splitlines()[-1] == "out of memory"
     assert supervised.ended() == ["first"]
@@ -153,7 +153,7 @@ def test_child_that_crashes_five_times_before_ready_ends_the_start_with_its_log(
 
 def test_start_that_passes_its_deadline_ends_with_the_logs(supervised: Supervised) -> None:
     process = supervised.start(f"only=echo still loading; {SERVE.format('only')}", ready=False, deadline=1)
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
     assert "not ready after 1 s (waiting for the file)" in supervised.said()
     assert supervised.said().splitlines()[-1] == "still loading"
     assert supervised.ended() == ["only"]
@@ -198,7 +198,7 @@ def test_killed_supervisor_leaves_only_the_server_which_the_next_one_adopts(supe
     assert store.pid == server
     supervised.pid("only", other_than=child)
     second.terminate()
-    assert second.wait(20) == 0
+    assert second.wait(60) == 0
     assert server
     assert not alive(server)
     assert not store.running()

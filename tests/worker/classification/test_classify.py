@@ -307,7 +307,7 @@ def test_small_batch_passes_a_large_one_that_is_being_computed_whatever_its_cont
 
     large, small = Thread(target=ask, args=(False,)), Thread(target=ask, args=(True,))
     large.start()
-    assert device.reached.wait(30)
+    assert device.reached.wait(60)
     small.start()
     for thread in (small, large):
         thread.join(60)

@@ -100,7 +100,7 @@ def place(records: Records, base: LanguageModel, artifacts: Artifacts) -> Iterat
     yield place
     for thread in place.threads:
         thread.stop()
-        thread.join(20)
+        thread.join(60)
 
 
 @pytest.fixture
@@ -209,17 +209,16 @@ def test_worker_that_is_lost_leaves_its_chunks_and_another_ends_as_if_unbroken(
     first = place.start()
     whole = place.content(place.ended(unbroken).id, "results")
     first.stop()
-    first.join(20)
+    first.join(60)
 
     def die() -> None:
         sweep_up(place.records, client, job_id)
 
     job_id = place.submit(texts(33))
     lost = place.start(Dies(f"file://{tmp_path}/artifacts", die))
-    eventually(lambda: place.get(job_id).counts.done == 10, 60)
     eventually(lambda: place.get(job_id).terminal or place.get(job_id).attempt == 2, 60)
     lost.stop()
-    lost.join(20)
+    lost.join(60)
     place.start()
     batch = place.ended(job_id)
     assert (batch.status, batch.counts.done, batch.attempt >= 2) == ("succeeded", 33, True)

@@ -23,7 +23,7 @@ class Answers:
     def answer(self, payload: str) -> None:
         self.payloads.append(payload)
         if payload == "slow":
-            assert self.go.wait(30)
+            assert self.go.wait(60)
         if payload == "bad":
             raise ValueError(payload)
 

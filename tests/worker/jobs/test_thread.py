@@ -48,7 +48,7 @@ def start(records: Records, base: LanguageModel, artifacts: Artifacts) -> Iterat
     yield begin
     for thread in threads:
         thread.stop()
-        thread.join(20)
+        thread.join(60)
 
 
 class Held(Artifacts):
@@ -60,7 +60,7 @@ class Held(Artifacts):
 
     def put(self, content: bytes, suffix: str = "") -> str:
         self.reached.set()
-        assert self.go.wait(30)
+        assert self.go.wait(60)
         return super().put(content, suffix)
 
 
@@ -71,7 +71,7 @@ class HeldCheckpoints(Held):
 
     def put_checkpoint(self, job_id: str, content: bytes) -> None:
         self.reached.set()
-        assert self.go.wait(30)
+        assert self.go.wait(60)
         super().put_checkpoint(job_id, content)
         self.written = True
 
@@ -177,7 +177,7 @@ def test_failing_job_tells_its_user_and_the_next_one_runs(
     assert "bytes" not in job.error.message
     eventually(lambda: not files(tmp_path / "artifacts"))
     _, another = submit(records)
-    when(records, another, "running")
+    when(records, another, "failed")
 
 
 def test_record_that_cannot_be_read_does_not_hold_up_the_others(

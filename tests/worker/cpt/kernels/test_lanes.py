@@ -21,7 +21,7 @@ def test_results_come_in_order_whatever_ends_first() -> None:
     first_may_end = threading.Event()
 
     def first() -> str:
-        assert first_may_end.wait(10)
+        assert first_may_end.wait(60)
         return "first"
 
     def second() -> str:
@@ -55,7 +55,7 @@ def test_failure_is_raised_once_all_have_ended() -> None:
         raise ValueError("no")
 
     def end() -> None:
-        assert failed.wait(10)
+        assert failed.wait(60)
         ended.set()
 
     with pytest.raises(ValueError, match="no"):
