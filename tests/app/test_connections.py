@@ -105,6 +105,12 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return int(head.split()[1]), await reader.readexactly(length)
 
 
+async def ends(reader: asyncio.StreamReader) -> None:
+    """Nothing comes any more; what was still sent to a closed connection resets it."""
+    with suppress(ConnectionResetError):
+        assert await reader.read() == b""
+
+
 @pytest.mark.parametrize("sent", [b"", b"G", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
 def test_connection_without_a_whole_header_is_closed(hurried: None, sent: bytes) -> None:
     async def test() -> None:
@@ -127,7 +133,7 @@ def test_header_that_comes_a_byte_at_a_time_is_not_waited_for(hurried: None) -> 
                     break
                 writer.write(bytes([byte]))
                 await asyncio.sleep(0.02)
-            assert await reader.read() == b""
+            await ends(reader)
             writer.close()
 
     scenario(test)
@@ -155,7 +161,7 @@ def test_body_that_nobody_reads_is_not_received_for_ever(hurried: None) -> None:
             writer.write(b"POST /ignore HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
             assert await answer(reader) == (200, b"ignored")
             writer.write(b"x")
-            assert await reader.read() == b""
+            await ends(reader)
             writer.close()
 
     scenario(test)

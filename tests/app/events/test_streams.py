@@ -1,7 +1,6 @@
 """Streams of events on a real store: nothing is missed, nothing comes twice, and each event is read once."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 import redis
@@ -10,6 +9,7 @@ from app.contract.objects import Event
 from app.events.feed import Feed
 from app.events.streams import EventStreams
 from app.records.store import Records, TenantRecords
+from tests.app.asked import commands, quiet
 from tests.app.records.steps import FAILURE, claim, submit
 from tests.waiting import eventually
 
@@ -86,17 +86,6 @@ def test_readers_of_a_job_cost_one_look_for_each_event(store_url: str, records: 
         assert connections < 100
 
     scenario(store_url, test)
-
-
-def quiet(client: redis.Redis) -> bool:
-    """Whether nothing is asked of the store for a moment."""
-    before = commands(client)
-    time.sleep(0.3)
-    return commands(client) - before < 3
-
-
-def commands(client: redis.Redis) -> int:
-    return int(client.info("stats")["total_commands_processed"])
 
 
 def test_slow_reader_is_closed_and_others_go_on(store_url: str, records: Records) -> None:
