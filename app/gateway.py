@@ -83,8 +83,15 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
         await asyncio.gather(*tasks, return_exceptions=True)
         await feed.stop()
         await bus.stop()
-        client.close()
-        threads.shutdown(wait=False, cancel_futures=True)
+        await _ended(threads)
+        client.close()  # a thread that still ran would open a connection anew
+
+
+async def _ended(threads: ThreadPoolExecutor) -> None:
+    """Return once what they do is done; what waits for one of them is dropped."""
+    with ThreadPoolExecutor(1) as another:
+        end = partial(threads.shutdown, cancel_futures=True)
+        await asyncio.get_running_loop().run_in_executor(another, end)
 
 
 def bounds(settings: Settings) -> tuple[QueueLimits, Retention]:

@@ -45,6 +45,7 @@ class _Client(redis.Redis):
         self.url, self.waits = url, _waits(seconds)
         pool = redis.BlockingConnectionPool.from_url(url, max_connections=_CONNECTIONS, timeout=_SECONDS, **self.waits)
         super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True  # nobody else has it: `close` closes its connections
 
 
 def connect(url: str, seconds: float = _SECONDS) -> redis.Redis:
