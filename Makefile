@@ -31,7 +31,7 @@ test-gpu: $(VENV)/.installed-dev ## run the tests that need a GPU, which `make t
 test-oldest: $(OLDEST)/.installed ## run the tests of gateway and worker with the oldest releases that pyproject.toml allows
 	@$(OLDEST)/bin/python -m pytest tests/app tests/worker
 
-test-wheels: wheels ## install the wheels into a clean environment, run the service from there and put it to the test
+test-wheels: wheels $(VENV)/.installed-dev ## install the wheels into a clean environment, run the service from there and put it to the test
 	@$(BIN)/python -m tests.wheels.check
 
 # BUILD_ARGS, from the environment, are extra arguments of the engine's build.

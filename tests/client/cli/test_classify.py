@@ -58,7 +58,7 @@ def test_texts_come_from_the_standard_input(
 ) -> None:
     for dash in ([], ["-"]):
         service.then(says(answer(0.9, 0.2)))
-        monkeypatch.setattr("sys.stdin", io.StringIO("one\n\n  two\n"))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\n\n  two\n")))
         assert command("classify", "intents", *dash).out.splitlines() == ["yes\t0.9000\tone", "no\t0.8000\ttwo"]
     assert inputs(service) == ["one", "  two"] * 2
 

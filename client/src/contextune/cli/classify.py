@@ -19,6 +19,8 @@ from contextune.models.classification import Classification
 from contextune.sources import Columns
 from contextune.sources.columns import settle
 from contextune.sources.examples import text_of
+from contextune.sources.reading import check_size, stream_lines, text_lines
+from contextune.sources.tables import MAX_FILE_BYTES
 
 _KNOWN_ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".xlsx", ".txt")
 _TABLE_ROWS: Final = 256
@@ -60,12 +62,13 @@ def _inputs(texts: list[str], columns: Columns, file_format: str | None, encodin
     if texts in ([], ["-"]):
         if sys.stdin.isatty():
             raise typer.BadParameter("name a text or a file, or pipe lines in", param_hint="TEXT")
-        return _lines(sys.stdin)
+        return _lines(stream_lines("the standard input", sys.stdin.buffer, encoding))
     path = Path(texts[0])
     named = path.suffix.lower() in _KNOWN_ENDINGS
     if len(texts) == 1 and (named or file_format or columns.text) and path.is_file():
         if path.suffix.lower() == ".txt" and file_format is None:
-            return _lines(path.read_text(encoding or "utf-8").splitlines())
+            check_size(path, MAX_FILE_BYTES)
+            return _lines(text_lines(path, encoding))
         return _column(path, columns, file_format, encoding)
     if len(texts) == 1 and named and " " not in texts[0]:
         raise SourceError(f"{path}: cannot be read: No such file or directory")

@@ -48,15 +48,24 @@ def text_lines(path: Path, encoding: str | None) -> Iterator[str]:
         if encoding.startswith(("utf-16", "utf-32")):
             yield from _decode(path, 1, file.read(), encoding).splitlines(keepends=True)
             return
-        number = 0
-        while raw := file.readline(_MAX_LINE_BYTES):
-            number += 1
-            if len(raw) == _MAX_LINE_BYTES and not raw.endswith(b"\n"):
-                raise SourceError(f"{path}, line {number}: longer than {readable_size(_MAX_LINE_BYTES)}")
-            line = _decode(path, number, raw, encoding if number == 1 else encoding.removesuffix("-sig"))
-            if "\0" in line:
-                raise SourceError(f"{path}, line {number}: holds a NUL character; this is no text file")
-            yield line
+        yield from _lines_in(path, file, encoding)
+
+
+def stream_lines(name: str, stream: BinaryIO, encoding: str | None) -> Iterator[str]:
+    """The lines of what comes once, such as standard input, called ``name`` in faults. UTF-8 unless ``encoding``."""
+    yield from _lines_in(name, stream, _known(encoding) if encoding else "utf-8-sig")
+
+
+def _lines_in(name: str | Path, file: BinaryIO, encoding: str) -> Iterator[str]:
+    number = 0
+    while raw := file.readline(_MAX_LINE_BYTES):
+        number += 1
+        if len(raw) == _MAX_LINE_BYTES and not raw.endswith(b"\n"):
+            raise SourceError(f"{name}, line {number}: longer than {readable_size(_MAX_LINE_BYTES)}")
+        line = _decode(name, number, raw, encoding if number == 1 else encoding.removesuffix("-sig"))
+        if "\0" in line:
+            raise SourceError(f"{name}, line {number}: holds a NUL character; this is no text file")
+        yield line
 
 
 def _known(encoding: str) -> str:
@@ -72,9 +81,9 @@ def _marked(file: BinaryIO) -> str:
     return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
 
 
-def _decode(path: Path, number: int, raw: bytes, encoding: str) -> str:
+def _decode(name: str | Path, number: int, raw: bytes, encoding: str) -> str:
     try:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
-        where = f"{path}, line {number}: byte 0x{raw[error.start]:02x} is not {error.encoding.upper()}"
+        where = f"{name}, line {number}: byte 0x{raw[error.start]:02x} is not {error.encoding.upper()}"
         raise SourceError(f"{where}; save the file as UTF-8 or name its encoding (such as cp1252)") from None
