@@ -1,9 +1,7 @@
 """A store in cluster mode: two nodes, of which the one that is asked does not have our keys."""
 
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,8 @@ from app.records.requirements import bus_refusal, refusal
 from app.records.store import Records
 from app.standalone.embedded import STORE_OPTIONS, find_binary
 from tests.app.records.steps import REPORT, claim, context_of, submit, succeed
+from tests.ports import free_port
 from tests.waiting import eventually
-
-
-def free_port() -> int:
-    """A port below those that the system gives out: the nodes' own bus takes the one that is 10,000 higher."""
-    for port in range(21_000, 22_000):
-        with closing(socket.socket()) as one, closing(socket.socket()) as two:
-            if one.connect_ex(("127.0.0.1", port)) and two.connect_ex(("127.0.0.1", port + 10_000)):
-                return port
-    raise OSError("no port is free")
 
 
 @pytest.fixture
@@ -35,7 +25,7 @@ def asked(tmp_path: Path) -> Iterator[int]:
     clients: list[Any] = []
     try:
         for name in ("has-none", "has-all"):
-            folder, port = tmp_path / name, free_port()
+            folder, port = tmp_path / name, free_port(and_higher_by=10_000)  # of the nodes' own bus
             folder.mkdir()
             cluster = ("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--save", "")
             command = [str(find_binary()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
