@@ -24,11 +24,12 @@ from worker.adapters import exported
 from worker.answering import Answering
 from worker.artifacts import Artifacts
 from worker.bus import Announcer, WorkerBus
-from worker.classification.classify import Expired, Stopwatch, classify
+from worker.classification.classify import classify
 from worker.classification.pinning import PinningThread
 from worker.classification.plain import prepare_plain
 from worker.classification.preparing import prepare
 from worker.classification.resident import Resident, ResidentContexts
+from worker.classification.together import Expired, Stopwatch, Together
 from worker.config import ModelSource, WorkerSettings
 from worker.device import Device
 from worker.devices import resident_bytes, resolve, state
@@ -59,6 +60,7 @@ class Host:
         self._artifacts = Artifacts(settings.artifacts_url)
         self._device = Device()
         self._models = settings.own_models
+        self._together = {model_id: Together(self._device) for model_id in self._models}
         self._bases: dict[str, LanguageModel] = {}
         self._unsupported: dict[str, str] = {}
         self._stages: dict[str, str] = dict.fromkeys(self._models, "starting")
@@ -209,7 +211,8 @@ class Host:
         deadline = began + self._bus.clock.seconds_until(batch.expires_at)
         residents = self._residents[batch.model]
         try:
-            parts = classify(self._bases[batch.model], residents, self._device, batch, deadline, watch)
+            base, together = self._bases[batch.model], self._together[batch.model]
+            parts = classify(base, residents, together, batch, deadline, watch)
         except Expired:
             return None
         for part in batch.parts if watch.seconds else ():

@@ -20,9 +20,9 @@ from app.records.chunks import Chunk, Done, labelled
 from app.records.claims import BatchClaim
 from app.records.store import Records
 from worker.artifacts import ArtifactCorrupt, Artifacts
-from worker.classification.classify import failure_of
 from worker.classification.queries import Query, TooLong, queries_of
 from worker.classification.resident import ModelChanged, Resident, ResidentContexts, UnusableContext
+from worker.classification.together import failure_of
 from worker.cpt.formats.bundle import NewerFormat
 from worker.cpt.model.sizes import ON_CPU, Sizes
 from worker.device import Device, out_of_memory

@@ -15,9 +15,10 @@ from tests.submissions import submission
 from tests.waiting import eventually
 from tests.worker.tiny import CONTEXT_LENGTH, base_model, classifier, confidences, part, stored_context
 from worker.artifacts import Artifacts
-from worker.classification.classify import Expired, classify
+from worker.classification.classify import classify
 from worker.classification.preparing import prepare
 from worker.classification.resident import Resident, ResidentContexts
+from worker.classification.together import Expired, Stopwatch, Together
 from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.mixture import Mixture
@@ -47,7 +48,7 @@ def batch_of(base: LanguageModel, *parts: ClassifyPart, small: bool = True) -> C
 
 
 def answers(base: LanguageModel, residents: ResidentContexts, *parts: ClassifyPart) -> tuple[PartReply, ...]:
-    return classify(base, residents, Device(), batch_of(base, *parts))
+    return classify(base, residents, Together(Device()), batch_of(base, *parts))
 
 
 def close(rows: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> bool:
@@ -170,7 +171,7 @@ def test_context_that_fails_while_it_is_computed_does_not_touch_the_others(
     base: LanguageModel, residents: ResidentContexts, context: str, other_context: str
 ) -> None:
     parts = part(context, "a"), part(other_context, "b"), part(context, "c")
-    replies = classify(base, residents, Short(), batch_of(base, *parts, small=False))
+    replies = classify(base, residents, Together(Short()), batch_of(base, *parts, small=False))
     assert [failure(replies[index])[0] for index in (0, 2)] == ["out_of_memory"] * 2
     assert len(confidences(replies[1:2])) == 1
 
@@ -180,7 +181,7 @@ def test_parts_that_cannot_be_computed_do_not_wait_for_the_device(
 ) -> None:
     device = Device()
     device.stop()
-    replies = classify(base, residents, device, batch_of(base, part("0" * 64, "a"), part("1" * 64, "a")))
+    replies = classify(base, residents, Together(device), batch_of(base, part("0" * 64, "a"), part("1" * 64, "a")))
     assert [failure(reply)[0] for reply in replies] == ["context_not_found"] * 2
 
 
@@ -194,7 +195,7 @@ def test_device_that_stops_answers_nothing_so_that_another_worker_may(
         residents.get(context)
     device.stop()
     with pytest.raises(DeviceStopped):
-        classify(base, residents, device, batch_of(base, part(context, "a")))
+        classify(base, residents, Together(device), batch_of(base, part(context, "a")))
 
 
 @pytest.mark.usefixtures("no_collector")
@@ -219,7 +220,7 @@ def test_contexts_are_let_go_once_a_batch_has_ended_whatever_went_wrong(
     residents = ResidentContexts(artifacts, watch, 10**9)
     parts = part(context, "a"), part(other_context, "b"), part("0" * 64, "c")
     with suppress(Expired):
-        classify(base, residents, Late(), batch_of(base, *parts, small=False))
+        classify(base, residents, Together(Late()), batch_of(base, *parts, small=False))
     del residents
     assert len(watched) == 2
     eventually(lambda: [one() for one in watched] == [None, None])
@@ -227,7 +228,7 @@ def test_contexts_are_let_go_once_a_batch_has_ended_whatever_went_wrong(
 
 def test_expired_batch_is_not_computed(base: LanguageModel, residents: ResidentContexts, context: str) -> None:
     with pytest.raises(Expired):
-        classify(base, residents, Device(), batch_of(base, part(context, "x")), deadline=time.monotonic())
+        classify(base, residents, Together(Device()), batch_of(base, part(context, "x")), deadline=time.monotonic())
 
 
 def test_pointer_to_a_long_input_counts_from_the_start_of_its_request(
@@ -298,10 +299,11 @@ def test_small_batch_passes_a_large_one_that_is_being_computed_whatever_its_cont
     for one in (context, other_context):
         residents.get(one)
     device = Meeting()
+    together = Together(device)
 
     def ask(small: bool) -> None:
         parts = [part(context, "x"), part(other_context, "x")] if small else [part(context, "x")]
-        replies = classify(base, residents, device, batch_of(base, *parts, small=small))
+        replies = classify(base, residents, together, batch_of(base, *parts, small=small))
         assert not any(reply.failure for reply in replies)
         device.answered.append(small)
 
@@ -318,11 +320,11 @@ def test_batches_of_many_threads_are_answered_as_if_alone(
     base: LanguageModel, residents: ResidentContexts, context: str, other_context: str
 ) -> None:
     expected = {one: confidences(answers(base, residents, part(one, *TEXTS))) for one in (context, other_context)}
-    device, wrong = Device(), []
+    together, wrong = Together(Device()), []
 
     def ask(artifact: str) -> None:
         for _ in range(10):
-            rows = confidences(classify(base, residents, device, batch_of(base, part(artifact, *TEXTS))))
+            rows = confidences(classify(base, residents, together, batch_of(base, part(artifact, *TEXTS))))
             if not close(rows, expected[artifact]):
                 wrong.append(rows)
 
@@ -332,3 +334,74 @@ def test_batches_of_many_threads_are_answered_as_if_alone(
     for thread in threads:
         thread.join(60)
     assert wrong == []
+
+
+def asked_while_busy(
+    base: LanguageModel, residents: ResidentContexts, *batches: ClassifyBatch
+) -> tuple[list[list[PartReply]], list[Stopwatch]]:
+    """Replies and times of batches that all wait while the device is busy with something else."""
+    device, free = Device(), Event()
+    together, watches = Together(device), [Stopwatch() for _ in batches]
+    replies: list[list[PartReply]] = [[] for _ in batches]
+
+    def ask(number: int) -> None:
+        replies[number] += classify(base, residents, together, batches[number], stopwatch=watches[number])
+
+    busy = Thread(target=device.run, args=(partial(free.wait, 60),))
+    threads = [Thread(target=ask, args=(number,)) for number in range(len(batches))]
+    busy.start()
+    for number, thread in enumerate(threads, 1):
+        thread.start()
+        eventually(lambda number=number: len(device._waiting) == number)  # type: ignore[misc]
+    free.set()
+    for thread in (busy, *threads):
+        thread.join(60)
+    device.stop()
+    return replies, watches
+
+
+def test_batches_that_wait_are_computed_together_and_answered_as_if_alone(
+    base: LanguageModel, residents: ResidentContexts, context: str, other_context: str
+) -> None:
+    for one in (context, other_context):
+        residents.get(one)
+    parts = part(context, "a", "b"), part(context, "c"), part(other_context, "d"), part("0" * 64, "e")
+    small = [batch_of(base, parts[0]), batch_of(base, *parts[1:3]), batch_of(base, parts[0], parts[3])]
+    replies, watches = asked_while_busy(base, residents, *small, batch_of(base, parts[1], small=False))
+    assert [failure(reply)[0] for found in replies for reply in found if reply.failure] == ["context_not_found"]
+    for batch, found in zip(small, replies, strict=False):
+        good = [reply for reply in found if not reply.failure]
+        assert close(confidences(good), confidences(answers(base, residents, *batch.parts)[: len(good)]))
+    assert len({(watch.began, watch.ended) for watch in watches[:3]}) == 1
+    took = watches[0].ended - watches[0].began
+    assert [watch.seconds / took for watch in watches[:3]] == pytest.approx([2 / 6, 2 / 6, 2 / 6])
+    assert watches[3].began >= watches[0].ended  # large ones are no company for small ones
+
+
+def test_device_that_fails_a_batch_fails_its_company(
+    base: LanguageModel, residents: ResidentContexts, context: str
+) -> None:
+    class Failing(Device):
+        def let_small_query_pass(self) -> None:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    residents.get(context)
+    device, errors = Failing(), list[str]()
+    together, free = Together(device), Event()
+
+    def ask() -> None:
+        try:
+            classify(base, residents, together, batch_of(base, part(context, "a"), small=False))
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    threads = [Thread(target=device.run, args=(partial(free.wait, 60),)), Thread(target=ask), Thread(target=ask)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        eventually(lambda number=number: len(device._waiting) == number)  # type: ignore[misc]
+    free.set()
+    for thread in threads:
+        thread.join(60)
+    assert errors == ["CUDA error: an illegal memory access was encountered"] * 2
+    assert device.unusable is not None
+    device.stop()

@@ -14,6 +14,7 @@ from worker.classification.classify import classify
 from worker.classification.plain import prepare_plain
 from worker.classification.preparing import prepare
 from worker.classification.resident import ResidentContexts
+from worker.classification.together import Together
 from worker.cpt.encoding.context import Context, encode_labels, encode_query
 from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.prefix import PrefixKV
@@ -41,7 +42,7 @@ def ask(base: LanguageModel, residents: ResidentContexts, plain: PlainContext, *
     asked = ClassifyBatch(
         id="batch_1", reply_to="", model=base.id, small=True, parts=(part(plain.address, TEXT),), plain=contexts
     )
-    (reply,) = classify(base, residents, Device(), asked)
+    (reply,) = classify(base, residents, Together(Device()), asked)
     return reply
 
 

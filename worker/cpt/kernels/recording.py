@@ -1,16 +1,24 @@
-"""Work on tensors of fixed shapes, recorded once and then played again: on CUDA one launch in place of hundreds."""
+"""Work on tensors of fixed shapes, recorded once and then played again: on CUDA one launch in place of hundreds.
 
-from collections.abc import Callable, Sequence
+What cannot be recorded is found out before a recording begins, as one that is broken off leaves the allocator waiting.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
-
-#: Runs before a recording, in which kernels are chosen and workspaces allocated.
-_WARM_UPS: Final = 2
+from torch.utils._python_dispatch import TorchDispatchMode
 
 Work = Callable[..., tuple[Tensor, ...]]
+
+#: Operators that copy numbers from the host's memory, or wait for the device to read a tensor's.
+_OF_THE_HOST: Final = {"aten::lift_fresh", "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select"}
+
+
+class CannotRecord(Exception):
+    """The work needs the host while it runs, or the device could not record it."""
 
 
 class Recorder(Protocol):
@@ -23,11 +31,14 @@ class Recorder(Protocol):
 class Recording:
     """A piece of work with inputs and outputs at fixed places.
 
-    The work must compute on the device alone: it may neither read a tensor's numbers nor depend on anything else that
-    changes. A recording is for one thread.
+    The work must depend on nothing else that changes. A recording is for one thread.
+
+    Raises:
+        CannotRecord: the work cannot be recorded; it may still be done as it comes.
     """
 
     def __init__(self, work: Work, inputs: Sequence[Tensor], recorder: Recorder | None = None) -> None:
+        self._work = work  # a graph reads the tensors that it holds where they lie
         self._inputs = [tensor.clone() for tensor in inputs]
         record = recorder or (_graph if inputs[0].device.type == "cuda" else _run_again)
         self._play, self._outputs = record(work, self._inputs)
@@ -40,14 +51,62 @@ class Recording:
         if [tensor.shape for tensor in inputs] != [place.shape for place in self._inputs]:
             raise ValueError("The inputs do not have the recorded shapes.")
         for place, tensor in zip(self._inputs, inputs, strict=True):
-            place.copy_(tensor)
+            place.copy_(tensor, non_blocking=True)
         self._play()
         return self._outputs
 
 
+class Recordings:
+    """Recordings by what they are of, `most` of them, the least recently used out first.
+
+    Work is recorded when it comes a second time: what comes once is not worth it. What cannot be recorded is done as
+    it comes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most: Final = most
+        self._kept: dict[Hashable, Recording | None] = {}
+        self._refused: set[Hashable] = set()
+
+    def __len__(self) -> int:
+        return sum(recording is not None for recording in self._kept.values())
+
+    def run(self, name: Hashable, make: Callable[[], Work], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Outputs of the work that `make` gives, which is always the same for a name."""
+        known, recording = name in self._kept, self._kept.pop(name, None)
+        if known and recording is None and name not in self._refused:
+            try:
+                recording = Recording(make(), inputs)
+            except CannotRecord:
+                self._refused.add(name)
+        self._kept[name] = recording  # the last used is the last
+        if len(self._kept) > self._most:
+            forgotten = next(iter(self._kept))
+            del self._kept[forgotten]
+            self._refused.discard(forgotten)
+        return recording(*inputs) if recording else make()(*inputs)
+
+
+class _WithoutTheHost(TorchDispatchMode):
+    """Raises `CannotRecord` for work that needs the host."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        if name in _OF_THE_HOST or (name.startswith("aten::index") and _by_mask(args)):
+            raise CannotRecord(f"{name} needs the host")
+        return func(*args, **(kwargs or {}))
+
+
+def _by_mask(args: Sequence[Any]) -> bool:
+    """Whether an indexing operator is given a mask: how much it selects, the device alone knows."""
+    indices = args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else ()
+    return any(isinstance(index, Tensor) and index.dtype == torch.bool for index in indices)
+
+
 def _run_again(work: Work, inputs: Sequence[Tensor]) -> tuple[Callable[[], object], tuple[Tensor, ...]]:
     """The twin of a graph where there are none: the same places, the work done anew."""
-    outputs = work(*inputs)
+    with _WithoutTheHost():
+        outputs = work(*inputs)
 
     def play() -> None:
         for place, tensor in zip(outputs, work(*inputs), strict=True):
@@ -61,14 +120,16 @@ def _graph(work: Work, inputs: Sequence[Tensor]) -> tuple[Callable[[], object], 
     device = inputs[0].device
     aside = torch.cuda.Stream(device)
     aside.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(aside):
-        for _ in range(_WARM_UPS):
-            work(*inputs)
+    with torch.cuda.stream(aside), _WithoutTheHost():
+        work(*inputs)  # also chooses kernels and allocates workspaces
     torch.cuda.current_stream(device).wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    # Other threads may load models and contexts meanwhile.
-    with torch.cuda.graph(graph, pool=_pool(device), capture_error_mode="thread_local"):
-        outputs = work(*inputs)
+    try:
+        # Other threads may load models and contexts meanwhile.
+        with torch.cuda.graph(graph, pool=_pool(device), capture_error_mode="thread_local"):
+            outputs = work(*inputs)
+    except RuntimeError as error:  # a device that takes no more work says so when the work is done as it comes
+        raise CannotRecord(str(error)) from error
     return graph.replay, outputs
 
 

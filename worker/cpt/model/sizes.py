@@ -22,6 +22,11 @@ _INNER_COPIES: Final = 3
 _LEAST_TOKENS: Final = 512
 _MOST_TOKENS: Final = 16384
 _LEAST_LOGITS: Final = 2**23
+#: Operations of a step of tuning that a GPU does in about the time in which a host launches its kernels one by one:
+#: some thousand launches of 10 µs at 400 TFLOP/s. Above, a recording would hold much memory and save little.
+_LAUNCH_BOUND_FLOP: Final = 2e13
+#: Operations of a token with each parameter: one product forward, one back.
+_FLOP_OF_PARAMETER: Final = 4
 #: Bytes of a logit: in the model's dtype, in float32, and once more while its exponential is summed.
 _LOGIT_BYTES: Final = 12
 
@@ -52,6 +57,18 @@ class Sizes:
         fitting = _power_of_two(memory // _ACTIVATIONS // token_bytes(config, dtype))
         tokens = min(max(fitting, _LEAST_TOKENS), _MOST_TOKENS)
         return cls(tokens, tokens, max(_power_of_two(memory // _LOGITS // _LOGIT_BYTES), _LEAST_LOGITS))
+
+
+def recorded_tokens(model: Any) -> int:
+    """Tokens up to which a step of tuning is bound by launches on the model's device; none where nothing is."""
+    if model.device.type != "cuda":
+        return 0
+    return launch_bound_tokens(sum(weight.numel() for weight in model.parameters()))
+
+
+def launch_bound_tokens(parameters: int) -> int:
+    """The same for so many parameters on a GPU."""
+    return int(_LAUNCH_BOUND_FLOP / (_FLOP_OF_PARAMETER * parameters))
 
 
 def token_bytes(config: Any, dtype: torch.dtype) -> int:

@@ -1,26 +1,29 @@
 """Keys and values of a context, computed once and shared by every query."""
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from worker.cpt.kernels.recording import Recording
+from worker.cpt.kernels.recording import Recordings
 from worker.cpt.model import base_model
 from worker.cpt.model.packing import Packing
+
+#: Recordings kept for a prefix; each holds about a megabyte beside its outputs.
+RECORDINGS: Final = 16
 
 
 @dataclass(frozen=True)
 class PrefixKV:
     """Per layer the context's keys and values, each [key heads, T, D] and contiguous.
 
-    `recordings` are of passes over them, by what they are of: None where one was made and not recorded.
+    `recordings` are of passes over them.
     """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
-    recordings: dict[Hashable, Recording | None] = field(default_factory=dict, compare=False, repr=False)
+    recordings: Recordings = field(default_factory=partial(Recordings, RECORDINGS), compare=False, repr=False)
 
     @property
     def tokens(self) -> int:

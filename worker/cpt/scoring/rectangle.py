@@ -7,13 +7,14 @@ shapes do come again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from worker.cpt.kernels.backend import MASKED
-from worker.cpt.kernels.recording import Recording
+from worker.cpt.kernels.copies import on_device, on_host
 from worker.cpt.model import base_model
 from worker.cpt.model.packing import Packing
 from worker.cpt.scoring.prefix import PrefixKV
@@ -23,8 +24,6 @@ from worker.cpt.scoring.views import View
 #: Tokens of a pass, padding included, up to which it is taken to be bound by launches.
 _MOST_TOKENS: Final = 4096
 _LENGTHS: Final = 16
-#: Recordings kept for a prefix; each holds about a megabyte beside its outputs.
-RECORDINGS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -139,28 +138,9 @@ def read_rectangle(
         ids[row, : len(query)] = torch.tensor(query)
     lengths = torch.ones(shape.rows, dtype=torch.int64)
     lengths[: len(queries)] = torch.tensor([len(query) for query in queries])
-    inputs = ids.to(model.device), lengths.to(model.device)
-    scores, states = _recorded(model, prefix, trie, views, shape, inputs)
-    return scores[: len(queries)].cpu(), states[:, : len(queries)].cpu()
-
-
-def _recorded(
-    model: Any,
-    prefix: PrefixKV,
-    trie: LabelTrie,
-    views: Sequence[View],
-    shape: Shape,
-    inputs: tuple[Tensor, Tensor],
-) -> tuple[Tensor, ...]:
-    """The pass, recorded when its shape comes a second time: what is asked once is not worth it."""
-    if not shape.recorded:
-        return Rectangle(model, prefix, trie, views, shape)(*inputs)
-    key, kept = (shape, tuple(views), trie), prefix.recordings
-    known = key in kept
-    recording = kept.pop(key, None)
-    if known and recording is None:
-        recording = Recording(Rectangle(model, prefix, trie, views, shape), inputs)
-    kept[key] = recording  # the last used is the last
-    if len(kept) > RECORDINGS:
-        del kept[next(iter(kept))]
-    return recording(*inputs) if recording else Rectangle(model, prefix, trie, views, shape)(*inputs)
+    inputs = on_device((ids, lengths), model.device)
+    make = partial(Rectangle, model, prefix, trie, views, shape)
+    name = shape, tuple(views), trie
+    scores, states = prefix.recordings.run(name, make, inputs) if shape.recorded else make()(*inputs)
+    found = on_host((scores[: len(queries)], states[:, : len(queries)]))
+    return found[0], found[1]

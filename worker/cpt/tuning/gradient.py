@@ -55,8 +55,7 @@ class SharedContext:
     """The context within one step: `forward` each segment, `add` training examples, `backward` each segment.
 
     embeds: [T, H]. `context_scale` and `example_scale` multiply the weighted loss of a label token of the context and
-    of a training example. `memory` is the number of bytes that graphs of segments may hold together. `riders` are
-    examples few enough to run in the same pass as the last segment: larger matrices, fewer passes.
+    of a training example. `memory` is the number of bytes that graphs of segments may hold together.
     """
 
     def __init__(
@@ -69,7 +68,6 @@ class SharedContext:
         example_scale: float,
         segment_tokens: int,
         memory: int,
-        riders: Examples | None,
     ) -> None:
         self._model = model
         self._embeds = embeds.detach()
@@ -77,7 +75,6 @@ class SharedContext:
         self._context_scale = context_scale
         self._example_scale = example_scale
         self._memory = memory
-        self._riders = riders
         starts = range(0, len(embeds), segment_tokens)
         self._bounds = [(start, min(start + segment_tokens, len(embeds))) for start in starts]
         self._keep_from = 0  # segments from here on keep their graph
@@ -92,7 +89,7 @@ class SharedContext:
         return range(len(self._bounds))
 
     def forward(self, number: int) -> Tensor:
-        """Run a segment after the ones before it; returns its loss and that of its riders."""
+        """Run a segment after the ones before it; returns its loss."""
         meter = GraphMeter(self._model)
         with torch.set_grad_enabled(number >= self._keep_from), meter.metering():
             segment = self._run(number)
@@ -133,22 +130,12 @@ class SharedContext:
         start, stop = self._bounds[number]
         leaves = self._leaves(start) if start else []
         embeds = self._embeds[start:stop].clone().requires_grad_()
-        labels, riders = self._labels.between(start, stop), self._riders if stop == len(self._embeds) else None
+        labels = self._labels.between(start, stop)
         packing = Packing.causal([stop - start], start, embeds.device)
-        ridden = riders.labels.shifted(stop - start) if riders else NO_LABEL_TOKENS
-        places = torch.tensor((labels + ridden).read_at or (stop - start - 1,), device=embeds.device)
-        logits, own = base_model.run(
-            self._model,
-            torch.cat([embeds, riders.embeds.to(embeds)]) if riders else embeds,
-            packing,
-            leaves,
-            places,
-            riders.packing(stop) if riders else None,
-        )
-        loss = weighted_cross_entropy(logits[: len(labels)], labels) if len(labels) else logits.sum() * 0.0
+        places = torch.tensor(labels.read_at or (stop - start - 1,), device=embeds.device)
+        logits, own = base_model.run(self._model, embeds, packing, leaves, places)
+        loss = weighted_cross_entropy(logits, labels) if len(labels) else logits.sum() * 0.0
         loss = loss * self._context_scale
-        if riders:
-            loss = loss + weighted_cross_entropy(logits[len(labels) :], ridden) * self._example_scale
         return _Segment(start, stop, leaves, embeds, own, loss)
 
     def _allocate(self, own: KeysValues) -> None:
@@ -202,19 +189,25 @@ class Chunk:
             start += len(example)
         return labels
 
-    def examples_after(
-        self, model: Any, context: Tokens, leave_one_out: bool, dropped: Callable[[], Tensor]
-    ) -> Examples:
-        """What runs: `leave_one_out` hides each example's own copy in the context; `dropped` draws, for one example
-        after the other, the context tokens [T] bool that it may not see besides.
+    def hidden(self, context: Tokens, leave_one_out: bool, dropped: Callable[[], Tensor]) -> Tensor | None:
+        """A mask [N, T] of what they may not see of the context; None if they see all.
+
+        `leave_one_out` hides each example's own copy; `dropped` draws, for one example after the other, the context
+        tokens [T] bool that it may not see besides.
         """
         marks = [dropped() for _ in self.examples]
         for example, marked in zip(self.examples, marks, strict=True):
             if leave_one_out and example.context_index is not None:
                 first, end = context.span(example.context_index)
                 marked[first:end] = True
+        return hide(self.lengths, marks)
+
+    def examples_after(
+        self, model: Any, context: Tokens, leave_one_out: bool, dropped: Callable[[], Tensor]
+    ) -> Examples:
+        """What runs; for the rest see `hidden`."""
         embeds = base_model.word_embeddings(model, self.ids)
-        return Examples(embeds, self.lengths, self.labels, hide(self.lengths, marks))
+        return Examples(embeds, self.lengths, self.labels, self.hidden(context, leave_one_out, dropped))
 
 
 def chunks(batch: Sequence[Tokens], chunk_tokens: int) -> list[Chunk]:

@@ -1,6 +1,6 @@
 """Which tokens are predicted and what each counts: next-token cross-entropy on weighted label tokens."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +71,15 @@ def training_labels(tokens: Tokens) -> LabelTokens:
         raise ValueError("A training example must have one label and something before it.")
     ids = tuple(tokens.ids[place] for place in places)
     return LabelTokens(tuple(place - 1 for place in places), ids, (1.0,) * len(places))
+
+
+def scales(context: LabelTokens, batch: Sequence[Tokens]) -> tuple[float, float]:
+    """What multiplies the weighted loss of a label token of the context, and of a training example.
+
+    The loss is their mean over a batch each of whose examples counts the context's.
+    """
+    label_tokens = len(batch) * len(context) + sum(len(training_labels(tokens)) for tokens in batch)
+    return len(batch) / label_tokens, 1 / label_tokens
 
 
 def weighted_cross_entropy(logits: Tensor, labels: LabelTokens) -> Tensor:

@@ -4,22 +4,27 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from worker.cpt.encoding.context import Context, Tokens
+from worker.cpt.kernels.copies import on_device
+from worker.cpt.kernels.recording import Recordings
 from worker.cpt.model.base_model import prepare
 from worker.cpt.model.memory import free_memory
-from worker.cpt.model.sizes import ON_CPU
+from worker.cpt.model.sizes import ON_CPU, recorded_tokens
 from worker.cpt.tuning.config import CPTConfig
 from worker.cpt.tuning.embedding import CPTEmbedding
-from worker.cpt.tuning.gradient import Examples, SharedContext, chunks, loss_and_gradient
-from worker.cpt.tuning.loss import context_labels, training_labels
+from worker.cpt.tuning.gradient import Chunk, Examples, SharedContext, chunks, loss_and_gradient
+from worker.cpt.tuning.loss import context_labels, scales, training_labels
+from worker.cpt.tuning.whole import WholeStep
 from worker.cpt.turn import ALONE, Turn
 
 CHUNK_TOKENS = ON_CPU.chunk_tokens
+#: Of a step with something hidden from its examples, and with nothing.
+_RECORDINGS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Tuner:
 
     Work is cut into chunks of `chunk_tokens`; the result depends on it by no more than rounding. `memory` bounds, in
     bytes, what graphs of the context may hold (half of what is free, if not given) and changes nothing in the result.
+    A step of at most `recorded` tokens that comes again is recorded (as many as suits the device, if not given).
     `held_out` are examples of the context, by their place, whose labels are in no loss: others read them all the same.
 
     Raises:
@@ -78,6 +84,7 @@ class Tuner:
         *,
         chunk_tokens: int = CHUNK_TOKENS,
         memory: int | None = None,
+        recorded: int | None = None,
         held_out: Collection[int] = (),
     ) -> None:
         prepare(model)
@@ -89,6 +96,9 @@ class Tuner:
         self._settings = settings
         self._chunk_tokens = chunk_tokens
         self._memory = free_memory(model.device) // 2 if memory is None else memory
+        self._recorded_tokens = recorded_tokens(model) if recorded is None else recorded
+        self._recordings = Recordings(_RECORDINGS)
+        self._whole: tuple[tuple[int, ...], WholeStep] | None = None
         self._labels = context_labels(context.tokens, config, held_out)
         self._delta = self.embedding.delta_embedding.weight
         self._optimizer = torch.optim.AdamW([self._delta], lr=settings.learning_rate)
@@ -111,7 +121,7 @@ class Tuner:
         step.
         """
         numbers = batch_order(len(self._training), self._settings.batch_size, self._settings.seed, self._step)
-        loss, gradient = self._loss_and_gradient([self._training[i] for i in numbers], turn)
+        loss, gradient = self._loss_and_gradient(numbers, turn)
         self._delta.grad = gradient
         self._optimizer.param_groups[0]["lr"] = self._settings.rate(self._step)
         self._optimizer.step()
@@ -142,34 +152,51 @@ class Tuner:
         step = torch.tensor(float(self._step))
         self._optimizer.state[self._delta] = {"step": step, "exp_avg": average, "exp_avg_sq": squares}
 
-    def _loss_and_gradient(self, batch: list[Tokens], turn: Turn) -> tuple[float, Tensor]:
+    def _loss_and_gradient(self, numbers: list[int], turn: Turn) -> tuple[float, Tensor]:
         """The mean over the batch's label tokens, each row of it counting the context's, and its delta gradient."""
+        batch = [self._training[number] for number in numbers]
         embeds = self.embedding(torch.arange(len(self._context), device=self._model.device))  # [T, H]
-        label_tokens = len(batch) * len(self._labels) + sum(len(training_labels(tokens)) for tokens in batch)
-        parts = self._parts(batch)
-        all_in_one = len(self._context) + sum(map(len, batch)) <= self._chunk_tokens
-        shared = SharedContext(
-            self._model,
-            embeds,
-            self._labels,
-            context_scale=len(batch) / label_tokens,
-            example_scale=1 / label_tokens,
-            segment_tokens=self._chunk_tokens,
-            memory=self._memory,
-            riders=parts.pop()() if all_in_one else None,
-        )
-        loss, gradient = loss_and_gradient(shared, parts, turn)
+        if len(self._context) + sum(map(len, batch)) <= self._chunk_tokens:
+            loss, gradient = self._in_one_pass(tuple(numbers), embeds.detach(), turn)
+        else:
+            of_context, of_example = scales(self._labels, batch)
+            shared = SharedContext(
+                self._model,
+                embeds,
+                self._labels,
+                context_scale=of_context,
+                example_scale=of_example,
+                segment_tokens=self._chunk_tokens,
+                memory=self._memory,
+            )
+            loss, gradient = loss_and_gradient(shared, self._parts(batch), turn)
         (delta_gradient,) = torch.autograd.grad(embeds, self._delta, gradient)
         return loss, delta_gradient
 
+    def _in_one_pass(self, numbers: tuple[int, ...], embeds: Tensor, turn: Turn) -> tuple[float, Tensor]:
+        if self._whole is None or self._whole[0] != numbers:
+            chunk = Chunk(tuple(self._training[number] for number in numbers))
+            self._whole = numbers, WholeStep(self._model, len(self._context), self._labels, chunk)
+        whole, settings = self._whole[1], self._settings
+        hidden = whole.chunk.hidden(self._context, settings.leave_one_out, self._dropped())
+        inputs = (embeds,) if hidden is None else (embeds, *on_device((hidden,), embeds.device))
+        if whole.tokens <= self._recorded_tokens:
+            loss, gradient = self._recordings.run((numbers, len(inputs)), lambda: whole, inputs)
+        else:
+            loss, gradient = whole(*inputs, turn=turn)
+        return loss.item(), gradient
+
     def _parts(self, batch: list[Tokens]) -> list[Callable[[], Examples]]:
         """The batch in chunks, each made ready when its turn comes."""
-        settings, context = self._settings, self._context
-        dropped = dropout(len(context), settings.token_dropout, settings.seed, self._step)
+        settings, context, dropped = self._settings, self._context, self._dropped()
         return [
             partial(chunk.examples_after, self._model, context, settings.leave_one_out, dropped)
             for chunk in chunks(batch, self._chunk_tokens)
         ]
+
+    def _dropped(self) -> Callable[[], Tensor]:
+        settings = self._settings
+        return dropout(len(self._context), settings.token_dropout, settings.seed, self._step)
 
 
 def batch_order(examples: int, batch_size: int | None, seed: int, step: int) -> list[int]:

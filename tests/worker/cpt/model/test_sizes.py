@@ -3,7 +3,7 @@ import torch
 from transformers import LlamaConfig
 
 from tests.worker.tiny import causal_model
-from worker.cpt.model.sizes import ON_CPU, Sizes
+from worker.cpt.model.sizes import ON_CPU, Sizes, launch_bound_tokens, recorded_tokens
 
 GIB = 1024**3
 SMALL = LlamaConfig(vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30)
@@ -34,3 +34,9 @@ def test_full_gpu_still_gets_pieces_that_can_be_tried(memory: int) -> None:
 
 def test_small_differences_of_memory_change_nothing() -> None:
     assert Sizes.within(60 * GIB, LARGE, torch.bfloat16) == Sizes.within(60 * GIB + 10**8, LARGE, torch.bfloat16)
+
+
+def test_steps_that_launches_bound_are_those_of_small_models_on_gpus() -> None:
+    assert launch_bound_tokens(135_000_000) > 16384
+    assert 256 < launch_bound_tokens(8_000_000_000) < 1024
+    assert recorded_tokens(causal_model()) == 0

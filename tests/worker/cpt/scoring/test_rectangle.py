@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from worker.cpt.kernels.recording import Recording
 from worker.cpt.model.base_model import word_embeddings
 from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.scoring.rectangle import RECORDINGS, Shape, read_rectangle
+from worker.cpt.scoring.rectangle import Shape, read_rectangle
 from worker.cpt.scoring.scorer import read
 from worker.cpt.scoring.trie import LabelTrie
 from worker.cpt.scoring.views import VIEWS
@@ -38,31 +37,16 @@ def test_states_are_left_out_where_none_are_wanted(llama: Any) -> None:
     assert states.shape == expected.states.shape
 
 
-def test_second_pass_of_a_shape_is_recorded_and_the_least_recently_used_is_forgotten(llama: Any) -> None:
+def test_second_pass_of_a_shape_is_recorded(llama: Any) -> None:
     prefix, trie = PrefixKV.compute(llama, word_embeddings(llama, CONTEXT)), LabelTrie.empty()
-
-    def is_recorded(tokens: int) -> bool:
+    recorded = []
+    for tokens in (5, 5, 7, 30, 30):
         read_rectangle(llama, prefix, trie, [[9] * tokens], ())
-        return list(prefix.recordings.values())[-1] is not None
-
-    assert [is_recorded(5) for _ in range(3)] == [False, True, True]
-    for number in range(1, RECORDINGS):
-        assert not is_recorded(5 + 16 * number)
-    assert is_recorded(5)
-    assert not is_recorded(5 + 16 * RECORDINGS)
-    assert is_recorded(5)
-    assert len(prefix.recordings) == RECORDINGS
-    assert not is_recorded(5 + 16)
+        recorded.append(len(prefix.recordings))
+    assert recorded == [0, 1, 1, 1, 2]
 
 
 def test_shapes_are_rounded_up_unless_a_pass_is_large() -> None:
     assert Shape.around([3, 17, 5]) == Shape(4, 32)
     assert Shape.around([16]) == Shape(1, 16)
     assert Shape.around([30] * 129) == Shape(129, 32)
-
-
-def test_recording_takes_no_other_shapes() -> None:
-    recording = Recording(lambda tensor: (tensor + 1,), [torch.zeros(2)])
-    assert recording(torch.ones(2))[0].tolist() == [2, 2]
-    with pytest.raises(ValueError, match="shapes"):
-        recording(torch.ones(1))

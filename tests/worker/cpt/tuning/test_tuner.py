@@ -113,6 +113,23 @@ def test_size_of_chunks_does_not_matter(model: Any, task: Any, limits: dict[str,
     torch.testing.assert_close(gradient(cut), gradient(whole), rtol=1e-4, atol=1e-6)
 
 
+def test_step_that_is_recorded_is_the_step(any_model: Any, task: Any) -> None:
+    """Of all architectures but BLOOM, which computes its positions' bias from numbers of the host."""
+    settings = TuningSettings(learning_rate=0.05, leave_one_out=True, token_dropout=0.1)
+    plain, recorded = tuner_of(any_model, task, settings), tuner_of(any_model, task, settings, recorded=1000)
+    for _ in range(4):
+        assert recorded.step() == plain.step()
+        assert torch.equal(gradient(recorded), gradient(plain))
+    assert len(recorded._recordings) == (any_model.config.model_type != "bloom")
+
+
+def test_step_too_large_to_be_bound_by_launches_is_not_recorded(llama: Any, task: Any) -> None:
+    tuner = tuner_of(llama, task, TuningSettings(), recorded=len(task.context) + 10)
+    for _ in range(3):
+        tuner.step()
+    assert len(tuner._recordings) == 0
+
+
 def test_small_parts_of_a_large_sum_are_not_lost_in_bfloat16(llama: Any, task: Any) -> None:
     """The gradient is a mean: that of many copies of an example, each a chunk of its own, is that of one copy."""
     model, (copy, *_) = llama.bfloat16(), task.training
