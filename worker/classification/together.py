@@ -141,8 +141,9 @@ class Together:
                 share.error = None if share is mine else error
             raise
         finally:
+            ended = time.monotonic()
             for share in shares:
-                share.taken = began, time.monotonic(), share.queries / queries
+                share.taken = began, ended, share.queries / queries
 
 
 def _answer(base: LanguageModel, shares: Sequence[_Share], turn: _Turn) -> None:
