@@ -336,25 +336,36 @@ def test_batches_of_many_threads_are_answered_as_if_alone(
     assert wrong == []
 
 
+def kept_busy(device: Device) -> Event:
+    """What lets the device go on; it has begun to wait for that."""
+    begun, free = Event(), Event()
+
+    def wait() -> None:
+        begun.set()
+        free.wait(60)
+
+    Thread(target=device.run, args=(wait,), daemon=True).start()
+    assert begun.wait(60)
+    return free
+
+
 def asked_while_busy(
     base: LanguageModel, residents: ResidentContexts, *batches: ClassifyBatch
 ) -> tuple[list[list[PartReply]], list[Stopwatch]]:
     """Replies and times of batches that all wait while the device is busy with something else."""
-    device, free = Device(), Event()
-    together, watches = Together(device), [Stopwatch() for _ in batches]
+    device = Device()
+    together, watches, free = Together(device), [Stopwatch() for _ in batches], kept_busy(device)
     replies: list[list[PartReply]] = [[] for _ in batches]
 
     def ask(number: int) -> None:
         replies[number] += classify(base, residents, together, batches[number], stopwatch=watches[number])
 
-    busy = Thread(target=device.run, args=(partial(free.wait, 60),))
     threads = [Thread(target=ask, args=(number,)) for number in range(len(batches))]
-    busy.start()
     for number, thread in enumerate(threads, 1):
         thread.start()
         eventually(lambda number=number: len(device._waiting) == number)  # type: ignore[misc]
     free.set()
-    for thread in (busy, *threads):
+    for thread in threads:
         thread.join(60)
     device.stop()
     return replies, watches
@@ -387,7 +398,7 @@ def test_device_that_fails_a_batch_fails_its_company(
 
     residents.get(context)
     device, errors = Failing(), list[str]()
-    together, free = Together(device), Event()
+    together, free = Together(device), kept_busy(device)
 
     def ask() -> None:
         try:
@@ -395,8 +406,8 @@ def test_device_that_fails_a_batch_fails_its_company(
         except RuntimeError as error:
             errors.append(str(error))
 
-    threads = [Thread(target=device.run, args=(partial(free.wait, 60),)), Thread(target=ask), Thread(target=ask)]
-    for number, thread in enumerate(threads):
+    threads = [Thread(target=ask), Thread(target=ask)]
+    for number, thread in enumerate(threads, 1):
         thread.start()
         eventually(lambda number=number: len(device._waiting) == number)  # type: ignore[misc]
     free.set()
