@@ -213,7 +213,9 @@ def test_adapter_goes_out_and_in(service: StandIn, client: Contextune, tmp_path:
     assert path.read_bytes() == b"PKzip"
     created = client.contexts.import_(path, name="copy", labels=["yes", {"name": "no"}])
     assert (created.job, created.context.id) == (None, "ctx_1")
-    body = service.seen[1].body
+    body, kind = service.seen[1].body, service.seen[1].headers["content-type"]
+    boundary = body.split(b"\r\n")[0].decode().removeprefix("--")
+    assert kind == f"multipart/form-data; boundary={boundary}"
     assert b'name="name"\r\n\r\ncopy\r\n' in body
     assert b'name="labels"\r\n\r\n["yes", {"name": "no"}]\r\n' in body
     assert b'name="file"; filename="adapter.zip"' in body

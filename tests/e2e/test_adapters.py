@@ -1,8 +1,9 @@
-"""What a context has learned, given to PEFT and to plain transformers by a running service."""
+"""What a context has learned, given to PEFT, plain transformers and another installation, and taken from both."""
 
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import peft
 import pytest
 import safetensors.torch
 import torch
+from contextune import Contextune
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.e2e.service import TINY, Service, assert_problem
-from worker.cpt.encoding.context import encode_labels, encode_query
+from tests.e2e.service import EXAMPLES, TINY, Service, assert_problem
+from tests.waiting import eventually
+from tests.worker.cpt.oracle import Oracle
+from worker.cpt.encoding.context import Context, encode_example, encode_labels, encode_query
 from worker.cpt.encoding.template import Template
 
 # PEFT reads an attribute that transformers has deprecated.
@@ -94,4 +98,73 @@ def test_what_cannot_be_exported_is_refused(service: Service, tuned: str) -> Non
     service.http.post(f"/jobs/{job}/cancel").raise_for_status()
     service.ended(job)
     service.http.delete(f"/contexts/{waiting}").raise_for_status()
+    assert service.artifacts() == before
+
+
+@pytest.fixture
+def elsewhere(service: Service, models: Path, tmp_path: Path) -> Iterator[Service]:
+    """Another installation, with the tiny base model alone."""
+    allowed = json.dumps({TINY: {"path": service.model_folder(TINY), "device": "cpu"}})
+    other = Service(tmp_path / "elsewhere", models, models=allowed)
+    try:
+        other.start()
+        yield other
+    finally:
+        other.close()
+
+
+def learned(adapter: bytes) -> bytes:
+    """What of an export decides the answers."""
+    with zipfile.ZipFile(io.BytesIO(adapter)) as archive:
+        return archive.read("contextune.safetensors")
+
+
+def test_export_answers_to_the_bit_in_another_installation(
+    service: Service, elsewhere: Service, tmp_path: Path
+) -> None:
+    here = service.tuned(name="moved", model=TINY, hyperparameters={"method": "auto", "max_seconds": 2})
+    answers, file = service.confidences(here), tmp_path / "moved.zip"
+    file.write_bytes(exported(service, here))
+    with Contextune(str(elsewhere.http.base_url)) as client:
+        created = client.contexts.import_(file)
+        assert (created.job, created.context.name, created.context.status) == (None, "moved", "succeeded")
+        assert client.contexts.import_(file, name="other").context.name == "other"
+    assert elsewhere.confidences("moved@1") == answers
+    assert learned(exported(elsewhere, "moved")) == learned(file.read_bytes())
+    before = elsewhere.worker_pid()
+    elsewhere.kill_worker()
+    eventually(lambda: elsewhere.worker_pid() not in (None, before), 120)
+    eventually(lambda: elsewhere.post_classify("other", [TEXT]).is_success, 240)
+    assert elsewhere.confidences("other") == answers
+
+
+def test_adapter_that_peft_trained_answers_as_in_peft(service: Service, tmp_path: Path) -> None:
+    folder, labels = service.model_folder(TINY), ["card linking", "card arrival"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    examples = [(one["text"], one["label"]) for one in EXAMPLES]
+    config = Context.build(tokenizer, Template(), examples).config(opt_projection_epsilon=1.0)
+    oracle = Oracle.of(AutoModelForCausalLM.from_pretrained(folder), config)
+    optimizer = torch.optim.AdamW([oracle.delta], lr=0.05)
+    for _ in range(3):
+        loss = oracle.loss([encode_example(tokenizer, Template(), *one) for one in examples])
+        (oracle.delta.grad,) = torch.autograd.grad(loss, oracle.delta)
+        optimizer.step()
+    oracle.model.save_pretrained(tmp_path / "trained")
+    file = tmp_path / "trained.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((tmp_path / "trained").iterdir()):
+            archive.write(path, f"trained/{path.name}")
+    with Contextune(str(service.http.base_url)) as client:
+        created = client.contexts.import_(file, name="from-peft", model=TINY, labels=labels)
+        assert (created.context.labels, created.context.tokens) == (tuple(labels), len(config.cpt_token_ids or ()))
+        answer = client.classify("from-peft", TEXT)[0].labels
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    trained = peft.PeftModel.from_pretrained(base, tmp_path / "trained").eval()
+    expected = label_scores(trained, tokenizer, labels, None).softmax(0)
+    found = torch.tensor([answer[label].confidence for label in labels])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    before = service.artifacts()
+    form = {"labels": json.dumps(labels), "model": "smollm2-135m-instruct"}
+    other = service.http.post("/contexts/import", data=form, files={"file": file.read_bytes()})
+    assert_problem(other, 422, "adapter_invalid", "/file")
     assert service.artifacts() == before

@@ -1,4 +1,4 @@
-"""What schemathesis needs to know of the service: how the lines of a batch are written."""
+"""What schemathesis needs to know of the service: how the lines of a batch and zip files are written."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import schemathesis
 
 
-@schemathesis.serializer("application/jsonl", "text/csv")
+@schemathesis.serializer("application/jsonl", "text/csv", "application/zip")
 def _lines(context: Any, value: Any) -> Any:
     """Text as it is; other values as JSON, each on a line."""
     if isinstance(value, str | bytes):

@@ -40,7 +40,7 @@ def service(
 def test_all_that_is_described_holds_also_in_a_row(service: Described, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG)]
     command += ["run", f"{service.url}/openapi.json", "-H", f"Authorization: Bearer {service.key(*ALL_SCOPES)}"]
-    command += ["--checks", "all", "--phases", "examples,coverage,stateful", "--max-examples", "3"]
+    command += ["--phases", "examples,coverage,stateful", "--max-examples", "3"]
     command += ["--generation-deterministic", "--continue-on-failure", "--no-color"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(FOLDER)}
     done = subprocess.run(

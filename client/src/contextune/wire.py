@@ -10,16 +10,17 @@ import httpx2
 
 from contextune.errors import RequestTimeoutError, ServiceUnreachableError, UnexpectedAnswerError
 from contextune.options import Options
-from contextune.protocol.call import Reply, Request
+from contextune.protocol.call import Reply, Request, Upload
 
 
 def arguments(request: Request, options: Options) -> dict[str, Any]:
     """What ``build_request`` takes, but for the content."""
+    kind = {"content-type": request.content.content_type} if isinstance(request.content, Upload) else {}
     return {
         "method": request.method,
         "url": request.path,
         "params": dict(request.query) or None,
-        "headers": dict(request.headers),
+        "headers": {**kind, **request.headers},
         "timeout": options.timeout(request),
     }
 
