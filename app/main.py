@@ -127,7 +127,8 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
         redirect_slashes=False,  # a redirect names the host that the client sent
         dependencies=[Depends(only_known_parameters)],
     )
-    nouns = (
+    nouns = (  # routes are tried in this order: those that are asked most often come first
+        classify,
         context_creation,
         imports,
         contexts,
@@ -136,18 +137,17 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
         adapters,
         batches,
         events,
-        classify,
         models,
         keys,
         tenants,
         accounts,
         webhooks,
     )
+    app.include_router(doors.router)
+    app.include_router(doors.aliases)
     for noun in nouns:
         app.include_router(noun.router)
         app.include_router(noun.router, prefix="/v1", include_in_schema=False)
-    app.include_router(doors.router)
-    app.include_router(doors.aliases)
     for pages in (health, metrics, docs):
         app.include_router(pages.router)
     app.mount(docs.ASSETS_PATH, docs.assets())

@@ -20,7 +20,7 @@ from starlette.routing import Match, Mount
 
 from app.classification.admission import Overloaded
 from app.classification.bus import BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, Refused, WorkerLost
-from app.compat.doors import door_error, longest_retry
+from app.compat.doors import door_error, longest_retry, request_id_headers
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.errors import DomainError
@@ -232,7 +232,8 @@ async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
     request_id = request.state.request_id
     structlog.get_logger().error("internal_error", path=request.scope["path"], request_id=request_id, exc_info=error)
     response = problem_response(request, DomainError(ErrorCode.INTERNAL, "an unexpected error; quote the request id"))
-    response.headers["X-Request-Id"] = request_id  # this answer does not pass through the middleware
+    for name in request_id_headers(request.scope["path"]):
+        response.headers[name] = request_id  # this answer does not pass through the middleware
     return response
 
 

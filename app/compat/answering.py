@@ -6,12 +6,13 @@ The same calls as ``/classify``. An answer depends on its own question and on th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from app.classification.batcher import Batcher
 from app.classification.bus import Refused
+from app.classification.lines import Answered as Scores
 from app.compat.questions import Question, Unanswerable, answering_models, label_indices, renormalised
 from app.compat.zero_shot import as_plain_context, checked_text
 from app.contexts.classifying import classify_plainly, classify_texts
@@ -21,6 +22,8 @@ from app.contract.objects import Context
 from app.contract.plain import PlainContext
 from app.errors import DomainError
 from app.records.store import TenantRecords
+
+T = TypeVar("T")
 
 #: The metadata of a context that says below which probability it abstains.
 _MIN_CONFIDENCE: Final = "min_confidence"
@@ -62,6 +65,13 @@ class Asked:
     min_confidence: float | None = None
 
 
+class _Part(NamedTuple):
+    """What one entry of ``model`` answers: the answers by the places of their questions, and what was read for them."""
+
+    answers: dict[int, tuple[float, ...] | None]
+    readings: list[Reading]
+
+
 @dataclass(frozen=True)
 class Answering:
     """What answers a tenant: its contexts, and the base models by what may stand for them."""
@@ -72,97 +82,98 @@ class Answering:
 
     async def answer(self, model: str, asked: Asked) -> Answered:
         """Answer every question. Raises `DomainError`, and what `classify_texts` and `classify_plainly` raise."""
-        text = _checked(asked)
+        asked = replace(asked, text=_checked(asked))
         try:
             models = answering_models(model, asked.questions)
         except Unanswerable as error:
             raise DomainError(ErrorCode.INVALID_REQUEST, str(error), "/model") from error
+        places: dict[str, list[int]] = {}
+        for place, name in enumerate(models):
+            places.setdefault(name, []).append(place)
+        parts = await _together([self._answer(name, asked, some) for name, some in places.items()])
+        answers = {place: answer for part in parts for place, answer in part.answers.items()}
+        readings = tuple(reading for part in parts for reading in part.readings)
+        return Answered(tuple(answers[place] for place in range(len(models))), readings)
+
+    async def _answer(self, name: str, asked: Asked, places: Sequence[int]) -> _Part:
+        """Answer the questions at ``places`` by what ``name`` names; a context reads the text once for all."""
         try:
-            async with asyncio.TaskGroup() as group:
-                reader = _Reader(self, replace(asked, text=text), group)
-                answers = [group.create_task(_answer(reader, asked, place, name)) for place, name in enumerate(models)]
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from failed
-        return Answered(tuple(answer.result() for answer in answers), tuple(reader.readings))
-
-
-class _Reader:
-    """Reads one text for many questions, once for each context and each question to a base model."""
-
-    def __init__(self, answering: Answering, asked: Asked, group: asyncio.TaskGroup) -> None:
-        self._answering = answering
-        self._asked = asked
-        self._group = group
-        self._contexts: dict[str, asyncio.Task[tuple[Context, Scored] | str]] = {}
-        self._plain: dict[tuple[str, str], asyncio.Task[Scored]] = {}
-        self.readings: list[Reading] = []
-
-    async def by_context(self, name: str) -> tuple[Context, Scored] | str:
-        """What a context says of the text; the id of the base model where the name stands for one."""
-        if name not in self._contexts:
-            self._contexts[name] = self._group.create_task(self._ask_context(name))
-        return await self._contexts[name]
-
-    async def by_base_model(self, base: str, plain: PlainContext, place: int) -> Scored:
-        """What a base model says of the text, asked the question at ``place``."""
-        key = (base, plain.address)
-        if key not in self._plain:
-            self._plain[key] = self._group.create_task(self._ask_base_model(base, plain, place))
-        return await self._plain[key]
-
-    async def _ask_context(self, name: str) -> tuple[Context, Scored] | str:
-        records, batcher = self._answering.records, self._answering.batcher
-        try:
-            context, (scored,) = await classify_texts(records, batcher, name, "NONE", (self._asked.text,))
+            context, (scored,) = await classify_texts(self.records, self.batcher, name, "NONE", (asked.text,))
         except Refused as refused:
-            raise self._placed(refused) from refused
+            raise _placed(refused, asked) from refused
         except DomainError as error:
             if error.code != ErrorCode.CONTEXT_NOT_FOUND:
                 raise
-            if (base := self._answering.base_models.get(name)) is not None:
-                return base
+            if (base := self.base_models.get(name)) is not None:
+                return await self._answer_zero_shot(base, asked, places)
             text = f"there is no such context or model; GET /v1/models lists what `model` may be ({name[:100]})"
             raise DomainError(ErrorCode.MODEL_NOT_FOUND, text, "/model") from error
-        self.readings.append(Reading(scored.tokens, context.tokens))
-        return context, scored
+        answers = {place: _by_context(asked, place, context, scored) for place in places}
+        return _Part(answers, [Reading(scored.tokens, context.tokens)])
 
-    async def _ask_base_model(self, base: str, plain: PlainContext, place: int) -> Scored:
+    async def _answer_zero_shot(self, base: str, asked: Asked, places: Sequence[int]) -> _Part:
+        """Answer the questions at ``places`` by a base model, which reads the text once for each that differs."""
+        asking = {place: _as_plain(asked, place) for place in places if len(asked.questions[place].options) > 1}
+        firsts: dict[str, int] = {}
+        for place, plain in asking.items():
+            firsts.setdefault(plain.address, place)
+        read = await _together([self._read(base, asking[place], asked, place) for place in firsts.values()])
+        found = dict(zip(firsts, read, strict=True))
+        answers: dict[int, tuple[float, ...] | None] = {}
+        for place in places:
+            sure = place not in asking
+            probabilities = _CERTAIN if sure else found[asking[place].address].scored[0].confidences
+            answers[place] = _unless_below(asked.min_confidence, probabilities)
+        return _Part(answers, [Reading(one.scored[0].tokens, one.context_tokens) for one in read])
+
+    async def _read(self, base: str, plain: PlainContext, asked: Asked, place: int) -> Scores:
         try:
-            answered = await classify_plainly(self._answering.batcher, base, plain, "NONE", (self._asked.text,))
+            return await classify_plainly(self.batcher, base, plain, "NONE", (asked.text,))
         except Refused as refused:
-            raise self._placed(refused, f"/questions/{place}") from refused
-        (scored,) = answered.scored
-        self.readings.append(Reading(scored.tokens, answered.context_tokens))
-        return scored
-
-    def _placed(self, refused: Refused, question: str | None = None) -> Exception:
-        """A worker's refusal, with the place that it is about as the client knows it."""
-        failure = refused.failure
-        if failure.code == ErrorCode.INPUT_TOO_LONG:
-            return DomainError(failure.code, failure.message.removeprefix("input 0 "), self._asked.param)
-        if question is not None and failure.param == "/labels":
-            return DomainError(failure.code, failure.message, question)
-        return refused
+            raise _placed(refused, asked, f"/questions/{place}") from refused
 
 
-async def _answer(reader: _Reader, asked: Asked, place: int, name: str) -> tuple[float, ...] | None:
-    """The probabilities of the options of the question at ``place``, None for an abstention."""
-    question, least = asked.questions[place], asked.min_confidence
-    found = await reader.by_context(name)
+async def _together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of ``works``, in their order; the first failure of any ends the others and is raised."""
+    if len(works) == 1:  # most requests: nothing is to be gained by a task
+        return [await works[0]]
     try:
-        if isinstance(found, str):
-            probabilities: tuple[float, ...] = _CERTAIN
-            if len(question.options) > 1:
-                plain = as_plain_context(question, asked.instructions)
-                probabilities = (await reader.by_base_model(found, plain, place)).confidences
-        else:
-            context, scored = found
-            probabilities = renormalised(scored.confidences, label_indices(question, context.labels))
-            least = _least_confidence(context.metadata) if least is None else least
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
+    return [task.result() for task in tasks]
+
+
+def _by_context(asked: Asked, place: int, context: Context, scored: Scored) -> tuple[float, ...] | None:
+    """The probabilities of the options of the question at ``place``, None for an abstention."""
+    try:
+        places = label_indices(asked.questions[place], context.labels)
     except Unanswerable as error:
-        code = ErrorCode.INVALID_REQUEST if isinstance(found, str) else ErrorCode.LABEL_UNKNOWN
-        raise DomainError(code, str(error), f"/questions/{place}") from error
+        raise DomainError(ErrorCode.LABEL_UNKNOWN, str(error), f"/questions/{place}") from error
+    least = _least_confidence(context.metadata) if asked.min_confidence is None else asked.min_confidence
+    return _unless_below(least, renormalised(scored.confidences, places))
+
+
+def _as_plain(asked: Asked, place: int) -> PlainContext:
+    try:
+        return as_plain_context(asked.questions[place], asked.instructions)
+    except Unanswerable as error:
+        raise DomainError(ErrorCode.INVALID_REQUEST, str(error), f"/questions/{place}") from error
+
+
+def _unless_below(least: float | None, probabilities: tuple[float, ...]) -> tuple[float, ...] | None:
     return probabilities if max(probabilities) >= (least or 0.0) else None
+
+
+def _placed(refused: Refused, asked: Asked, question: str | None = None) -> Exception:
+    """A worker's refusal, with the place that it is about as the client knows it."""
+    failure = refused.failure
+    if failure.code == ErrorCode.INPUT_TOO_LONG:
+        return DomainError(failure.code, failure.message.removeprefix("input 0 "), asked.param)
+    if question is not None and failure.param == "/labels":
+        return DomainError(failure.code, failure.message, question)
+    return refused
 
 
 def _checked(asked: Asked) -> str:

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from app.compat import cohere, openai, systemone
 
-#: What System One's clients call the request id.
-REQUEST_ID: Final = "x-typesafe-request-id"
+#: The headers of the request id: ours, and at doors what System One's clients read.
+_REQUEST_ID: Final = ("X-Request-Id",)
+_DOOR_REQUEST_ID: Final = (*_REQUEST_ID, "x-typesafe-request-id")
 
 Shape = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -33,9 +34,14 @@ _SHAPES: Final[tuple[tuple[str, Shape], ...]] = (
 )
 
 
+def request_id_headers(path: str) -> tuple[str, ...]:
+    """The headers in which an answer at ``path`` tells the request id."""
+    return _REQUEST_ID if _shape(path) is None else _DOOR_REQUEST_ID
+
+
 def longest_retry(path: str) -> float:
     """The longest wait (seconds) that a failure at ``path`` may ask for."""
-    return LONGEST_RETRY_SECONDS if any(path.startswith(prefix) for prefix, _ in _SHAPES) else math.inf
+    return math.inf if _shape(path) is None else LONGEST_RETRY_SECONDS
 
 
 def door_error(path: str, document: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]] | None:
@@ -43,7 +49,7 @@ def door_error(path: str, document: dict[str, Any]) -> tuple[dict[str, Any], int
 
     ``document`` is the problem document (RFC 9457) of the failure.
     """
-    shape = next((shape for prefix, shape in _SHAPES if path.startswith(prefix)), None)
+    shape = _shape(path)
     if shape is None:
         return None
     status = document["status"]
@@ -51,7 +57,9 @@ def door_error(path: str, document: dict[str, Any]) -> tuple[dict[str, Any], int
         status = _UNPROCESSABLE  # its client tries every 409 again
     if shape is systemone.error and document["code"] == _INVALID_JSON:
         status = _UNPROCESSABLE
-    headers = {REQUEST_ID: document["request_id"]}
-    if document["code"] in _LASTING:
-        headers["x-should-retry"] = "false"
+    headers = {"x-should-retry": "false"} if document["code"] in _LASTING else {}
     return shape({**document, "status": status}), status, headers
+
+
+def _shape(path: str) -> Shape | None:
+    return next((shape for prefix, shape in _SHAPES if path.startswith(prefix)), None)

@@ -10,6 +10,7 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.compat.doors import request_id_headers
 from app.records.connection import new_id
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -38,7 +39,7 @@ class RequestIdMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _complete(MutableHeaders(scope=message), request_id)
+                _complete(MutableHeaders(scope=message), scope["path"], request_id)
             await send(message)
 
         structlog.contextvars.clear_contextvars()
@@ -52,7 +53,8 @@ class RequestIdMiddleware:
                 )
 
 
-def _complete(headers: MutableHeaders, request_id: str) -> None:
-    headers["X-Request-Id"] = request_id
+def _complete(headers: MutableHeaders, path: str, request_id: str) -> None:
+    for name in request_id_headers(path):
+        headers[name] = request_id
     if "json" in headers.get("content-type", ""):
         headers.setdefault("Cache-Control", "no-store")

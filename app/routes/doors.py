@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 
 from app.compat import cohere, openai, systemone
 from app.compat.answering import Answered, Answering, Asked
-from app.compat.doors import REQUEST_ID
 from app.compat.questions import Unanswerable
 from app.compat.texts import Unreadable
 from app.contexts.classifying import classify_plainly, classify_texts
@@ -111,7 +110,7 @@ async def decide(
     if answered is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     answers = [openai.answer(one, p) for one, p in zip(questions, answered.probabilities, strict=True)]
-    return _response(request, openai.decision(body.model, answers, answered.tokens))
+    return JSONResponse(openai.decision(body.model, answers, answered.tokens))
 
 
 @router.post(
@@ -142,7 +141,7 @@ async def system_one(
         name: systemone.answer(question, asked, p or ())
         for (name, asked), question, p in zip(body.questions.items(), questions, answered.probabilities, strict=True)
     }
-    return _response(request, systemone.response(body.model, answers, answered.tokens))
+    return JSONResponse(systemone.response(body.model, answers, answered.tokens))
 
 
 @router.post(
@@ -168,7 +167,7 @@ async def cohere_classify(
         cohere.classification(new_id("cls"), text, labels, one.confidences)
         for text, one in zip(body.inputs, scored, strict=True)
     ]
-    return _response(request, cohere.response(new_id("cls"), entries, body))
+    return JSONResponse(cohere.response(new_id("cls"), entries, body))
 
 
 async def _cohere_scored(
@@ -197,7 +196,6 @@ async def _cohere_scored(
     dependencies=[needs(Scope.READ, Scope.CLASSIFY)],
 )
 async def cohere_models(
-    request: Request,
     gateway: GatewayDep,
     records: RecordsDep,
     page_size: Annotated[str | None, Query(description="changes nothing: the list is whole")] = None,  # noqa: ARG001
@@ -207,9 +205,9 @@ async def cohere_models(
 ) -> Response:
     """List base models and contexts as Cohere's clients read them, all in one answer."""
     if endpoint not in (None, "classify"):
-        return _response(request, cohere.models((), ()))
+        return JSONResponse(cohere.models((), ()))
     contexts = [one.name for one in await named_contexts(records)]
-    return _response(request, cohere.models(gateway.settings.base_models, contexts))
+    return JSONResponse(cohere.models(gateway.settings.base_models, contexts))
 
 
 def _read(translate: Callable[[], T]) -> T:
@@ -237,7 +235,3 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | No
         return await cancel_on_disconnect(request, work)
     except ClientGone:
         return None
-
-
-def _response(request: Request, content: dict[str, Any]) -> JSONResponse:
-    return JSONResponse(content, headers={REQUEST_ID: request.state.request_id})

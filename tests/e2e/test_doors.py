@@ -1,6 +1,5 @@
 """The real clients of other services, unpatched but for base URL and key, against the real service."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any, cast
@@ -8,10 +7,10 @@ from typing import Any, cast
 import cohere
 import openai
 import pytest
-import typesafe_sdk
 from backports import zstd
-from typesafe_sdk import AsyncTypeSafeClient, Choice, Noul, Score, TypeSafeClient
+from typesafe_sdk import Choice, Noul, Score, TypeSafeClient
 
+from tests.e2e.other_clients import CLIENTS, Client
 from tests.e2e.service import EXAMPLES, TINY, Service
 
 KEY = "sk-of-another-service"
@@ -35,6 +34,18 @@ def taught_contexts(service: Service) -> None:
     taught(service, "door-mood", "calm", "cross", "angry")
     taught(service, "door-unsure", "card", "loan", metadata={"min_confidence": "0.999999"})
     service.http.put("/contexts/door-team/aliases/prod", json={"version": 1}).raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def unready(service: Service, taught_contexts: None) -> Iterator[None]:
+    """A context whose job is at work for as long as it is needed, and one whose only job was cancelled."""
+    jobs = {}
+    for name in ("door-failed", "door-not-ready"):
+        _, jobs[name] = service.create(name=name, model=TINY, hyperparameters={"method": "cpt", "steps": 10_000})
+    service.http.post(f"/jobs/{jobs['door-failed']}/cancel").raise_for_status()
+    service.ended(jobs["door-failed"])
+    yield
+    service.http.post(f"/jobs/{jobs['door-not-ready']}/cancel").raise_for_status()
 
 
 @pytest.fixture
@@ -62,6 +73,39 @@ def probabilities(service: Service, ref: str, text: str = TEXT) -> dict[str, flo
 
 def choice(*values: Any, **fields: Any) -> Any:
     return {"type": "choice", "instructions": "Which?", "choices": [{"value": value} for value in values], **fields}
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=str)
+class TestEveryClient:
+    """What all of them see, each synchronous and asynchronous."""
+
+    @pytest.mark.usefixtures("taught_contexts")
+    def test_is_answered_as_by_classify(self, service: Service, client: Client) -> None:
+        expected = probabilities(service, "door-team")
+        for model in ("door-team", "door-team@prod", "door-team@1"):
+            assert client.ask(root(service), KEY, model, TEXT, tuple(expected)) == pytest.approx(expected)
+
+    def test_is_answered_by_a_base_model_from_what_the_request_brings(self, service: Service, client: Client) -> None:
+        found = client.ask(root(service), KEY, TINY, TEXT, ("card", "loan"), shown=True)
+        assert set(found) == {"card", "loan"}
+        assert sum(found.values()) == pytest.approx(1)
+
+    @pytest.mark.parametrize(
+        ("status", "model", "text", "said"),
+        [
+            (404, "no-such-context", TEXT, "there is no such context"),
+            (409, "door-not-ready", TEXT, "has not ended yet"),
+            (409, "door-failed", TEXT, "no version of it can answer"),
+            (413, "door-team", "long " * 2_000_000, "at most 8388608 bytes"),
+            (422, "door-team", "\0", "NUL"),
+        ],
+    )
+    @pytest.mark.usefixtures("unready")
+    def test_raises_its_own_error_with_our_words(
+        self, service: Service, client: Client, status: int, model: str, text: str, said: str
+    ) -> None:
+        with pytest.raises(client.errors[status], match=said):
+            client.ask(root(service), KEY, model, text, ("card", "loan"))
 
 
 def test_openai_answers_are_those_of_classify(service: Service, open_ai: openai.OpenAI) -> None:
@@ -105,15 +149,6 @@ def test_openai_reads_messages_and_refuses_below_the_confidence(service: Service
     assert sure.answers[0].type == "choice"
 
 
-def test_openai_client_works_asynchronously_too(service: Service, taught_contexts: None) -> None:
-    async def ask() -> str:
-        async with openai.AsyncOpenAI(base_url=f"{root(service)}/v1", api_key=KEY) as client:
-            asked: Any = {"input": TEXT, "questions": [choice("card", "loan")]}
-            return (await client.decisions.create(model="door-team", **asked)).answers[0].type
-
-    assert asyncio.run(ask()) == "choice"
-
-
 @pytest.mark.parametrize(
     ("error", "model", "questions", "said"),
     [
@@ -148,21 +183,6 @@ def test_system_one_answers_every_type(service: Service, system_one: TypeSafeCli
     assert answered.choices["team"].probabilities == pytest.approx(probabilities(service, "door-team", text))
     assert answered.scores["mood"].legend == {0: "calm", 1: "cross", 2: "angry"}
     assert answered.usage.input_tokens
-
-
-def test_system_one_works_asynchronously_and_raises_its_own_errors(service: Service, taught_contexts: None) -> None:
-    base_url = root(service)
-
-    async def ask(model: str) -> float:
-        async with AsyncTypeSafeClient(base_url=base_url, api_key=KEY) as client:
-            asked = {"urgent": Noul(instructions="?")}
-            return (await client.system_one(state=TEXT, model=model, questions=asked)).nouls["urgent"].noul
-
-    assert asyncio.run(ask("door-urgent")) == pytest.approx(probabilities(service, "door-urgent")["true"])
-    with pytest.raises(typesafe_sdk.TypeSafeNotFoundError, match="there is no such context"):
-        asyncio.run(ask("no-such-context"))
-    with pytest.raises(typesafe_sdk.TypeSafeUnprocessableEntityError, match="true and false"):
-        asyncio.run(ask("door-team"))
 
 
 def test_cohere_classifies(service: Service, co: cohere.Client) -> None:
@@ -305,7 +325,9 @@ def test_lists_of_models_are_read_by_every_client(
     assert open_ai.models.retrieve("door-team").created == listed["door-team"].created > 1.7e9
     with pytest.raises(openai.NotFoundError, match="no such model"):
         open_ai.models.retrieve("no-such-model")
-    read = {one.name: one for one in system_one.models.list().models}
+    answered = system_one.models.list()
+    assert answered.request_id.startswith("req_")
+    read = {one.name: one for one in answered.models}
     assert read["door-team"].description == "door-team tells apart card, loan, account"
     assert set(read) == set(listed)
     models = co.models.list(page_size=1, endpoint="classify").models

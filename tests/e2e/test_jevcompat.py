@@ -2,17 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import cohere
-import cohere.errors
-import openai
 import pytest
-import typesafe_sdk
 from jevcompat import runner, spec
-from typesafe_sdk import Noul, RetryPolicy, TypeSafeClient
 
+from tests.e2e.other_clients import CLIENTS
 from tests.e2e.service import Service
 from tests.worker.tiny import causal_model, tokenizer
 
@@ -61,40 +57,16 @@ def test_door_conforms_without_and_with_a_key(own_service: Service) -> None:
         assert failed == {}
         passed |= {one.id for one in report.results if one.status == "pass"}
     assert passed == set(spec.REQUIREMENTS)
-    refused_by_every_client(own_service, key(own_service, admin, limits={"inputs_per_minute": 1}))
+    refused_by_every_client(own_service, admin)
 
 
-def refused_by_every_client(service: Service, slow: str) -> None:
-    """A wrong key, then a key that may send one input a minute, each as the client's own exception with our words."""
-    url, never = root(service), RetryPolicy(max_retries=0)
-    question = {"q": Noul(instructions="Urgent?")}
-    asked: Any = {"type": "predicate", "instructions": "Urgent?"}
-    examples = [cohere.ClassifyExample(text=f"{label} {n}", label=label) for label in "ab" for n in range(2)]
-    for secret, said, openais, typesafes, coheres in (
-        (
-            "wrong",
-            "key",
-            openai.AuthenticationError,
-            typesafe_sdk.TypeSafeAuthenticationError,
-            cohere.errors.UnauthorizedError,
-        ),
-        (
-            slow,
-            "used up",
-            openai.RateLimitError,
-            typesafe_sdk.TypeSafeRateLimitError,
-            cohere.errors.TooManyRequestsError,
-        ),
-    ):
-        with openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0) as open_ai:
-            if secret == slow:
-                open_ai.decisions.create(model="wide", input="a", questions=[asked])
-            with pytest.raises(openais, match=said):
-                open_ai.decisions.create(model="wide", input="a", questions=[asked])
-        with (
-            TypeSafeClient(base_url=url, api_key=secret, retry=never) as system_one,
-            pytest.raises(typesafes, match=said),
-        ):
-            system_one.system_one(state="a", questions=question)
-        with cohere.Client(api_key=secret, base_url=f"{url}/compat/cohere") as co, pytest.raises(coheres, match=said):
-            co.classify(inputs=["a"], examples=examples, request_options={"max_retries": 0})
+def refused_by_every_client(service: Service, admin: str) -> None:
+    """A wrong key, then one that may send one input a minute, each as the client's own exception with our words."""
+    for client in CLIENTS:
+        ask = partial(client.ask, root(service), text="a", model="wide", labels=("card", "loan"), shown=True)
+        with pytest.raises(client.errors[401], match="key"):
+            ask("wrong")
+        slow = key(service, admin, limits={"inputs_per_minute": 1})
+        assert ask(slow)
+        with pytest.raises(client.errors[429], match="used up"):
+            ask(slow)
