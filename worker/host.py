@@ -28,6 +28,7 @@ from worker.classification.classify import classify
 from worker.classification.pinning import PinningThread
 from worker.classification.plain import prepare_plain
 from worker.classification.preparing import prepare
+from worker.classification.residency import ResidencyThread
 from worker.classification.resident import Resident, ResidentContexts
 from worker.classification.together import Expired, Stopwatch, Together
 from worker.config import ModelSource, WorkerSettings
@@ -75,6 +76,7 @@ class Host:
         self._plans = PlanThreads(settings.bus_url, list(self._models), answers)
         self._tuning: TuningThread | None = None
         self._pinning: PinningThread | None = None
+        self._residency = ResidencyThread(settings.bus_url, self._id, self._residents)
         self._stopping = Event()
         self._ended = Event()
         self._failure: str | None = None
@@ -125,6 +127,7 @@ class Host:
     def start(self) -> None:
         """Begin to claim jobs, to answer plans, and to keep the pinned contexts resident."""
         self._plans.start()
+        self._residency.start()
         if self._settings.pinned_contexts:
             self._pinning = PinningThread(self._records, self._residents, self._settings.pinned_contexts)
             self._pinning.start()
@@ -156,6 +159,7 @@ class Host:
         if self._pinning is not None:
             self._pinning.stop()
         self._plans.stop()
+        self._residency.stop()
         self._device.stop()
         self._announcer.stop()
 

@@ -17,15 +17,7 @@ from typing import Final
 import structlog
 
 from app.classification.admission import Admission, Load
-from app.classification.bus import (
-    Bus,
-    BusUnavailable,
-    DeadlineExceeded,
-    ModelUnsupported,
-    NoWorker,
-    Refused,
-    WorkerLost,
-)
+from app.classification.bus import Bus, DeadlineExceeded
 from app.classification.holders import Holders
 from app.classification.lines import Answered, Contribution, Line, Lines, Request
 from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, Truncate
@@ -38,8 +30,6 @@ from app.telemetry.traces import trace_part
 
 #: Inputs that the timeout holds for: more may take as many times as long.
 _INPUTS_IN_TIME: Final = 64
-#: How long a worker has to make a context ready before an alias moves to it.
-_RESIDENT_SECONDS: Final = 10.0
 #: A small request whose wait was misjudged is refused once it has waited so many times the longest wait.
 _MISJUDGED: Final = 1.5
 
@@ -115,18 +105,6 @@ class Batcher:
             raise DeadlineExceeded from None
         finally:
             give_up.cancel()
-
-    async def make_resident(self, model: str, artifact: str) -> bool:
-        """Let a worker make a context ready to answer; False when none has after `_RESIDENT_SECONDS`."""
-        part = ClassifyPart(artifact=artifact, truncate="NONE", inputs=())
-        batch = ClassifyBatch(
-            id=new_id("batch"), reply_to=self.bus.reply_channel, model=model, small=True, parts=(part,)
-        )
-        try:
-            reply = ClassifyReply.model_validate_json(await self.bus.call(batch, _RESIDENT_SECONDS))
-        except (BusUnavailable, DeadlineExceeded, ModelUnsupported, NoWorker, Refused, WorkerLost):
-            return False
-        return all(part.failure is None for part in reply.parts)
 
     def _lines(self, model: str) -> Lines:
         if model not in self._models:

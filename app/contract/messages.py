@@ -172,6 +172,21 @@ class ClassifyReply(Message):
     device_seconds: float | None = None
 
 
+class ResidencyRequest(Message):
+    """Asks every worker of ``model`` to make the context of ``artifact`` ready to answer."""
+
+    reply_to: str
+    model: str
+    artifact: str
+
+
+class ResidencyReply(Message):
+    """Whether a worker has the context ready now."""
+
+    worker: str
+    resident: bool
+
+
 class Started(Message):
     """Sent by a worker as it begins a batch or plan, so that the gateway knows whose death would lose it."""
 

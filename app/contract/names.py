@@ -20,6 +20,9 @@ IMPORT_TASK: Final = "contextune.import"
 TUNE_TASK: Final = "contextune.tune"
 CLASSIFY_TASK: Final = "contextune.classify"
 
+#: The channel of the bus on which all workers hear which contexts are about to be asked for.
+RESIDENCY_CHANNEL: Final = "contextune:residency"
+
 #: A claimed job is lost when its worker has not beaten for this long.
 LEASE_SECONDS: Final = 6.0
 #: How often a worker beats for the job that it runs.

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Header, Path, Response, status
 from pydantic import Field
 
+from app.classification.residency import make_resident
 from app.contexts import aliases
 from app.contexts.aliases import Requirements
 from app.contract.access import Scope
@@ -41,7 +42,7 @@ class AliasTarget(Payload):
 
 
 class Alias(Payload):
-    """An alias. ``resident`` says whether a worker had the version ready before the alias moved; null when read."""
+    """An alias. ``resident`` says whether all workers had the version ready before it moved; null when read."""
 
     object: Literal["alias"] = "alias"
     name: str
@@ -87,12 +88,12 @@ async def set_alias(
     response: Response,
     if_match: IfMatch = None,
 ) -> Alias:
-    """Point an alias at a version that can answer, all at once, after a worker has made it ready if one is there."""
+    """Point an alias at a version that can answer, all at once, after every worker that is there has made it ready."""
     if alias == "latest":
         raise DomainError(ErrorCode.INVALID_REQUEST, "latest is always the newest version that succeeded", "/alias")
     expected = _expected(if_match)
     stored = await asyncio.to_thread(_checked, records, name, body)
-    resident = await gateway.batcher.make_resident(stored.context.model, stored.artifact or "")
+    resident = await make_resident(gateway.bus, stored.context.model, stored.artifact or "")
     before = await asyncio.to_thread(aliases.set_alias, records, name, alias, body.version, expected)
     response.headers["ETag"] = f'"{body.version}"'
     return Alias(
