@@ -100,7 +100,7 @@ class Several:
                 return False
             return cast("bool", models[TINY]["workers"] == workers)
 
-        eventually(look, 120)
+        eventually(look, 240)
 
     def restart_all(self) -> None:
         """Kill every process there is, and start all again."""

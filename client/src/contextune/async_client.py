@@ -145,7 +145,7 @@ class AsyncContextune(AsyncRoutes):
     release = async_method(service.release)
 
     async def classify_many(
-        self, context: str | Context, texts: Iterable[str], **options: Any
+        self, context: str | Context | None, texts: Iterable[str], **options: Any
     ) -> AsyncIterator[Classification]:
         """Classify any number of texts, some hundred a request, in order; ``options`` are those of `classify`."""
         done = 0

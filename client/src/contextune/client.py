@@ -144,7 +144,9 @@ class Contextune(Routes):
     live = method(service.live)
     release = method(service.release)
 
-    def classify_many(self, context: str | Context, texts: Iterable[str], **options: Any) -> Iterator[Classification]:
+    def classify_many(
+        self, context: str | Context | None, texts: Iterable[str], **options: Any
+    ) -> Iterator[Classification]:
         """Classify any number of texts, some hundred a request, in order; ``options`` are those of `classify`."""
         done = 0
         for inputs in classification.requests_of(texts):

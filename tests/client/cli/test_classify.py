@@ -71,6 +71,31 @@ def test_texts_come_from_a_file(service: StandIn, command: Command, tmp_path: Pa
     assert inputs(service) == ["one", "two"]
 
 
+def test_examples_of_a_file_and_labels_stand_in_place_of_a_context(
+    service: StandIn, command: Command, labelled: Path
+) -> None:
+    service.then(says(answer(0.9, 0.2)), says(answer(0.9)))
+    assert command("classify", "--examples", str(labelled), "is it?", "not", "--model", "tiny").status == 0
+    assert command("classify", "is it?", "--labels", "yes=it is = so", "--labels", "no").status == 0
+    by_examples, by_labels = (json.loads(one.body) for one in service.seen)
+    assert [one["label"] for one in by_examples["examples"]] == ["yes", "no", "yes", "no"]
+    assert (by_examples["inputs"], by_examples["model"]) == (["is it?", "not"], "tiny")
+    assert by_labels["labels"] == [{"name": "yes", "description": "it is = so"}, {"name": "no"}]
+    assert "context" not in by_examples | by_labels
+
+
+def test_example_that_is_refused_is_named_by_its_line(service: StandIn, command: Command, labelled: Path) -> None:
+    detail = "/examples/2: contradicts another"
+    problem = {"code": "contradicting_examples", "status": 422, "detail": detail, "param": "/examples/2"}
+    service.then(says(problem, 422))
+    said = command("classify", "--examples", str(labelled), "is it?")
+    assert (said.status, said.err) == (3, f"Error: {labelled}, line 4: contradicts another\n")
+
+
+def test_neither_a_context_nor_examples_is_a_wrong_argument(command: Command) -> None:
+    assert command("classify").status == 2
+
+
 def test_file_that_is_not_there_is_told_and_not_classified(service: StandIn, command: Command) -> None:
     said = command("classify", "intents", "absent.csv")
     assert (said.status, said.err) == (3, "Error: absent.csv: cannot be read: No such file or directory\n")

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from contextune.cli.output import Json, Output, clipped, plain, table
-from contextune.cli.reading import Encoding, Format, TextColumn, open_table
+from contextune.cli.reading import Encoding, Examples, Format, LabelColumn, TextColumn, open_table
 from contextune.cli.session import connect
-from contextune.errors import SourceError
+from contextune.errors import InvalidRequestError, SourceError
 from contextune.models.classification import Classification
 from contextune.sources import Columns
 from contextune.sources.columns import settle
@@ -30,32 +30,63 @@ Answered = Iterator[tuple[str, Classification]]
 
 def classify(
     context: typer.Context,
-    ref: Annotated[str, typer.Argument(help="The context: its name, name@version, name@alias or id.")],
+    ref: Annotated[
+        str | None, typer.Argument(help="The context: its name, name@version, name@alias or id; none with --examples.")
+    ] = None,
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts, one file, or - for lines of the standard input.")
     ] = None,
     min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Predict nothing below it.")] = 0.0,
     truncate: Annotated[str, typer.Option(help="What to cut of a text that is too long: NONE, START or END.")] = "END",
     top_k: Annotated[int | None, typer.Option(min=1, help="How many labels to tell, with --jsonl or --json.")] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="A file of labelled examples to classify by at once, in place of a context.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="A label, or NAME=DESCRIPTION; again for each. Needs no examples.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The base model, with --examples or --labels.")] = None,
     text_column: TextColumn = None,
+    label_column: LabelColumn = None,
     file_format: Format = None,
     encoding: Encoding = None,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print a JSON object for each text.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Classify texts with a context.
+    """Classify texts with a context, or at once by the examples of a file or by labels, without tuning.
 
     Without --json, --jsonl or --csv a terminal gets a table, and a pipe lines of prediction, confidence and text with
     tabs between them.
     """
-    inputs = _inputs(texts or [], Columns(text_column), file_format, encoding)
-    options: dict[str, Any] = {"min_confidence": min_confidence, "truncate": truncate.upper(), "top_k": top_k}
+    arguments, columns = list(texts or []), Columns(text_column, label_column)
+    if (examples or labels) and ref is not None:
+        arguments, ref = [ref, *arguments], None
+    elif ref is None and not (examples or labels):
+        raise typer.BadParameter("name a context, or give --examples or --labels", param_hint="REF")
+    brought = Examples.read(examples, columns, file_format, encoding, alone=not labels) if examples else None
+    options: dict[str, Any] = {
+        "min_confidence": min_confidence,
+        "truncate": truncate.upper(),
+        "top_k": top_k,
+        "examples": brought and brought.examples,
+        "labels": [_label(one) for one in labels or ()],
+        "model": model,
+    }
+    inputs = _inputs(arguments, Columns(text_column), file_format, encoding)
     with connect(context) as client:
         given: list[str] = []
         classified = client.classify_many(ref, _kept(inputs, given), **{k: v for k, v in options.items() if v})
         answered = ((given[one.index], one) for one in classified)
-        _write(answered, as_jsonl=as_jsonl, as_csv=as_csv, output=Output(as_json))
+        try:
+            _write(answered, as_jsonl=as_jsonl, as_csv=as_csv, output=Output(as_json))
+        except InvalidRequestError as error:
+            raise (brought.blamed(error) if brought else error) from None
+
+
+def _label(written: str) -> dict[str, str]:
+    name, described, description = written.partition("=")
+    return {"name": name.strip(), "description": description.strip()} if described else {"name": name.strip()}
 
 
 def _inputs(texts: list[str], columns: Columns, file_format: str | None, encoding: str | None) -> Iterable[str]:

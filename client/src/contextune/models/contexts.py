@@ -98,8 +98,8 @@ class DryRun(Answered):
 class Alias(Answered):
     """A word that points at one version of a context.
 
-    After a move ``previous_version`` is where it pointed before, and ``resident`` is false where no worker has the
-    version at hand yet.
+    After a move ``previous_version`` is where it pointed before, and ``resident`` says whether every worker has
+    the version at hand.
     """
 
     object: str = "alias"
