@@ -2,7 +2,8 @@
 
 The gateway alone, in this process and without a socket, on a store of its own; a stand-in for the worker answers at
 once. So what is told is processor time of translating, checking and routing, which other work on the machine changes
-little. ``--profile`` tells where it goes.
+little. ``--profile`` tells where it goes. ``--service`` measures the whole service with the default base model, alone
+on the machine: latencies at OpenAI's door beside ``/classify``, and first answers by eight examples.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import csv
 import json
 import pstats
 import statistics
@@ -27,6 +29,7 @@ from app.classification.batcher import Batcher
 from app.classification.lines import Answered
 from app.config import Settings
 from app.contract.messages import Scored, Truncate
+from app.contract.names import DEFAULT_MODELS
 from app.contract.objects import Report
 from app.contract.plain import PlainContext
 from app.main import create_app
@@ -34,6 +37,7 @@ from app.records.connection import new_id
 from app.records.store import Records
 from app.standalone.embedded import EmbeddedServer
 from app.telemetry.logs import configure_logging
+from benchmarks.running import Service, running
 from tests.submissions import MODEL, submission
 from tests.waiting import eventually
 
@@ -42,6 +46,10 @@ _REQUESTS: Final = 50
 _NAME: Final = "cards"
 _TEXT: Final = "My card got lost"
 _LABELS: Final = ("good", "bad")
+_PAIRS: Final = 150
+_FIRST_ANSWERS: Final = 5
+_EXAMPLES: Final = Path(__file__).parent.parent / "examples" / "support-intents.csv"
+_CACHE: Final = Path(__file__).parent.parent / "build" / "benchmarks" / "models"
 #: What is asked, by its path; the first is what the others are compared with.
 _BODIES: Final[dict[str, dict[str, Any]]] = {
     "/classify": {"context": _NAME, "inputs": [_TEXT]},
@@ -138,12 +146,57 @@ def _teach(records: Records) -> None:
     records.finish_succeeded(claim, "address", Report(served="icl"), {})
 
 
+def _measure_service() -> None:
+    """Pairs of requests in turn, in either order, on a resident context; then examples that were never seen before."""
+    with _EXAMPLES.open(newline="") as file:
+        examples = [(row["text"], row["label"]) for row in csv.DictReader(file)][:8]
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    with running(DEFAULT_MODELS, _CACHE, {"ENCODER": "none"}) as service:
+        _measure_pairs(service, examples)
+        firsts = []
+        for number in range(_FIRST_ANSWERS):
+            shown = [{"text": f"{text} ({number})", "label": label} for text, label in examples]
+            firsts.append(_timed(service, "/classify", {"examples": shown, "inputs": [_TEXT]}))
+        told = ", ".join(f"{first / 1000:.2f}" for first in firsts)
+        sys.stdout.write(f"first answers by 8 examples: {told} s\n")
+
+
+def _measure_pairs(service: Service, examples: list[tuple[str, str]]) -> None:
+    context, job = service.create(next(iter(DEFAULT_MODELS)), examples, method="icl")
+    service.succeeded(job)
+    choices = [{"value": label} for label in dict.fromkeys(label for _, label in examples)]
+    question = {"type": "choice", "instructions": "Which?", "choices": choices}
+    bodies: dict[str, dict[str, Any]] = {
+        "/classify": {"context": context, "inputs": [_TEXT]},
+        "/v1/decisions": {"model": context, "input": _TEXT, "questions": [question]},
+    }
+    spent: dict[str, list[float]] = {path: [] for path in bodies}
+    for number in range(_PAIRS):
+        for path in bodies if number % 2 else reversed(bodies):
+            spent[path].append(_timed(service, path, bodies[path]))
+    for path, found in spent.items():
+        sys.stdout.write(f"{path}: median {statistics.median(found):.1f} ms\n")
+    more = [door - own for own, door in zip(*spent.values(), strict=True)]
+    sys.stdout.write(f"more by: median of {_PAIRS} pairs {statistics.median(more):+.2f} ms\n")
+
+
+def _timed(service: Service, path: str, body: dict[str, Any]) -> float:
+    """Milliseconds of a request. Raises httpx.HTTPStatusError."""
+    began = time.perf_counter()
+    service.http.post(path, json=body).raise_for_status()
+    return 1000 * (time.perf_counter() - began)
+
+
 def main() -> None:
     """Measure, and print milliseconds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", action="store_true", help="tell where the time goes")
-    profile = parser.parse_args().profile
+    parser.add_argument("--service", action="store_true", help="measure the whole service instead")
+    given = parser.parse_args()
     configure_logging("WARNING")
+    if given.service:
+        _measure_service()
+        return
     with tempfile.TemporaryDirectory() as folder:
         store, bus = EmbeddedServer.store(Path(folder)), EmbeddedServer.bus(Path(folder))
         store.start()
@@ -152,7 +205,7 @@ def main() -> None:
             eventually(store.answers)
             eventually(bus.answers)
             settings = Settings(data_dir=Path(folder), store_url=store.url, bus_url=bus.url)
-            asyncio.run(_with_gateway(settings, profile))
+            asyncio.run(_with_gateway(settings, given.profile))
         finally:
             store.stop()
             bus.stop()
