@@ -74,6 +74,7 @@ class Several:
             "CONTEXTUNE_STORE_URL": store.url,
             "CONTEXTUNE_BUS_URL": bus.url,
             "CONTEXTUNE_MODELS": json.dumps({TINY: {"path": str(folder / "tiny"), "device": "cpu"}}),
+            "CONTEXTUNE_ENCODER": "none",
             "CONTEXTUNE_CHECKPOINT_SECONDS": "0.2",
             "OMP_NUM_THREADS": "1",
             "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
