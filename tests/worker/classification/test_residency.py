@@ -17,9 +17,9 @@ from tests.waiting import eventually
 from tests.worker.tiny import stored_context
 from worker.artifacts import Artifacts
 from worker.bus import WorkerBus
+from worker.classification.preparing import prepare
 from worker.classification.residency import ResidencyThread
 from worker.classification.resident import ResidentContexts
-from worker.classification.preparing import prepare
 from worker.models import LanguageModel
 
 
