@@ -17,7 +17,7 @@ from typing import NoReturn, Protocol
 
 from app.standalone.children import Child, ChildError, rotate_log
 
-START_SECONDS = 300.0
+START_SECONDS = 900.0  # a first start unpacks or downloads models, on slow machines too
 MAX_CRASHES_AT_START = 5
 FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 10.0
