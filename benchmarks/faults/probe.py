@@ -32,7 +32,7 @@ class Probe:
         self.looks: list[Look] = []
         self._url, self._body, self._right = url, body, right
         self._over = Event()
-        self._thread = Thread(target=self._run)
+        self._thread = Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
         self._thread.start()

@@ -11,7 +11,7 @@ END: Final = "<!-- end of faults -->"
 
 _HEAD: Final = (
     "| for 30 s | acknowledged | lost | refused meanwhile | gateway's memory | a request before | meanwhile | "
-    "answered | after | whole again after |\n"
+    "answered | after | a new context answers: before, after the end |\n"
     "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
 
@@ -41,7 +41,7 @@ def _line(figures: Mapping[str, Any]) -> str:
         _milliseconds(meanwhile, usual),
         f"{outcomes.get('right', 0) / max(1, sum(outcomes.values())):.0%}",
         _milliseconds(after, usual),
-        f"{figures['whole_seconds']:.1f} s",
+        _seconds(figures),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -52,3 +52,10 @@ def _milliseconds(found: Mapping[str, Any], usual: Mapping[str, Any] | None = No
         return "-"
     times = f", {found['median'] / usual['median']:.1f}x" if usual and "median" in usual else ""
     return f"{1000 * found['median']:.0f} ms{times} (p95 {1000 * found['p95']:.0f})"
+
+
+def _seconds(figures: Mapping[str, Any]) -> str:
+    """How long a new context took before the fault and right after its end."""
+    if "whole_before_seconds" not in figures:
+        return "-"
+    return f"{figures['whole_before_seconds']:.1f} s, {figures['whole_seconds']:.1f} s"

@@ -29,7 +29,8 @@ _METHODS: Final[dict[str, dict[str, Any]]] = {
 }
 _LINES: Final = 20
 _CLIENTS: Final = 3
-_PAUSE_SECONDS: Final = 0.3
+#: So that one worker keeps up with the jobs: a new context does not wait behind many.
+_PAUSE_SECONDS: Final = 1.5
 _AGAIN_SECONDS: Final = 0.5
 _SETTLED_SECONDS: Final = 120.0
 #: How much confidences may differ: none of the work is uncertain but for rounding.
@@ -70,7 +71,9 @@ class Work:
         self._url, self._name = url, name
         self._over, self._lock = Event(), Lock()
         self._expected = self._reference()
-        self._threads = [Thread(target=self._client, args=(random.Random(f"{seed} {n}"), n)) for n in range(_CLIENTS)]
+        self._threads = [
+            Thread(target=self._client, args=(random.Random(f"{seed} {n}"), n), daemon=True) for n in range(_CLIENTS)
+        ]
 
     def start(self) -> None:
         for thread in self._threads:

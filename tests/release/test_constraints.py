@@ -85,3 +85,11 @@ def test_what_cuda_needs_is_left_out_whole() -> None:
 def test_client_and_server_are_released_together() -> None:
     (pinned,) = (Requirement(line) for line in project(".")["dependencies"] if line.startswith("contextune["))
     assert str(pinned.specifier) == f"=={project('client')['version']}"
+
+
+def test_the_oldest_that_are_tested_are_the_lower_ends_of_the_ranges() -> None:
+    ranges = {str(canonicalize_name(one.name)): one.specifier for one in map(Requirement, project(".")["dependencies"])}
+    for name, (version,) in pins("oldest.txt").items():
+        if name != "click":  # which typer brings
+            (least,) = (one.version for one in ranges[name] if one.operator == ">=")
+            assert Requirement(f"{name}=={least}.*").specifier.contains(version), name
