@@ -218,7 +218,7 @@ def test_inputs_are_limited_too_and_more_than_a_minutes_worth_never_fits(setting
         assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
         assert refused.headers["ratelimit-policy"] == '"requests";q=100;w=60, "inputs";q=3;w=60;qu="inputs"'
         wait = int(refused.headers["retry-after"])
-        assert 15 <= wait <= 20
+        assert 0 < wait <= 20
         assert f'"inputs";r=1;t={wait}' in refused.headers["ratelimit"]
         assert (await classify(1)).status_code == 404
         impossible = await classify(4)

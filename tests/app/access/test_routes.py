@@ -82,9 +82,11 @@ def test_over_the_limit_every_route_is_429(settings: Settings) -> None:
             wait = int(second.headers["retry-after"])
             full = re.fullmatch(r'"requests";r=0;t=(\d+)', second.headers["ratelimit"])
             assert full, route
-            assert 50 <= int(full[1]) <= 60
+            assert 0 < int(full[1]) <= 60
             door = any(name in route.path for name in DOORS)
-            assert wait == (10 if door else int(full[1])), "a door's clients wait for ten seconds at most"
+            assert wait == (min(10, int(full[1])) if door else int(full[1])), (
+                "a door's clients wait for ten seconds at most"
+            )
             assert wait - 1 <= int(second.headers["retry-after-ms"]) / 1000 <= wait
 
     serve(settings, scenario)
