@@ -56,10 +56,8 @@ def run(settings: Settings, open_page: Callable[[str], object] | None = None) ->
         show_first_key = first_key_shown_once(settings.data_dir, display.event)
 
         def unmet() -> str | None:
-            phrase = missing(http, url, display.event)
-            if phrase is None:
-                show_first_key()
-            return phrase
+            show_first_key()  # as soon as there is one: a start that is broken off would never show it
+            return missing(http, url, display.event)
 
         Supervisor(processes, unmet, display).run()
 
