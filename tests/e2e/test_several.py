@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -243,6 +244,51 @@ def test_plan_and_job_are_traced_and_every_line_of_a_job_names_it(several: Sever
     assert all(named.items() <= line.items() for line in of_job)
     (line,) = several.requests("traced-2")
     assert {**named, "trace_id": trace, "status": 202}.items() <= line.items()
+
+
+def test_alias_moves_under_load_without_a_failed_a_mixed_or_a_cold_answer(several: Several) -> None:
+    client, other = several.clients
+    for tuning in ({"method": "icl"}, {"method": "cpt", "steps": 2}):
+        body = {"name": "moved", "examples": EXAMPLES, "hyperparameters": tuning}
+        assert ended(client, client.post("/contexts", json=body).json()["job"]["id"])["status"] == "succeeded"
+
+    def loads() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("contextune_prefix_loads"))
+
+    def move(version: int) -> None:
+        moved = client.put("/contexts/moved/aliases/prod", json={"version": version})
+        assert (moved.status_code, moved.json()["resident"]) == (200, True), moved.text
+
+    before = loads()
+    for version in (1, 2):  # nobody asks yet: either worker has loaded it by itself
+        move(version)
+    eventually(lambda: loads() == before + 4)
+    done = threading.Event()
+
+    def ask(asked: httpx.Client) -> list[dict[str, Any]]:
+        answers = []
+        while not done.is_set():
+            answer = asked.post("/classify", json={"context": "moved@prod", "inputs": TEXTS})
+            assert answer.status_code == 200, answer.text
+            answers.append(answer.json())
+        return answers
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask, one) for one in (client, other) * 2]
+        try:
+            for version in (1, 2, 1):
+                move(version)
+                answer = other.post("/classify", json={"context": "moved@prod", "inputs": TEXTS}).json()
+                assert answer["context_version"] == version
+        finally:
+            done.set()
+        answers = [answer for one in asking for answer in one.result(60)]
+    assert {answer["context_version"] for answer in answers} == {1, 2}
+    for version in (1, 2):
+        told = [read(answer) for answer in answers if answer["context_version"] == version]
+        assert all(same(one, confidences(client, f"moved@{version}")) for one in told)
+    assert loads() == before + 4
 
 
 def test_clock_of_a_worker_a_minute_ahead_changes_nothing(several: Several, unbroken: str) -> None:
