@@ -25,7 +25,7 @@ _LAST_SECONDS = 15.0
 
 def main() -> None:
     """Load the models, then work until SIGTERM or SIGINT. Exits with a status that is not 0 where it cannot go on."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # else the first process of a container ignores it as yet
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # else the first process of a container ignores it as yet
     settings = WorkerSettings()  # type: ignore[call-arg]  # the environment gives the URLs
     log_json_lines(settings.log_level, own=["app", "worker"])
     start_tracing("contextune-worker")
