@@ -23,8 +23,9 @@ SHAPES: Final[dict[str, dict[str, int]]] = {
     "135m": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9},
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32},
 }
-_KEY_HEADS: Final = {"tiny": 2, "135m": 3, "8b": 8}
-_VOCABULARY: Final = {"tiny": 97, "135m": 49152, "8b": 128256}
+SHAPES["bytes"] = SHAPES["tiny"]
+_KEY_HEADS: Final = {"tiny": 2, "bytes": 2, "135m": 3, "8b": 8}
+_VOCABULARY: Final = {"tiny": 97, "bytes": 4096, "135m": 49152, "8b": 128256}
 
 
 def model_of(shape: str, device: torch.device, dtype: torch.dtype) -> Any:

