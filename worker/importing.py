@@ -33,6 +33,8 @@ from worker.models import LanguageModel
 
 #: A text that is classified to see whether an adapter answers.
 _TEXT: Final = "a"
+#: Prompts of an adapter: each takes memory, and the few that method "auto" averages are fewer.
+_PROMPTS: Final = 8
 
 
 class _Said(BaseModel):
@@ -151,12 +153,14 @@ def _label_ids(
 
 
 def _check_size(base: LanguageModel, tuned: TunedContext) -> None:
-    """Raise `CannotClassify` unless all prompts together leave room for a text: more memory none of ours takes."""
-    tokens = sum(len(prompt.tokens) for prompt in tuned.prompts)
+    """Raise `CannotClassify` unless a text has room after each prompt, and prompts are as few as ours are."""
+    if len(tuned.prompts) > _PROMPTS:
+        raise _invalid(f"it has more than {_PROMPTS} prompts")
+    tokens = max(len(prompt.tokens) for prompt in tuned.prompts)
     needed = len(_query(base, tuned)) + max(map(len, tuned.metadata["label_ids"]))
     if tokens + needed > base.context_length:
         text = (
-            f"the adapter has {tokens} tokens and a text of a letter needs {needed}; "
+            f"the adapter has a prompt of {tokens} tokens and a text of a letter needs {needed}; "
             f"together they may have {base.context_length}, the context length of the model"
         )
         raise CannotClassify(ErrorCode.CONTEXT_TOO_LONG, text, "/file")

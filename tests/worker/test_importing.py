@@ -164,7 +164,12 @@ def _encoder_head(whole: Classifier, size: int) -> Classifier:
     return replace(whole, state_heads=(), encoder_head=fitted)
 
 
-def test_prompts_that_are_too_long_together_are_refused(tuned: TunedContext, taken: Import) -> None:
-    many = CONTEXT_LENGTH // len(tuned.prompts[0].tokens) + 1
-    long = replace(tuned, prompts=tuned.prompts * many, classifier=classifier(len(LABELS), prompts=many))
-    assert refused(taken(save(long))) == ("context_too_long", "/file")
+@pytest.mark.parametrize("prompts", [8, 9])
+def test_no_more_prompts_are_taken_than_memory_should_hold(tuned: TunedContext, taken: Import, prompts: int) -> None:
+    head = classifier(len(LABELS), prompts=prompts)
+    reply = taken(save(replace(tuned, prompts=tuned.prompts * prompts, classifier=head)))
+    if prompts > 8:
+        assert refused(reply) == ("adapter_invalid", "/file")
+    else:
+        assert reply.imported is not None, reply.failure
+        assert reply.imported.tokens == prompts * len(tuned.prompts[0].tokens) > CONTEXT_LENGTH
