@@ -27,14 +27,16 @@ def by_licence(documents: Iterable[dict[str, Any]]) -> dict[str, set[str]]:
 def licence(component: dict[str, Any]) -> str:
     """An SPDX expression where there is one, else the component's own words, else ``not declared``."""
     said = [entry.get("expression") or _name(entry.get("license", {})) for entry in component.get("licenses", [])]
-    named = sorted(
-        {name.removeprefix(_CLASSIFIER) for name in said if name and not name.startswith("declared license")}
-    )
+    named = sorted({name.removeprefix(_CLASSIFIER) for name in said if name})
     return " / ".join(named) or "not declared"
 
 
 def _name(entry: dict[str, Any]) -> str:
-    return str(entry.get("id") or entry.get("name") or "")
+    name = str(entry.get("id") or entry.get("name") or "")
+    if not name.startswith("declared license"):
+        return name
+    text = str(entry.get("text", {}).get("content", "")).strip()
+    return "" if "\n" in text else text  # a line that names the licence; what is longer is the licence itself
 
 
 def main() -> int:

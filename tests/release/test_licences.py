@@ -14,6 +14,8 @@ from release.licences import by_licence, licence
         ([{"expression": "MIT OR Apache-2.0"}], "MIT OR Apache-2.0"),
         ([{"license": {"name": "License :: OSI Approved :: BSD License"}}], "OSI Approved :: BSD License"),
         ([{"license": {"id": "MIT"}}, {"license": {"name": "declared license of 'x'", "text": {}}}], "MIT"),
+        ([{"license": {"name": "declared license of 'x'", "text": {"content": "Apache 2.0"}}}], "Apache 2.0"),
+        ([{"license": {"name": "declared license of 'x'", "text": {"content": "Copyright\nof x"}}}], "not declared"),
         ([], "not declared"),
     ],
 )
