@@ -1,6 +1,7 @@
 """Run the parts that have no figures of this commit and card yet, and store each as it ends.
 
-``python -m benchmarks.gpu --commit ID --out benchmarks/gpu.json [--only PREFIX] [--device cpu]``
+``python -m benchmarks.gpu --commit ID --out benchmarks/gpu.json [--only PREFIX] [--device cpu]``; with ``--report`` it
+runs nothing and writes the tables of what is stored into the README.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 import transformers
 
+from benchmarks.gpu import report
 from benchmarks.gpu.parts import Part, parts_for
 
 
@@ -69,7 +71,11 @@ def main() -> None:
     parser.add_argument("--commit", default=None, help="where the tree is no git repository")
     parser.add_argument("--only", default="", help="parts whose name begins so")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/gpu.json"))
+    parser.add_argument("--report", action="store_true", help="write the tables and run nothing")
     given = parser.parse_args()
+    if given.report:
+        report.write(given.out, Path(__file__).parents[1] / "README.md")
+        return
     device = torch.device(given.device)
     chosen = {name: part for name, part in parts_for(device).items() if name.startswith(given.only)}
     run_parts(chosen, device, given.commit or _commit(), given.out)

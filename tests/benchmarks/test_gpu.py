@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.gpu.__main__ import run_parts
+from benchmarks.gpu import report
+from benchmarks.gpu.__main__ import card_of, run_parts
 from benchmarks.gpu.parts import parts_for
 
 # PEFT reads an attribute that transformers has deprecated; peers name the cache as transformers 5.17 does.
@@ -31,6 +32,16 @@ def test_every_part_runs_and_is_skipped_once_it_has_figures(tmp_path: Path) -> N
     assert max(asked["plain_differs"], asked["peft_differs"]) < 1e-4
     assert max(stored["kernels/float32"]["figures"].values()) < 1e-4
     assert max(stored["kernels/bfloat16"]["figures"].values()) < 2e-2
+    stored["where/tiny/float32"] |= {"error": "RuntimeError: no memory\nmore"}
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- figures of a GPU -->\nold\n<!-- end of figures of a GPU -->\nafter\n")
+    out.write_text(json.dumps(stored))
+    report.write(out, readme)
+    lines = readme.read_text().splitlines()
+    assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
+    assert f"### {card_of(CPU)}, commit abc, torch {torch.__version__}" in lines
+    assert "where/tiny/float32 failed: RuntimeError: no memory" in lines
+    assert sum(line.startswith("| 3 | 6 |") for line in lines) == 2  # queries in float32 and bfloat16
 
 
 def test_part_that_fails_is_stored_with_its_error_and_tried_again(tmp_path: Path) -> None:
