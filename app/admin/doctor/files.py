@@ -98,7 +98,7 @@ def access(settings: Settings) -> Iterator[Finding]:
             "access", "warning", found, "remove the setting, and make a key with `contextune keys store create`"
         )
     elif may_be_open(settings):
-        yield Finding("access", "ok", f"open on {settings.host} until the first key is made")
+        yield Finding("access", "ok", f"open on {settings.host} unless a key was ever made")
     else:
         yield Finding("access", "ok", "each request needs a key")
     file = settings.data_dir / FILE_NAME
