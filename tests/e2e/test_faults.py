@@ -124,14 +124,21 @@ def test_bus_restarted_while_it_classifies_and_tunes(fragile: Service, unbroken:
 
 
 def test_client_waits_through_the_death_of_gateway_and_worker(fragile: Service, unbroken: str) -> None:
-    with Contextune(str(fragile.http.base_url)) as client, ThreadPoolExecutor(1) as pool:
+    with Contextune(str(fragile.http.base_url)) as client, ThreadPoolExecutor(2) as pool:
         tuning = client.contexts.create(EXAMPLES, hyperparameters=TUNING, idempotency_key="once")
         assert tuning.job
         waiting = pool.submit(tuning.wait, timeout=240)
+        reading = pool.submit(lambda job_id: list(client.jobs.events(job_id)), tuning.job.id)
         fragile.moving(tuning.job.id)
         fragile.stop()
         fragile.start()
         context = waiting.result(250)
+        events = reading.result(60)
+        assert [event.id for event in events] == sorted({event.id for event in events}, key=int)
+        assert [event.data["status"] for event in events if event.type == "status"][-1] == "succeeded"
+        assert {event.id for event in client.jobs.events(tuning.job.id) if event.type == "status"} <= {
+            event.id for event in events
+        }
         assert_as_unbroken(fragile, context.id, unbroken)
         again = client.contexts.create(EXAMPLES, hyperparameters=TUNING, idempotency_key="once")
         assert again.context.id == context.id
