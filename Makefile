@@ -23,7 +23,7 @@ install: $(VENV)/.installed ## make the virtual environment and install the serv
 
 # Two processes, each file whole in one of them; OPTIONS="-n 0" runs all in one.
 test: $(VENV)/.installed-dev ## run the tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(OPTIONS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(OPTIONS)
 
 test-gpu: $(VENV)/.installed-dev ## run the tests that need a GPU, which `make test` leaves out; OPTIONS='--device cpu' tries them without
 	@$(BIN)/python -m pytest tests/gpu $(OPTIONS)

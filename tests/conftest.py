@@ -27,14 +27,6 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(disk))
 
 
-@pytest.hookimpl(tryfirst=True)  # before the one that reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process runs all tests of a file, and one all tests with the service of the end-to-end tests."""
-    for item in items:
-        shared = item.path.parent.name == "e2e" and "service" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("service" if shared else item.location[0]))
-
-
 def _memory_disk() -> Path | None:
     """A disk in memory with ample room, if the system has one."""
     disk = Path("/dev/shm")
