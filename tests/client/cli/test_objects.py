@@ -42,7 +42,7 @@ def test_context_that_failed_says_why(service: StandIn, command: Command) -> Non
 
 def test_examples_are_printed(service: StandIn, command: Command) -> None:
     service.then(listing({"text": "is it?", "label": "yes"}))
-    assert command("contexts", "examples", "intents").out.splitlines()[1] == "yes    is it?"
+    assert command("contexts", "examples", "intents").out.splitlines()[1] == "/examples/0  yes    is it?"
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_adapter_is_exported_and_imported(service: StandIn, command: Command, tm
     path = tmp_path / "intents.zip"
     service.then(streams("PK", media_type="application/zip"), says({"context": context(), "job": None}, 201))
     assert command("export", "intents", str(path)).out == f"{path} (2 bytes)\n"
-    assert command("import", str(path), "--label", "yes", "--label", "no").out == "intents@1\n"
-    assert b'["yes", "no"]' in service.seen[1].body
+    assert command("import", str(path), "--labels", "yes", "--labels", "no").out == "intents@1\n"
+    assert b'[{"name": "yes"}, {"name": "no"}]' in service.seen[1].body
 
 
 def test_adapter_that_is_not_there_is_told(command: Command) -> None:

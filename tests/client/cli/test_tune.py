@@ -126,6 +126,66 @@ def test_examples_are_added_to_a_context(service: StandIn, command: Command, tmp
     assert json.loads(service.seen[1].body) == body
 
 
+def test_examples_of_a_context_are_left_out_and_need_no_file(service: StandIn, command: Command) -> None:
+    service.then(says(DRY_RUN), says({"context": context(status="queued", version=2), "job": job()}, 202))
+    arguments = ("tune", "--base", "intents", "--remove-example", "/examples/3", "--remove-example", "/examples/0")
+    said = command(*arguments, "--model", "larger", "--detach")
+    assert (said.status, said.out) == (0, "ctx_1 job_1\n")
+    assert "Warning: the label has one example (/examples/2/label)" in said.err
+    body = {"base_context": "intents", "remove_examples": ["/examples/3", "/examples/0"], "model": "larger"}
+    assert json.loads(service.seen[1].body) == body
+
+
+def test_labels_are_described_in_a_file_and_one_by_one(service: StandIn, command: Command, file: Path) -> None:
+    described = file.parent / "labels.csv"
+    described.write_text("label,description\nyes,agrees\n")
+    warning = {"code": "one_example_label", "message": "the label has no example", "param": "/labels/1"}
+    service.then(says({**DRY_RUN, "warnings": [warning]}))
+    labels = ("--labels-file", str(described), "--labels", "maybe=cannot say = does not know")
+    said = command("tune", str(file), *labels, "--dry-run")
+    assert (said.status, said.err.splitlines()[-1]) == (0, "Warning: the label has no example ('maybe')")
+    assert json.loads(service.seen[0].body)["labels"] == [
+        {"name": "yes", "description": "agrees"}, {"name": "maybe", "description": "cannot say = does not know"},
+        {"name": "no"},
+    ]  # fmt: skip
+
+
+def test_labels_of_the_base_stay(service: StandIn, command: Command) -> None:
+    service.then(says(context()), says(DRY_RUN))
+    assert command("tune", "--base", "intents", "--labels", "no=declines", "--dry-run").status == 0
+    assert json.loads(service.seen[1].body)["labels"] == [{"name": "no", "description": "declines"}, {"name": "yes"}]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("FILE", "--remove-example", "/examples/1"),
+        ("FILE", "--labels", "yes", "--labels", "yes=agrees"),
+        ("FILE", "--labels", "=agrees"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_told(command: Command, file: Path, arguments: tuple[str, ...]) -> None:
+    assert command("tune", *(str(file) if one == "FILE" else one for one in arguments)).status == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("text,description\na,b\n", ": no column is called 'label' or 'name'; the columns are: text, description"),
+        ("label,what,why\na,b,c\n", ": no column is called 'description'; the columns are: label, what, why"),
+        ("label,description\nyes,a\nno,b\nyes,c\n", ", line 4: the label 'yes' stands here a second time"),
+        ("label,description\n,b\n", ", line 2: the label is empty"),
+        ("label,description\n", ": there is no label"),
+    ],
+)
+def test_file_of_labels_that_is_wrong_is_told(command: Command, file: Path, content: str, fault: str) -> None:
+    described = file.parent / "labels.csv"
+    described.write_text(content)
+    said = command("tune", str(file), "--labels-file", str(described))
+    assert (said.status, said.err.splitlines()[-1]) == (3, f"Error: {described}{fault}")
+
+
 def test_fault_that_the_service_finds_is_told_by_its_line(service: StandIn, command: Command, file: Path) -> None:
     detail = "/examples/2: the same text has another label elsewhere"
     problem = {"status": 422, "code": "contradicting_examples", "detail": detail, "param": "/examples/2"}

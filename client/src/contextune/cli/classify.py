@@ -12,7 +12,17 @@ from typing import Annotated, Any, Final
 import typer
 
 from contextune.cli.output import Json, Output, clipped, plain, table
-from contextune.cli.reading import Encoding, Examples, Format, LabelColumn, TextColumn, open_table
+from contextune.cli.reading import (
+    Encoding,
+    Examples,
+    Format,
+    LabelColumn,
+    Labels,
+    LabelsFile,
+    TextColumn,
+    labels_of,
+    open_table,
+)
 from contextune.cli.session import connect
 from contextune.errors import InvalidRequestError, SourceError
 from contextune.models.classification import Classification
@@ -42,9 +52,8 @@ def classify(
     examples: Annotated[
         Path | None, typer.Option(help="A file of labelled examples to classify by at once, in place of a context.")
     ] = None,
-    labels: Annotated[
-        list[str] | None, typer.Option(help="A label, or NAME=DESCRIPTION; again for each. Needs no examples.")
-    ] = None,
+    labels: Labels = None,
+    labels_file: LabelsFile = None,
     model: Annotated[str | None, typer.Option(help="The base model, with --examples or --labels.")] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
@@ -60,17 +69,19 @@ def classify(
     tabs between them.
     """
     arguments, columns = list(texts or []), Columns(text_column, label_column)
-    if (examples or labels) and ref is not None:
+    at_once = bool(examples or labels or labels_file)
+    if at_once and ref is not None:
         arguments, ref = [ref, *arguments], None
-    elif ref is None and not (examples or labels):
+    elif ref is None and not at_once:
         raise typer.BadParameter("name a context, or give --examples or --labels", param_hint="REF")
-    brought = Examples.read(examples, columns, file_format, encoding, alone=not labels) if examples else None
+    alone = not (labels or labels_file)
+    brought = Examples.read(examples, columns, file_format, encoding, alone=alone) if examples else None
     options: dict[str, Any] = {
         "min_confidence": min_confidence,
         "truncate": truncate.upper(),
         "top_k": top_k,
         "examples": brought and brought.examples,
-        "labels": [_label(one) for one in labels or ()],
+        "labels": labels_of(labels, labels_file, encoding, brought.labels if brought else ()),
         "model": model,
     }
     inputs = _inputs(arguments, Columns(text_column), file_format, encoding)
@@ -82,11 +93,6 @@ def classify(
             _write(answered, as_jsonl=as_jsonl, as_csv=as_csv, output=Output(as_json))
         except InvalidRequestError as error:
             raise (brought.blamed(error) if brought else error) from None
-
-
-def _label(written: str) -> dict[str, str]:
-    name, described, description = written.partition("=")
-    return {"name": name.strip(), "description": description.strip()} if described else {"name": name.strip()}
 
 
 def _inputs(texts: list[str], columns: Columns, file_format: str | None, encoding: str | None) -> Iterable[str]:

@@ -10,6 +10,7 @@ import typer
 from contextune.cli.output import Json, Output, clipped, table
 from contextune.cli.pages import contexts_table, ref_of
 from contextune.cli.progress import follow
+from contextune.cli.reading import Labels, LabelsFile, labels_of
 from contextune.cli.report_page import print_context
 from contextune.cli.session import connect
 
@@ -45,11 +46,11 @@ def show(context: typer.Context, ref: Ref, as_json: Json = False) -> None:
 
 @contexts.command()
 def examples(context: typer.Context, ref: Ref, as_json: Json = False) -> None:
-    """Print the examples of a context."""
+    """Print the examples of a context, each with the JSON pointer that reports call it by."""
     with connect(context) as client:
         found = list(client.contexts.examples(ref))
-    rows = [(clipped(one.label, 40), clipped(one.text, 100)) for one in found]
-    Output(as_json).result(found, lambda console: console.print(table(["label", "text"], rows)))
+    rows = [(f"/examples/{index}", clipped(one.label, 40), clipped(one.text, 100)) for index, one in enumerate(found)]
+    Output(as_json).result(found, lambda console: console.print(table(["example", "label", "text"], rows)))
 
 
 @contexts.command()
@@ -121,13 +122,14 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A zip that `export` wrote, or one with PEFT's two files.")],
     name: Annotated[str | None, typer.Option(help="The context's name.")] = None,
     model: Annotated[str | None, typer.Option(help="The base model, where the zip does not say.")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="A label, in their order; may be given again.")] = None,
+    labels: Labels = None,
+    labels_file: LabelsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Make a context of an adapter."""
+    """Make a context of an adapter. Labels, in their order, are needed where the zip does not name them."""
     output = Output(as_json)
     with connect(context) as client:
-        imported = client.contexts.import_(file, name=name, model=model, labels=label)
+        imported = client.contexts.import_(file, name=name, model=model, labels=labels_of(labels, labels_file, None))
         if imported.job is not None:
             follow(client, imported.job, output)
     output.result(imported.context, lambda console: console.print(ref_of(imported.context)))

@@ -60,10 +60,13 @@ def wait(context: typer.Context, job: Id, as_json: Json = False) -> None:
 
 
 @jobs.command()
-def events(context: typer.Context, job: Id) -> None:
-    """Print the events of a job as they happen, a JSON object a line, until it has ended."""
+def events(context: typer.Context, job: Id, as_json: Json = False) -> None:
+    """Print the events of a job as they happen, until it has ended; into a pipe as a JSON object a line."""
     with connect(context) as client:
-        for event in client.jobs.events(job):
+        found = client.jobs.events(job)
+        if as_json:
+            Output(as_json).result(list(found), lambda _: None)
+        for event in found:
             _print_event(event)
 
 
@@ -149,11 +152,14 @@ def results(
     target: Target = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header, in place of JSONL.")] = False,
     after: Annotated[int | None, typer.Option(help="Those after the line with this index.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Print the results that are there, in the order of the lines, as JSONL or CSV."""
     with connect(context) as client:
         found = client.batches.results(job, after=after)
-        if target is None:
+        if as_json:
+            Output(as_json).result(list(found), lambda _: None)
+        elif target is None:
             _write_results(found, sys.stdout, as_csv)
         else:
             with target.open("w", encoding="utf-8", newline="") as file:
@@ -170,10 +176,13 @@ def _write_results(found: Iterator[BatchResult], file: TextIO, as_csv: bool) -> 
 
 
 @batch.command()
-def errors(context: typer.Context, job: Id) -> None:
+def errors(context: typer.Context, job: Id, as_json: Json = False) -> None:
     """Print the lines that could not be answered, as JSONL."""
     with connect(context) as client:
-        for one in client.batches.errors(job):
+        found = client.batches.errors(job)
+        if as_json:
+            Output(as_json).result(list(found), lambda _: None)
+        for one in found:
             sys.stdout.write(one.model_dump_json() + "\n")
 
 

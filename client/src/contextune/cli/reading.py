@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -11,7 +11,8 @@ import typer
 
 from contextune.cli.output import Output, clipped, table
 from contextune.errors import InvalidRequestError, SourceError
-from contextune.sources import Columns
+from contextune.models.contexts import LabelDescription
+from contextune.sources import Columns, labels_from
 from contextune.sources.examples import SourcedExample, examples_in
 from contextune.sources.tables import Table, read_table
 
@@ -21,6 +22,12 @@ Format: TypeAlias = Annotated[
     str | None, typer.Option("--format", help="csv, tsv, jsonl, json or xlsx, where the file's ending does not say.")
 ]
 Encoding: TypeAlias = Annotated[str | None, typer.Option(help="The file's encoding, where it is not UTF-8.")]
+Labels: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--labels", help="A label, as NAME or NAME=DESCRIPTION; may be given again.")
+]
+LabelsFile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="A file of labels, with a label and its description in each row.")
+]
 
 _PREVIEW_ROWS: Final = 4
 _POINTER: Final = re.compile(r"/examples/(\d+)(?:/.*)?")
@@ -75,6 +82,30 @@ class Examples:
         if not self.alone or not match or int(match[1]) >= len(self.examples):
             return None
         return self.examples[int(match[1])]
+
+
+def labels_of(
+    written: Sequence[str] | None, file: Path | None, encoding: str | None, also: Iterable[str] = ()
+) -> list[LabelDescription] | None:
+    """The labels that were given, then those of ``also`` that are not among them; None where none was given.
+
+    Raises ``SourceError``.
+    """
+    given = [*(labels_from(file, None, encoding) if file else ()), *map(_label, written or ())]
+    if not given:
+        return None
+    names = [label.name for label in given]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise typer.BadParameter(f"the label {twice!r} is given twice", param_hint="--labels")
+    return [*given, *(LabelDescription(name=name) for name in dict.fromkeys(also) if name not in names)]
+
+
+def _label(written: str) -> LabelDescription:
+    name, _, description = written.partition("=")
+    if not name.strip():
+        raise typer.BadParameter(f"{written!r} names no label", param_hint="--labels")
+    return LabelDescription(name=name.strip(), description=description.strip() or None)
 
 
 def open_table(path: Path, columns: Columns, file_format: str | None, encoding: str | None) -> Table:

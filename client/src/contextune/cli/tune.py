@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,24 +12,42 @@ import typer
 
 from contextune.cli.output import Json, Output, clipped
 from contextune.cli.progress import follow
-from contextune.cli.reading import Encoding, Examples, Format, LabelColumn, TextColumn
+from contextune.cli.reading import (
+    Encoding,
+    Examples,
+    Format,
+    LabelColumn,
+    Labels,
+    LabelsFile,
+    TextColumn,
+    labels_of,
+)
 from contextune.cli.report_page import print_context
 from contextune.cli.session import connect
 from contextune.client import Contextune
 from contextune.errors import InvalidRequestError
-from contextune.models.contexts import DryRun
+from contextune.models.contexts import DryRun, LabelDescription
 from contextune.sources import Columns
 
 
 def tune(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL, JSON or Excel, with a text and a label in each row.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="CSV, TSV, JSONL, JSON or Excel, with a text and a label in each row; none with --base."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The context's name; the file's unless given.")] = None,
     model: Annotated[str | None, typer.Option(help="The base model; the service's first unless given.")] = None,
     method: Annotated[str | None, typer.Option(help="auto, cpt or icl.")] = None,
     base: Annotated[
         str | None, typer.Option(help="A context whose examples come first; its name and settings are kept.")
     ] = None,
+    remove_example: Annotated[
+        list[str] | None,
+        typer.Option(help="An example of --base to leave out, such as /examples/3; may be given again."),
+    ] = None,
+    labels: Labels = None,
+    labels_file: LabelsFile = None,
     max_seconds: Annotated[float | None, typer.Option(min=1, help="The time that auto may take.")] = None,
     validation: Annotated[Path | None, typer.Option(help="A file of examples that are only measured.")] = None,
     text_column: TextColumn = None,
@@ -44,45 +63,71 @@ def tune(
 ) -> None:
     """Tune a context on labelled examples, and report how good it is.
 
+    With --base a new version is tuned: of the examples of the base, those that --remove-example leaves out taken away
+    and those of FILE added.
+
     Ctrl-C asks whether to cancel the job; it goes on unless the answer is yes.
     """
     output = Output(as_json)
+    if file is None and base is None:
+        raise typer.BadParameter("name a file of examples, or a context with --base", param_hint="FILE")
+    if remove_example and base is None:
+        raise typer.BadParameter("needs --base, the context that has the example", param_hint="--remove-example")
     columns = Columns(text_column, label_column)
-    examples = Examples.read(file, columns, file_format, encoding, alone=base is None)
+    examples = Examples.read(file, columns, file_format, encoding, alone=base is None) if file else None
     measured = Examples.read(validation, columns, file_format, encoding) if validation else None
-    examples.preview(output)
-    body: dict[str, Any] = {
-        "examples": examples.examples,
-        "validation_examples": measured.examples if measured else None,
-        "model": model,
-        "base_context": base,
-        "hyperparameters": _hyperparameters(setting or [], method=method, max_seconds=max_seconds),
-    }
+    if examples:
+        examples.preview(output)
     with connect(context) as client:
-        try:
-            planned = client.contexts.dry_run(**body)
-            _warn(output, planned, examples)
-            if dry_run:
-                output.result(planned, lambda console: console.print(_needs(planned)))
-                return
-            tuning = client.contexts.create(**body, name=name or (None if base else name_of(file)))
-        except InvalidRequestError as error:
-            raise examples.blamed(error) from None
-        if detach or tuning.job is None:
-            output.result(
-                {"context": tuning.context, "job": tuning.job},
-                lambda console: console.print(f"{tuning.context.id} {tuning.job.id if tuning.job else ''}".strip()),
-            )
+        known = client.contexts.get(base).labels if base and (labels or labels_file) else ()
+        body: dict[str, Any] = {
+            "examples": examples and examples.examples,
+            "validation_examples": measured and measured.examples,
+            "labels": labels_of(labels, labels_file, encoding, [*known, *(examples.labels if examples else ())]),
+            "model": model,
+            "base_context": base,
+            "remove_examples": remove_example,
+            "hyperparameters": _hyperparameters(setting or [], method=method, max_seconds=max_seconds),
+        }
+        called = name or (name_of(file) if file and not base else None)
+        _tune(client, body, called, examples, output, dry_run=dry_run, detach=detach)
+
+
+def _tune(
+    client: Contextune,
+    body: dict[str, Any],
+    name: str | None,
+    examples: Examples | None,
+    output: Output,
+    *,
+    dry_run: bool,
+    detach: bool,
+) -> None:
+    try:
+        planned = client.contexts.dry_run(**body)
+        _warn(output, planned, examples, body["labels"] or ())
+        if dry_run:
+            output.result(planned, lambda console: console.print(_needs(planned)))
             return
-        follow(client, tuning.job, output)
-        _finish(client, tuning.context.id, examples, output)
+        tuning = client.contexts.create(**body, name=name)
+    except InvalidRequestError as error:
+        raise (examples.blamed(error) if examples else error) from None
+    if detach or tuning.job is None:
+        output.result(
+            {"context": tuning.context, "job": tuning.job},
+            lambda console: console.print(f"{tuning.context.id} {tuning.job.id if tuning.job else ''}".strip()),
+        )
+        return
+    follow(client, tuning.job, output)
+    _finish(client, tuning.context.id, examples, output)
 
 
-def _finish(client: Contextune, context_id: str, examples: Examples, output: Output) -> None:
+def _finish(client: Contextune, context_id: str, examples: Examples | None, output: Output) -> None:
     tuned = client.contexts.get(context_id)
-    output.result(tuned, lambda console: print_context(console, tuned, examples.located))
-    ref = tuned.name or tuned.id
-    output.note(f'\nTry it: contextune classify {ref} "{clipped(examples.examples[0].text, 60)}"')
+    located = examples.located if examples else str
+    output.result(tuned, lambda console: print_context(console, tuned, located))
+    text = clipped(examples.examples[0].text, 60) if examples else "a text to classify"
+    output.note(f'\nTry it: contextune classify {tuned.name or tuned.id} "{text}"')
 
 
 def _hyperparameters(settings: list[str], **given: Any) -> dict[str, Any] | None:
@@ -103,10 +148,20 @@ def _value(text: str) -> Any:
         return text
 
 
-def _warn(output: Output, planned: DryRun, examples: Examples) -> None:
+def _warn(output: Output, planned: DryRun, examples: Examples | None, labels: Sequence[LabelDescription]) -> None:
     for warning in planned.warnings:
-        where = examples.located(warning.param) if warning.param else ""
-        output.note(f"Warning: {warning.message}" + (f" ({where})" if where != "/examples" and where else ""))
+        where = _place(warning.param or "", examples, labels)
+        output.note(f"Warning: {warning.message}" + (f" ({where})" if where else ""))
+
+
+def _place(pointer: str, examples: Examples | None, labels: Sequence[LabelDescription]) -> str:
+    """What a JSON pointer means, as a person finds it; nothing where it means all examples."""
+    head, _, index = pointer.rpartition("/")
+    if head == "/labels" and index.isdecimal() and int(index) < len(labels):
+        return repr(labels[int(index)].name)
+    if pointer == "/examples":
+        return ""
+    return examples.located(pointer) if examples else pointer
 
 
 def _needs(planned: DryRun) -> str:

@@ -2,35 +2,64 @@
 not known is ignored, and a word that is not known (a status, a code) is kept as text.
 """
 
-from contextune.models.access import AuditEntry, Key, Limits, Tenant, Usage, Webhook
+from contextune.models.access import AuditEntry, Key, Limits, Tenant, Usage, UsageDay, Webhook
 from contextune.models.batches import Batch, BatchError, BatchResult, Counts
-from contextune.models.classification import Answer, Classification, LabelConfidence
-from contextune.models.contexts import Alias, Context, CreatedContext, DryRun, Example, LabelDescription, Template
+from contextune.models.classification import Answer, AnswerUsage, Classification, LabelConfidence
+from contextune.models.contexts import (
+    Alias,
+    BudgetOffer,
+    Context,
+    CreatedContext,
+    DryRun,
+    Example,
+    ExampleWarning,
+    LabelDescription,
+    Template,
+)
 from contextune.models.jobs import Event, Job, JobError, Progress
 from contextune.models.listing import Page
-from contextune.models.report import Report, Score, Threshold
-from contextune.models.service import BaseModelInfo, ModelPage, NamedModel, Readiness
+from contextune.models.report import (
+    Difference,
+    EpsilonUse,
+    HarmfulExample,
+    LabelScore,
+    Report,
+    Score,
+    SuspectExample,
+    Threshold,
+    Trial,
+    Verdict,
+)
+from contextune.models.service import BaseModelInfo, Device, ModelPage, NamedModel, Readiness
 
 __all__ = [
     "Alias",
     "Answer",
+    "AnswerUsage",
     "AuditEntry",
     "BaseModelInfo",
     "Batch",
     "BatchError",
     "BatchResult",
+    "BudgetOffer",
     "Classification",
     "Context",
     "Counts",
     "CreatedContext",
+    "Device",
+    "Difference",
     "DryRun",
+    "EpsilonUse",
     "Event",
     "Example",
+    "ExampleWarning",
+    "HarmfulExample",
     "Job",
     "JobError",
     "Key",
     "LabelConfidence",
     "LabelDescription",
+    "LabelScore",
     "Limits",
     "ModelPage",
     "NamedModel",
@@ -39,9 +68,13 @@ __all__ = [
     "Readiness",
     "Report",
     "Score",
+    "SuspectExample",
     "Template",
     "Tenant",
     "Threshold",
+    "Trial",
     "Usage",
+    "UsageDay",
+    "Verdict",
     "Webhook",
 ]

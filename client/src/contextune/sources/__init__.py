@@ -5,6 +5,7 @@ Every fault is a `SourceError` of one line that says what and where. Nothing her
 
 from contextune.sources.columns import Columns
 from contextune.sources.examples import ExampleSource, SourcedExample, examples_from
+from contextune.sources.labels import labels_from
 from contextune.sources.lines import LineSource, lines_from
 from contextune.sources.tables import Table, table_from
 
@@ -15,6 +16,7 @@ __all__ = [
     "SourcedExample",
     "Table",
     "examples_from",
+    "labels_from",
     "lines_from",
     "table_from",
 ]

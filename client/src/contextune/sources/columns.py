@@ -34,35 +34,37 @@ def settle(table: Table, wanted: Columns, label_needed: bool) -> tuple[Table, Co
     """
     for name in (wanted.text, wanted.label, wanted.id):
         if name is not None and name not in table.columns:
-            raise table.fault(f"there is no column {name!r}; {_listed(table.columns)}")
+            raise table.fault(f"there is no column {name!r}; {listed(table.columns)}")
     sample = list(islice(table.rows, _SAMPLE_ROWS))
     table = replace(table, rows=chain(sample, table.rows))
     label = wanted.label or _guess_label(table, sample, wanted, label_needed)
     text = wanted.text or _guess_text(table, sample, label)
     if text is None:
-        raise table.fault(f"which column holds the text? {_listed(table.columns)}")
+        raise table.fault(f"which column holds the text? {listed(table.columns)}")
     if label is None and label_needed:
-        raise table.fault(f"which column holds the label? {_listed(table.columns)}")
-    identity = wanted.id or _named(table.columns, _IDS)
+        raise table.fault(f"which column holds the label? {listed(table.columns)}")
+    identity = wanted.id or named(table.columns, _IDS)
     guessed = wanted.text is None or (label_needed and wanted.label is None)
     return table, Columns(text, label, identity if identity not in (text, label) else None, guessed)
 
 
-def _listed(columns: Sequence[str]) -> str:
+def listed(columns: Sequence[str]) -> str:
+    """The columns there are, in words."""
     shown = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
     return f"the columns are: {shown}" if columns else "there is no column at all"
 
 
-def _named(columns: Sequence[str], names: Sequence[str]) -> str | None:
+def named(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column that has the first of these names that one has."""
     by_name = {column.strip().lower(): column for column in columns}
     return next((by_name[name] for name in names if name in by_name), None)
 
 
 def _guess_label(table: Table, sample: Sequence[Row], wanted: Columns, needed: bool) -> str | None:
-    named = _named([column for column in table.columns if column != wanted.text], _LABELS)
-    if named or not needed:
-        return named
-    candidates = [column for column in table.columns if column != (wanted.text or _named(table.columns, _TEXTS))]
+    by_name = named([column for column in table.columns if column != wanted.text], _LABELS)
+    if by_name or not needed:
+        return by_name
+    candidates = [column for column in table.columns if column != (wanted.text or named(table.columns, _TEXTS))]
     repeated = {column: _share_of_repeats(column, sample) for column in candidates}
     best = max(repeated, key=repeated.__getitem__, default=None)
     return best if best is not None and (repeated[best] > 0 or len(candidates) == 1) else None
@@ -70,9 +72,9 @@ def _guess_label(table: Table, sample: Sequence[Row], wanted: Columns, needed: b
 
 def _guess_text(table: Table, sample: Sequence[Row], label: str | None) -> str | None:
     candidates = [column for column in table.columns if column != label]
-    named = _named(candidates, _TEXTS)
-    if named:
-        return named
+    by_name = named(candidates, _TEXTS)
+    if by_name:
+        return by_name
     lengths = {column: sum(_letters(row.cells.get(column)) for row in sample) for column in candidates}
     best = max(lengths, key=lengths.__getitem__, default=None)
     return best if best is not None and (lengths[best] > 0 or len(candidates) == 1) else None
