@@ -82,16 +82,22 @@ class Stack:
         self._run_compose(["--profile", "monitoring", "up", "-d", *services], seconds=300)
 
     def down(self, keep_volumes: bool = False) -> None:
-        """Stop and remove everything."""
+        """Stop and remove everything; volumes by their names too, as one that an interrupted run left has no label."""
         self._key = None
         volumes = [] if keep_volumes else ["-v"]
         self._run_compose(["--profile", "monitoring", "down", *volumes], seconds=180)
+        for volume in () if keep_volumes else self._volumes():
+            self.run("volume", "rm", "--force", volume)
 
     def left_over(self) -> list[str]:
         """Containers, volumes and networks of the project that still exist."""
         label = f"label={_LABEL}"
-        kinds = (["ps", "-aq"], ["volume", "ls", "-q"], ["network", "ls", "-q"])
-        return [line for kind in kinds for line in self.run(*kind, "--filter", label).split()]
+        kinds = (["ps", "-aq"], ["network", "ls", "-q"])
+        labelled = [line for kind in kinds for line in self.run(*kind, "--filter", label).split()]
+        return [*labelled, *self._volumes()]
+
+    def _volumes(self) -> list[str]:
+        return self.run("volume", "ls", "-q", "--filter", f"name={PROJECT}_").split()
 
     def run(self, *arguments: str, seconds: float = 60) -> str:
         """What a command of the engine prints."""
