@@ -26,12 +26,13 @@ def peak_of_step(contender: str, cache: str, data: str, examples: int, micro_bat
     with torch.inference_mode():
         subject.base.model(torch.tensor([[1]]))  # weights are mapped from the file until they are used
     if contender == "ours":
-        return _peak_above_now(tuner(subject, task).step)
+        return peak_above_now(tuner(subject, task).step)
     reference = ReferenceTuning(subject.base.model, task.config, task.training, micro_batch)
-    return _peak_above_now(lambda: reference.step(micro_batch))
+    return peak_above_now(lambda: reference.step(micro_batch))
 
 
-def _peak_above_now(work: Callable[[], object]) -> int:
+def peak_above_now(work: Callable[[], object]) -> int:
+    """The most resident memory (bytes) while `work` is done, above what there is before."""
     loaded = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
     work()

@@ -73,7 +73,7 @@ def main(
         typer.echo(f"{error}; --fresh starts anew", err=True)
         raise typer.Exit(1) from error
     if {"measure", "zero-shot", "ablation"} & set(wanted):
-        base = _base()
+        base = load_base()
         if "zero-shot" in wanted:
             _measure_zero_shot(results, data, base)
         if "measure" in wanted:
@@ -84,7 +84,7 @@ def main(
     report.write(results, HERE.parent / "README.md")
 
 
-def _base() -> LanguageModel:
+def load_base() -> LanguageModel:
     base = load_language_model(MODEL, ModelSource(**DEFAULT_MODELS[MODEL]), sentences.CACHE, print)
     return replace(base, encoder=load_encoder(E5, base.device, sentences.CACHE, print))
 

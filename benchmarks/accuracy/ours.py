@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,12 +13,15 @@ from torch import Tensor
 from app.contract.tuning import Example, Hyperparameters, TuningSpec
 from benchmarks.accuracy.cells import Outcome, Task
 from worker.cpt.encoding.context import encode_query
+from worker.cpt.encoding.shots import Shots
+from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.scoring.predict import Predictor
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.cpt.selection.result import SearchResult
 from worker.cpt.selection.search import Search
 from worker.jobs.defaults import resolve, search_settings
 from worker.jobs.encoding import encode
+from worker.jobs.pricing import Pricing
 from worker.models import LanguageModel
 
 #: Set as in PEFT's notebook.
@@ -25,6 +30,8 @@ _CPT |= {"projection_epsilon": 0.2, "projection_format_epsilon": 0.1}
 #: The reference's context is as long as its examples: beyond so many it takes hours.
 MOST_REFERENCE_EXAMPLES = 24
 _AT_ONCE = 64
+#: Matrix rate (per second) of the quiet machine of two cores whose budgets are kept: AMD EPYC, family 25, model 17.
+_FLOPS = 212e9
 
 
 def icl(base: LanguageModel, task: Task) -> Outcome:
@@ -45,44 +52,83 @@ def cpt(base: LanguageModel, task: Task, learning_rate: float) -> Outcome:
 
 
 def auto(base: LanguageModel, task: Task, **levers: Any) -> Outcome:
-    """Ours, all that is not among the `levers` left to the service."""
-    return learn(base, task, {"method": "auto"} | levers)
+    """Ours, all that is not among the `levers` left to the service, but for the time.
+
+    The trials are those that `max_seconds` "auto" buys on a quiet machine of two cores, and are run whole: so other
+    work on this one changes no figure.
+    """
+    given = {"method": "auto"} | levers
+    if "trials" not in given:
+        spec = _spec(task, given)
+        encoded = encode(base, spec)
+        quiet = replace(base, flops=_FLOPS)
+        resolved = resolve(quiet, spec.hyperparameters, encoded)
+        bought = Pricing(quiet, encoded, resolved.model_dump()).affordable(resolved.trials, resolved.max_seconds)
+        given["trials"] = [trial.model_dump() for trial in bought]
+    return learn(base, task, given)
+
+
+def seconds_clock() -> Callable[[], float]:
+    """A clock in seconds: with one thread the processor's, so that other work on the machine costs no trial."""
+    return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a job has learned: its result, and what predicts with it."""
+
+    base: LanguageModel
+    shots: Shots
+    encoder: SentenceEncoder | None
+    found: SearchResult
+    predictor: Predictor
+
+    def probabilities(self, texts: Sequence[str]) -> Tensor:
+        """[N, L] float64."""
+        queries = [encode_query(self.base.tokenizer, self.shots.template, text) for text in texts]
+        return self.predictor.probabilities(self.base.model, self.encoder, queries, texts)
 
 
 def learn(base: LanguageModel, task: Task, given: dict[str, Any]) -> Outcome:
     """What a job with these hyperparameters learns, and what it then says of the test rows."""
-    started = time.perf_counter()
-    spec = TuningSpec(
-        examples=tuple(Example(text=text, label=label) for text, label in task.shots),
-        labels=task.labels,
-        hyperparameters=Hyperparameters(**given),
-    )
+    now = seconds_clock()
+    started = now()
+    learned = learned_from(base, task, given)
+    done = now()
+    texts = [text for text, _ in task.test]
+    parts = [learned.probabilities(texts[i : i + _AT_ONCE]) for i in range(0, len(texts), _AT_ONCE)]
+    return Outcome(torch.cat(parts), done - started, now() - done, _detail(learned.found, learned.shots.truth))
+
+
+def learned_from(base: LanguageModel, task: Task, given: dict[str, Any]) -> Learned:
+    """Learn from the examples of a task as a worker does, whose clock starts now."""
+    now = seconds_clock()
+    started = now()
+    spec = _spec(task, given)
     encoded = encode(base, spec)
     shots, resolved = encoded.shots, resolve(base, spec.hyperparameters, encoded)
     encoder = base.encoder if resolved.encoder else None
     settings = search_settings(base, resolved, shots)
-    search = Search(base.model, encoder, shots, settings, clock=lambda: time.perf_counter() - started)
+    search = Search(base.model, encoder, shots, settings, clock=lambda: now() - started)
     while not search.finished:
         search.step()
     found = search.result()
-    learned = time.perf_counter()
-    predictor = Predictor(
-        tuple(PrefixKV.compute(base.model, prompt.embeds) for prompt in found.prompts),
-        shots.label_ids,
-        found.classifier,
+    prefixes = tuple(PrefixKV.compute(base.model, prompt.embeds) for prompt in found.prompts)
+    return Learned(base, shots, encoder, found, Predictor(prefixes, shots.label_ids, found.classifier))
+
+
+def _spec(task: Task, given: dict[str, Any]) -> TuningSpec:
+    return TuningSpec(
+        examples=tuple(Example(text=text, label=label) for text, label in task.shots),
+        labels=task.labels,
+        hyperparameters=Hyperparameters(**given),
     )
-    texts = [text for text, _ in task.test]
-    queries = [encode_query(base.tokenizer, shots.template, text) for text in texts]
-    parts = [
-        predictor.probabilities(base.model, encoder, queries[i : i + _AT_ONCE], texts[i : i + _AT_ONCE])
-        for i in range(0, len(texts), _AT_ONCE)
-    ]
-    return Outcome(torch.cat(parts), learned - started, time.perf_counter() - learned, _detail(found, shots.truth))
 
 
 def _detail(found: SearchResult, truth: tuple[int, ...]) -> dict[str, Any]:
     """What the search did and what its report says of the result."""
-    detail: dict[str, Any] = {"steps": found.trial.steps, "trials": [one.status for one in found.outcomes]}
+    detail: dict[str, Any] = {"steps": found.trial.steps, "prompts": len(found.prompts)}
+    detail["trials"] = [[one.trial.steps, one.trial.prompts, one.trial.examples] for one in found.outcomes]
     if found.classifier is not None:
         detail |= {"weights": found.classifier.mixture.weights.tolist(), "shortlist": found.classifier.shortlist}
     if found.held_out is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import torch
 
 from app.contract.plain import PlainContext, PlainLabel
 from benchmarks.accuracy.cells import Outcome, Task
+from benchmarks.accuracy.ours import seconds_clock
 from worker.classification.plain import prepare_plain
 from worker.cpt.encoding.context import encode_query
 from worker.models import LanguageModel
@@ -29,13 +29,14 @@ def with_examples(base: LanguageModel, task: Task) -> Outcome:
 
 
 def _classified(base: LanguageModel, task: Task, plain: PlainContext) -> Outcome:
-    started = time.perf_counter()
+    now = seconds_clock()
+    started = now()
     resident = prepare_plain(base, plain)
-    prepared = time.perf_counter()
+    prepared = now()
     texts = [text for text, _ in task.test]
     queries = [encode_query(base.tokenizer, resident.template, text) for text in texts]
     parts = [
         resident.predictor.probabilities(base.model, None, queries[i : i + _AT_ONCE], texts[i : i + _AT_ONCE])
         for i in range(0, len(texts), _AT_ONCE)
     ]
-    return Outcome(torch.cat(parts), prepared - started, time.perf_counter() - prepared)
+    return Outcome(torch.cat(parts), prepared - started, now() - prepared)

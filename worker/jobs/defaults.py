@@ -9,7 +9,7 @@ from typing import Any, Final
 from app.contract.tuning import Hyperparameters, ResolvedHyperparameters, TrialSettings
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.selection.folds import FEWEST
-from worker.cpt.selection.search import SearchSettings
+from worker.cpt.selection.search import SearchSettings, fewer_steps
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
 from worker.cpt.selection.trials import Trial
 from worker.cpt.tuning.config import CPTConfig
@@ -139,12 +139,15 @@ def planned_trials(base: LanguageModel, values: dict[str, Any], encoded: Encoded
         return trial(0, examples, _PROMPTS), trial(values["steps"], examples, _PROMPTS)
 
     sizes = _read_sizes(encoded.shots)
-    for count in (2, 1):  # rather fewer examples read than no tuning
+    for steps in fewer_steps(values["steps"]):  # rather fewer examples read, and then fewer steps, than no tuning
         for examples in sizes:
-            needed = trial(0, examples, _PROMPTS), trial(values["steps"], examples, FEWEST_PROMPTS)
-            if sum(map(pricing.trial, needed[:count])) <= left:
+            if (
+                pricing.trial(trial(0, examples, _PROMPTS)) + pricing.trial(trial(steps, examples, FEWEST_PROMPTS))
+                <= left
+            ):
                 return both(examples)
-    return both(sizes[-1])
+    fitting = (examples for examples in sizes if pricing.trial(trial(0, examples, _PROMPTS)) <= left)
+    return both(next(fitting, sizes[-1]))
 
 
 def _read_sizes(shots: Shots) -> list[int]:
@@ -180,7 +183,7 @@ def search_settings(base: LanguageModel, resolved: ResolvedHyperparameters, shot
         most_tokens=prompt_tokens(base, shots),
         calibrated=resolved.calibration,
         heads=resolved.head,
-        preferred=_preferred(trials, shots, resolved.steps) if resolved.early_stopping else None,
+        preferred=_preferred(trials, shots) if resolved.early_stopping else None,
         max_seconds=resolved.max_seconds,
     )
 
@@ -192,12 +195,12 @@ def prompt_tokens(base: LanguageModel, shots: Shots) -> int:
     return max(1, min(_PROMPT_TOKENS, room, base.context_length // 2))
 
 
-def _preferred(trials: tuple[Trial, ...], shots: Shots, steps: int) -> int:
+def _preferred(trials: tuple[Trial, ...], shots: Shots) -> int:
     """The trial to serve unless held-out examples speak against it: the tuned one, unless examples are many."""
     counts = sorted(Counter(shots.truth).values())
     if counts[len(counts) // 2] >= _MANY_OF_LABEL:
         return 0
-    return next((number for number, trial in enumerate(trials) if trial.steps == steps), 0)
+    return next((number for number, trial in enumerate(trials) if trial.steps), 0)
 
 
 def _config(resolved: ResolvedHyperparameters) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from app.contract.tuning import TrialSettings
 from worker.cpt.selection.costs import Costs
-from worker.cpt.selection.search import TRIALS_SHARE
+from worker.cpt.selection.search import TRIALS_SHARE, fewer_steps
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
 from worker.jobs.encoding import Encoded
 from worker.models import LanguageModel
@@ -54,11 +54,12 @@ class Pricing:
         return tuple(found)
 
     def _fitting(self, trial: TrialSettings, left: float) -> TrialSettings | None:
-        """A trial with as many of its prompts as fit in so many seconds, None for fewer than can serve."""
-        for prompts in range(trial.prompts, min(FEWEST_PROMPTS, trial.prompts) - 1, -1):
-            some = trial.model_copy(update={"prompts": prompts})
-            if self.trial(some) <= left:
-                return some
+        """A trial with as many of its steps, and then of its prompts, as fit in so many seconds; None for too few."""
+        for steps in fewer_steps(trial.steps):
+            for prompts in range(trial.prompts, min(FEWEST_PROMPTS, trial.prompts) - 1, -1):
+                some = trial.model_copy(update={"steps": steps, "prompts": prompts})
+                if self.trial(some) <= left:
+                    return some
         return None
 
     def measuring(self) -> float:

@@ -11,6 +11,8 @@ from worker.cpt.scoring.trie import LabelTrie
 _SAMPLE = 64
 #: Sentence vectors per parameter and token, forward; language model forward; forward and back through activations.
 _FORWARD, _BOTH = 2, 4
+#: Texts that are read in one piece of work, at most, and their tokens: a search is late by one piece.
+_TEXTS_AT_ONCE, _TOKENS_AT_ONCE = 32, 1024
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Costs:
             labels=len(shots.labels),
             calibration_texts=calibration_texts,
         )
+
+    @property
+    def texts_at_once(self) -> int:
+        """Texts that are read in one piece of work; with many labels few."""
+        return max(1, min(_TEXTS_AT_ONCE, int(_TOKENS_AT_ONCE / (self.example + self.trie))))
 
     def embedding(self, texts: int) -> float:
         """Sentence vectors of so many texts."""

@@ -98,12 +98,13 @@ class Search:
         self._runs: list[TrialRun | None] = []
         self._statuses: list[Status] = []
         self._done = 0.0
+        self._trials = list(settings.trials)
 
     @property
     def total_steps(self) -> int:
         """Steps of tuning of all trials that are not dropped."""
-        statuses = [*self._statuses, *[None] * len(self._settings.trials)]
-        pairs = zip(self._settings.trials, statuses, strict=False)
+        statuses = [*self._statuses, *[None] * len(self._trials)]
+        pairs = zip(self._trials, statuses, strict=False)
         return sum(trial.steps * self._settings.runs(trial) for trial, status in pairs if status != "dropped")
 
     @property
@@ -111,7 +112,7 @@ class Search:
         """The share of the work that is done, by its cost."""
         if self.finished:
             return 1.0
-        pairs = enumerate(self._settings.trials)
+        pairs = enumerate(self._trials)
         dropped = {number for number, status in enumerate(self._statuses) if status == "dropped"}
         total = self._costs.embedding(len(self._task.shots))
         total += sum(self.cost(trial) for number, trial in pairs if number not in dropped)
@@ -125,7 +126,7 @@ class Search:
     @property
     def finished(self) -> bool:
         """Whether every trial is done or dropped."""
-        return len(self._statuses) == len(self._settings.trials)
+        return len(self._statuses) == len(self._trials)
 
     @property
     def statuses(self) -> tuple[Status, ...]:
@@ -167,6 +168,7 @@ class Search:
         """What `load_state` needs to go on as if unbroken."""
         found = self._vectors.tensors()
         found["statuses"] = torch.tensor([_CODES.index(status) for status in self._statuses], dtype=torch.int64)
+        found["steps"] = torch.tensor([trial.steps for trial in self._trials], dtype=torch.int64)
         found["done"] = torch.tensor(self._done, dtype=torch.float64)
         for number, run in enumerate(self._runs):
             if run is not None:
@@ -175,23 +177,25 @@ class Search:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state`; raises ValueError, and changes nothing, if it is not one of this search's."""
-        before = self._statuses, self._runs, self._done, self._vectors.tensors()
+        before = self._statuses, self._trials, self._runs, self._done, self._vectors.tensors()
         try:
             self._load(state)
         except (KeyError, ValueError, IndexError) as error:
-            self._statuses, self._runs, self._done, vectors = before
+            self._statuses, self._trials, self._runs, self._done, vectors = before
             self._vectors.load(vectors)
             raise ValueError("The state does not belong to this search.") from error
 
     def _load(self, state: Mapping[str, Tensor]) -> None:
         self._vectors.load(state)
         statuses = [_CODES[int(code)] for code in state["statuses"]]
-        if len(statuses) > len(self._settings.trials) or None in statuses:
+        pairs = zip(self._settings.trials, state["steps"].tolist(), strict=True)
+        self._trials = [replace(trial, steps=min(trial.steps, steps)) for trial, steps in pairs]
+        if len(statuses) > len(self._trials) or None in statuses:
             raise ValueError("unknown trials")
         self._statuses = [status for status in statuses if status is not None]
         self._done = state["done"].item()
         self._runs = []
-        for number in range(len(self._settings.trials)):
+        for number in range(len(self._trials)):
             begun = any(name.startswith(f"trials.{number}.") for name in state)
             if not begun and number >= len(statuses):
                 break
@@ -214,7 +218,7 @@ class Search:
         return run
 
     def _make_run(self, number: int) -> TrialRun:
-        trial = self._settings.trials[number]
+        trial = self._trials[number]
         return TrialRun(self._task, trial, self._plans(trial))
 
     def _plans(self, trial: Trial) -> list[PromptPlan]:
@@ -242,10 +246,10 @@ class Search:
         if run.complete:
             run.end()
             self._statuses.append("done")
-        trials = self._settings.trials
-        while 0 < len(self._statuses) < len(trials) and len(self._runs) == len(self._statuses):
-            next_one = trials[len(self._statuses)]
-            if self._affordable(replace(next_one, prompts=min(FEWEST_PROMPTS, next_one.prompts))):
+        while 0 < len(self._statuses) < len(self._trials) and len(self._runs) == len(self._statuses):
+            fitting = self._fitting(self._trials[len(self._statuses)])
+            if fitting is not None:
+                self._trials[len(self._statuses)] = fitting
                 break
             self._runs.append(None)
             self._statuses.append("dropped")
@@ -264,9 +268,22 @@ class Search:
         left = self._left(TRIALS_SHARE)
         return left == math.inf or (self._done > 0 and self.cost(trial) * self._clock() / self._done <= left)
 
+    def _fitting(self, trial: Trial) -> Trial | None:
+        """The trial with as many of its steps as there is time for with the fewest prompts; None for too few."""
+        fewest = replace(trial, prompts=min(FEWEST_PROMPTS, trial.prompts))
+        for steps in fewer_steps(trial.steps):
+            if self._affordable(replace(fewest, steps=steps)):
+                return replace(trial, steps=steps)
+        return None
+
     def cost(self, trial: Trial) -> float:
         """Floating-point operations of a trial."""
         return trial_cost(self._costs, self._settings, self._task.shots, trial)
+
+
+def fewer_steps(steps: int) -> range:
+    """What a trial of so many steps may be cut to where time is short, the most first: half of them at least."""
+    return range(steps, (steps + 1) // 2 - 1, -1)
 
 
 def trial_cost(costs: Costs, settings: SearchSettings, shots: Shots, trial: Trial) -> float:

@@ -21,8 +21,6 @@ from worker.cpt.turn import Turn
 
 #: Prompts of a trial without which it is dropped where there is no time for more.
 FEWEST_PROMPTS: Final = 2
-#: Texts that are read in one step of a search.
-_AT_ONCE: Final = 32
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,8 @@ class TrialRun:
             record.delta = tuner.embedding.delta_embedding.weight.detach().clone()
             loss, cost = record.losses[-1], costs.step(len(plan.context), self.task.batch(plan))
         else:
-            loss, cost = None, costs.reading(0, self._read(record, plan, tuner, turn))
+            inside = 0 if self._prefix else len(plan.context)
+            loss, cost = None, costs.reading(inside, self._read(record, plan, tuner, costs.texts_at_once, turn))
         if len(record.losses) == self.trial.steps and not self._left_to_read(record, plan):
             record.closed = True
         return loss, cost
@@ -198,13 +197,13 @@ class TrialRun:
         texts = len(task.calibration) if task.reads else 0
         return examples[len(record.numbers) :] + [-1] * (texts - sum(map(len, record.calibration)))
 
-    def _read(self, record: PromptRecord, plan: PromptPlan, tuner: Tuner, turn: Turn) -> int:
-        """Read the next texts under the prompt as it is now; how many."""
+    def _read(self, record: PromptRecord, plan: PromptPlan, tuner: Tuner, at_once: int, turn: Turn) -> int:
+        """Read the next texts, so many at most, under the prompt as it is now; how many."""
         task, left = self.task, self._left_to_read(record, plan)
         embeds = tuner.embedding.tuned()
         self._prefix = self._prefix or PrefixKV.compute(task.model, embeds)
         trie = LabelTrie.build(task.shots.label_ids)
-        some = [number for number in left[:_AT_ONCE] if number >= 0]
+        some = [number for number in left[:at_once] if number >= 0]
         if some:
             views, hidden = VIEWS if task.states else (), self._own_copies(plan, some, len(embeds))
             queries: Sequence[Sequence[int]] = task.shots.queries_of(some)
@@ -214,7 +213,7 @@ class TrialRun:
             record.states.append(found.states)
             return len(some)
         done = sum(map(len, record.calibration))
-        queries = task.calibration[done : done + _AT_ONCE]
+        queries = task.calibration[done : done + at_once]
         record.calibration.append(
             read(task.model, self._prefix, [trie] * len(queries), queries, views=(), turn=turn).scores
         )
