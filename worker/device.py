@@ -24,11 +24,20 @@ class DeviceStopped(Exception):
     """The device takes no work any more."""
 
 
+#: What torch says, in words alone, of too little memory: the machine's, that of a library's handle, of a graph.
+_TOO_LITTLE: Final = (
+    "DefaultCPUAllocator",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the machine had too little memory. Of the machine's, torch says so in words alone."""
+    """Whether a device or the machine had too little memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _TOO_LITTLE)
 
 
 #: What CUDA says when it will take no more work of this process, whatever that is.
@@ -44,6 +53,7 @@ _UNUSABLE: Final = (
     "launch timed out",
     "uncorrectable ECC error",
     "unknown error",
+    "CUBLAS_STATUS_EXECUTION_FAILED",  # cuBLAS's word for whatever had failed before
 )
 
 

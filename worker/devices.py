@@ -40,6 +40,12 @@ def resolve(name: str, here: Sequence[str] | None = None) -> str:
     return wanted
 
 
+def make_current(device: str) -> None:
+    """Let this thread's work on CUDA that names no device, such as pinning memory, touch this one and no other."""
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+
+
 def state(device: str) -> DeviceState:
     """A device with its memory (bytes) as it is now."""
     if device.startswith("cuda"):

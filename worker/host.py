@@ -33,7 +33,7 @@ from worker.classification.resident import Resident, ResidentContexts
 from worker.classification.together import Expired, Stopwatch, Together
 from worker.config import ModelSource, WorkerSettings
 from worker.device import Device
-from worker.devices import resident_bytes, resolve, state
+from worker.devices import make_current, resident_bytes, resolve, state
 from worker.encoders import load_encoder
 from worker.importing import imported
 from worker.jobs.plan_threads import PlanThreads
@@ -97,6 +97,7 @@ class Host:
         Raises OSError if a model is not there, and `NoSuchDevice` if the worker's device is not.
         """
         own_device = resolve(self._settings.device)
+        self._device.run(partial(make_current, own_device))
         self._announcer.start()
         for model_id, source in self._models.items():
             try:
@@ -265,7 +266,7 @@ class Host:
             parameters=base.parameters,
             context_length=base.context_length,
             resident_contexts=len(residents) if residents is not None else 0,
-            device=state(base.device),
+            device=state(base.device) if self._device.unusable is None else None,  # which could not be asked
             busy_seconds=self._device.busy_seconds,
             fingerprint=base.fingerprint,
             prefixes=residents.figures if residents is not None else None,

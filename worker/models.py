@@ -37,6 +37,8 @@ _EMBEDDED: Final = {
 _LARGE: Final = 10**9
 #: Products that the matrix rate is measured with: on a busy machine few of them have it to themselves.
 _PRODUCTS: Final = 16
+#: Their sizes, rows by inner by columns: small enough for a CPU to be quick, large enough for a GPU to be busy.
+_PRODUCT_SIZES: Final = {"cpu": (256, 1024, 1024), "cuda": (4096, 4096, 4096)}
 #: Word embeddings that are looked up at once.
 _LOOKED_UP: Final = 4096
 
@@ -81,12 +83,14 @@ def load_language_model(model_id: str, source: ModelSource, cache: Path, stage: 
     gguf = _gguf_file(source.path)
     hashing = partial(stage, f"hashing the files of {model_id}")
     content = fingerprint([gguf], cache, hashing) if gguf is not None else None
-    folder = source.path if gguf is None else str(_dequantised(model_id, gguf, cache, stage))
+    device = resolve(source.device)
+    folder = source.path
+    if gguf is not None:
+        folder = str(_dequantised(model_id, gguf, cache, stage, _dequantised_dtype(source.dtype, device, gguf)))
     revision = source.revision if gguf is None else None
     stage(f"loading {model_id}")
     config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
     check_supported(config)
-    device = resolve(source.device)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         revision=revision,
@@ -141,17 +145,29 @@ def _gguf_file(path: str) -> Path | None:
     return Path(path) if path.endswith(".gguf") else None
 
 
-def _dequantised(model_id: str, gguf: Path, cache: Path, stage: Callable[[str], None]) -> Path:
-    """A folder with the model of ``gguf`` as safetensors, made on first use. A folder appears whole or not at all."""
+def _dequantised_dtype(name: str, device: str, gguf: Path) -> torch.dtype:
+    """The dtype that ``name`` means for the model of ``gguf``: weights of a large one are never whole in float32."""
+    asked = name == "auto" and device.startswith("cuda")  # reading it takes seconds
+    config = AutoConfig.from_pretrained(str(gguf.parent), gguf_file=gguf.name) if asked else None
+    return dtype_for(name, device, config)
+
+
+def _dequantised(
+    model_id: str, gguf: Path, cache: Path, stage: Callable[[str], None], dtype: torch.dtype = torch.float32
+) -> Path:
+    """A folder with the model of ``gguf`` as safetensors, made on first use. A folder appears whole or not at all.
+
+    Tensors are dequantised one by one, each at once into ``dtype``.
+    """
     found = gguf.stat()
-    content = f"{gguf.resolve()} {found.st_size} {found.st_mtime_ns}"
+    content = f"{gguf.resolve()} {found.st_size} {found.st_mtime_ns}" + f" {dtype}" * (dtype != torch.float32)
     folder = cache / f"{gguf.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if folder.exists():
         return folder
     stage(f"dequantising {model_id} (first start only)")
     unfinished = cache / f".{folder.name}.{secrets.token_hex(4)}"
-    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-    # Its weights are float32 by now, but transformers would not save those of a quantised model.
+    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=dtype)
+    # Its weights are whole numbers no more, but transformers would not save those of a quantised model.
     del model.config.quantization_config, model.hf_quantizer, model.is_quantized, model.quantization_method
     model.save_pretrained(unfinished)
     AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(unfinished)
@@ -177,12 +193,13 @@ def dtype_for(name: str, device: str, config: Any) -> torch.dtype:
 
 
 def _measure_flops(model: Any) -> float:
-    """Matrix-multiply rate of the model's device in its dtype: the fastest of many products of 256 x 1024 x 1024."""
-    rows = torch.randn(256, 1024, device=model.device, dtype=model.dtype)
-    weight = torch.randn(1024, 1024, device=model.device, dtype=model.dtype)
+    """Matrix-multiply rate of the model's device in its dtype: the fastest of many products of one size."""
+    rows, inner, columns = _PRODUCT_SIZES.get(model.device.type, _PRODUCT_SIZES["cpu"])
+    left = torch.randn(rows, inner, device=model.device, dtype=model.dtype)
+    weight = torch.randn(columns, inner, device=model.device, dtype=model.dtype)
     seconds = []
     for _ in range(_PRODUCTS):
         started = time.perf_counter()
-        product(rows, weight).sum().item()
+        product(left, weight)[0, 0].item()  # once all of it is there
         seconds.append(time.perf_counter() - started)
-    return 2 * 256 * 1024 * 1024 / min(seconds[1:])
+    return 2 * rows * inner * columns / min(seconds[1:])

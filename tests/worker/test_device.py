@@ -52,6 +52,8 @@ def test_memory_that_the_machine_does_not_have_is_told_from_other_errors(device:
         device.run(lambda: torch.empty(2**58, dtype=torch.uint8))
     assert out_of_memory(caught.value)
     assert out_of_memory(MemoryError())
+    assert out_of_memory(torch.AcceleratorError("CUDA error: out of memory"))
+    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert not out_of_memory(RuntimeError("shapes do not match"))
 
 
@@ -269,6 +271,8 @@ ASSERTED = (
         (RuntimeError(ASSERTED), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
         (torch.AcceleratorError("CUDA error: unspecified launch failure"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(handle)`"), True),
+        (torch.AcceleratorError("CUDA error: out of memory"), False),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), False),
         (RuntimeError("CUDA error: invalid configuration argument"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),

@@ -9,7 +9,7 @@ from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, MistralConf
 
 from tests.worker.tiny import CONTEXT_LENGTH, causal_model, tokenizer
 from worker.config import ModelSource
-from worker.models import LanguageModel, dtype_for, load_language_model
+from worker.models import LanguageModel, _dequantised_dtype, dtype_for, load_language_model
 
 
 @pytest.fixture
@@ -115,6 +115,12 @@ def test_fingerprint_is_that_of_the_files_wherever_they_are(folder: Path, tmp_pa
 def test_other_weights_have_another_fingerprint(folder: Path, tmp_path: Path) -> None:
     save(causal_model(seed=1), tmp_path / "other")
     assert load(tmp_path / "other")[0].fingerprint != load(folder)[0].fingerprint
+
+
+def test_weights_of_a_gguf_file_are_dequantised_into_the_dtype_that_they_are_loaded_in(tmp_path: Path) -> None:
+    nowhere = tmp_path / "none.gguf"
+    assert _dequantised_dtype("auto", "cpu", nowhere) == torch.float32
+    assert _dequantised_dtype("bfloat16", "cuda:0", nowhere) == torch.bfloat16
 
 
 def test_gguf_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

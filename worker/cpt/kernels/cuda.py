@@ -1,8 +1,11 @@
 """Attention on CUDA: the backend for it, see `worker.cpt.kernels.backend`. No scores are ever held.
 
 It is torch's memory-efficient kernel (from CUTLASS, as in xFormers), the one that takes a mask and returns the
-log-sum-exp. Its rules: [B, M, H, K] with one key head for each query head; K a multiple of 8; a bias in the dtype of
-the queries whose rows lie a multiple of 16 elements apart; a log-sum-exp for M rounded up to 32, infinite beyond M.
+log-sum-exp. Its rules: [B, M, H, K] with one key head for each query head; B at most 65,535, as a grid of blocks has no
+more; K and all that lies between two elements a multiple of 8; a bias in the dtype of the queries whose rows lie a
+multiple of 16 elements apart; a log-sum-exp for M rounded up to 32, infinite beyond M. The backward kernel reads the
+output as if it lay in one piece. It adds up the gradients of queries over blocks of keys in any order: where there are
+several, two runs agree to rounding.
 """
 
 from collections.abc import Callable
@@ -16,6 +19,7 @@ from torch.nn import functional
 _SIZE: Final = 8
 _BIAS_ROW: Final = 16
 _LSE_ROW: Final = 32
+_MOST_SETS: Final = 65535
 #: The kernel's kinds of masks.
 _NO_CAUSAL: Final = 0
 _CAUSAL: Final = 1
@@ -32,6 +36,13 @@ class MemoryEfficient:
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
     ) -> tuple[Tensor, Tensor]:
         """See `Backend.forward`."""
+        if len(query) > _MOST_SETS:
+            several = [
+                self.forward(query[part], key[part], value[part], _of(mask, part), causal, scale)
+                for part in _parts(len(query))
+            ]
+            output, lse = (torch.cat(found) for found in zip(*several, strict=True))
+            return output, lse
         problem = _Problem(query, key, mask, causal)
         found = self.attend(
             problem.queries(query),
@@ -61,6 +72,22 @@ class MemoryEfficient:
         scale: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See `Backend.backward`."""
+        if len(query) > _MOST_SETS:
+            several = [
+                self.backward(
+                    grad[part],
+                    query[part],
+                    key[part],
+                    value[part],
+                    (result[0][part], result[1][part]),
+                    _of(mask, part),
+                    causal,
+                    scale,
+                )
+                for part in _parts(len(query))
+            ]
+            grad_query, grad_key, grad_value = (torch.cat(found) for found in zip(*several, strict=True))
+            return grad_query, grad_key, grad_value
         problem = _Problem(query, key, mask, causal)
         unused = torch.zeros((), dtype=torch.int64, device=query.device)  # the seed of a dropout that is off
         grads = self.attend_back(
@@ -69,7 +96,7 @@ class MemoryEfficient:
             problem.keys(key),
             problem.keys(value),
             problem.bias(mask, query.dtype),
-            problem.queries(result[0]),
+            problem.queries(result[0]).contiguous(),
             None,
             None,
             problem.rows,
@@ -104,12 +131,11 @@ class _Problem:
 
     def queries(self, tensor: Tensor) -> Tensor:
         """[B, M, H, K] of [X, R, N, D]."""
-        laid = tensor.reshape(self._sets, self.heads, self.rows, self._size).transpose(1, 2)
-        return _padded(laid, _SIZE)
+        return _aligned(tensor.reshape(self._sets, self.heads, self.rows, self._size).transpose(1, 2))
 
     def keys(self, tensor: Tensor) -> Tensor:
         """[B, T, H, K] of [X, T, D], the same for every head without a copy."""
-        return _padded(tensor, _SIZE)[:, :, None].expand(-1, -1, self.heads, -1)
+        return _aligned(tensor)[:, :, None].expand(-1, -1, self.heads, -1)
 
     def bias(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """[B, H, M, T] of [X or 1, N, T]."""
@@ -127,6 +153,23 @@ class _Problem:
         """[X, R, N, D] of [B, M, H, K]."""
         laid = tensor.transpose(1, 2).reshape(self._sets, self._query_heads, self._queries, tensor.shape[-1])
         return laid[..., : self._size]
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """The tensor as the kernel reads it: itself where it lies well enough."""
+    apart = (*tensor.stride()[:-1], tensor.shape[-1], tensor.storage_offset())
+    lies_well = tensor.stride(-1) == 1 and all(elements % _SIZE == 0 for elements in apart)
+    return tensor if lies_well else _padded(tensor, _SIZE)
+
+
+def _parts(sets: int) -> list[slice]:
+    """So many sets of keys as parts of few enough."""
+    return [slice(start, start + _MOST_SETS) for start in range(0, sets, _MOST_SETS)]
+
+
+def _of(mask: Tensor | None, part: slice) -> Tensor | None:
+    """The mask of a part: one for all sets of keys, [1, N, T], is in each of them."""
+    return mask if mask is None or len(mask) == 1 else mask[part]
 
 
 def _padded(tensor: Tensor, multiple: int, value: float = 0.0) -> Tensor:

@@ -12,6 +12,6 @@ def alibi_slopes(heads: int, device: torch.device) -> Tensor:
     Otherwise those of the next lower power, and then every other one of the next higher.
     """
     lower = 2 ** math.floor(math.log2(heads))
-    exponents = [8 * (head + 1) / lower for head in range(lower)]
-    exponents += [4 * (2 * head + 1) / lower for head in range(heads - lower)]
-    return torch.tensor([2.0**-exponent for exponent in exponents], device=device)
+    every = torch.arange(1, lower + 1, device=device, dtype=torch.float64) * 8 / lower
+    other = (2 * torch.arange(heads - lower, device=device, dtype=torch.float64) + 1) * 4 / lower
+    return torch.cat([every, other]).neg().exp2().float()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from worker.cpt.kernels.copies import on_device, on_host
 from worker.cpt.kernels.lanes import lanes, side_by_side
 from worker.cpt.kernels.linear import FrozenLinear
 from worker.cpt.model.packing import passes
@@ -16,8 +17,8 @@ from worker.cpt.turn import ALONE, Turn
 
 #: Texts are read up to here (tokens).
 MAX_TEXT_TOKENS: Final = 256
-#: Tokens of a pass, padding left out.
-_PASS_TOKENS: Final = 1024
+#: Tokens of a pass, padding left out, by kind of device: what fits into a CPU's caches, or keeps a GPU busy.
+_PASS_TOKENS: Final = {"cpu": 1024, "cuda": 16384}
 
 Pooling = Literal["mean", "first"]
 
@@ -58,36 +59,39 @@ class SentenceEncoder:
 
         A text's vector does not depend, but for rounding, on what else is embedded with it.
         """
-        rows = [self._ids(text) for text in texts]
+        if not texts:
+            return torch.zeros(0, self.size)
+        rows, device = self._ids(texts), self.model.device
         found = torch.zeros(len(rows), self.size)
-        if not rows:
-            return found
-        for several in passes([len(row) for row in rows], _PASS_TOKENS, at_once=lanes(self.model.device)):
+        pass_tokens = _PASS_TOKENS.get(device.type, _PASS_TOKENS["cpu"])
+        for several in passes([len(row) for row in rows], pass_tokens, at_once=lanes(device)):
             turn.offer()
             work = [partial(self._read, [rows[number] for number in numbers]) for numbers in several]
             for numbers, vectors in zip(several, side_by_side(work), strict=True):
                 found[numbers] = vectors
         return found
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(
-            self.prompt + text, truncation=True, max_length=MAX_TEXT_TOKENS, split_special_tokens=True
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        asked = [self.prompt + text for text in texts]
+        ids: list[list[int]] = self.tokenizer(
+            asked, truncation=True, max_length=MAX_TEXT_TOKENS, split_special_tokens=True
         )["input_ids"]
         return ids
 
     @torch.inference_mode()
     def _read(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """[B, H] of one pass."""
-        longest, device = max(map(len, rows)), self.model.device
+        longest = max(map(len, rows))
         padding = self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows], device=device)
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
+        padded = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows])
+        seen = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        ids, mask = on_device((padded, seen), self.model.device)
         states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()  # [B, L, H]
         if self.pooling == "first":
             vectors = states[:, 0]
         else:
             vectors = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return functional.normalize(vectors, dim=1).cpu()
+        return on_host((functional.normalize(vectors, dim=1),))[0]
 
 
 def _linears(model: Any) -> list[nn.Linear]:

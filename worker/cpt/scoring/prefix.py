@@ -11,7 +11,7 @@ from worker.cpt.kernels.recording import Recordings
 from worker.cpt.model import base_model
 from worker.cpt.model.packing import Packing
 
-#: Recordings kept for a prefix; each holds about a megabyte beside its outputs.
+#: Recordings kept for a prefix.
 RECORDINGS: Final = 16
 
 
@@ -32,8 +32,8 @@ class PrefixKV:
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
-        return sum(tensor.nbytes for pair in self.layers for tensor in pair)
+        """Memory held, that of its recordings included."""
+        return sum(tensor.nbytes for pair in self.layers for tensor in pair) + self.recordings.nbytes
 
     @classmethod
     @torch.inference_mode()

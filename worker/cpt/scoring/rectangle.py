@@ -54,9 +54,10 @@ class Rectangle:
 
     def __init__(self, model: Any, prefix: PrefixKV, trie: LabelTrie, views: Sequence[View], shape: Shape) -> None:
         self._model = model
-        self._prefix = prefix
+        self._layers = prefix.layers  # not the prefix, which keeps the recording of this work
+        self._offset = prefix.tokens
         self._views = views
-        self._layers = [view.layer(base_model.state_layers(model)) for view in views]
+        self._states = [view.layer(base_model.state_layers(model)) for view in views]
         self._shape = shape
         self._labels = len(trie.paths)
         device = model.device
@@ -79,8 +80,8 @@ class Rectangle:
             place = torch.where(is_node, lengths[:, None] - 1 + self._depths[held], place)
         embeds = self._model.get_input_embeddings()(ids.flatten())
         packing = Packing(
-            offset=self._prefix.tokens,
-            positions=(place + self._prefix.tokens).flatten(),
+            offset=self._offset,
+            positions=(place + self._offset).flatten(),
             rows=self._shape.rows,
             longest=self._shape.length,
             own_mask=self._mask(node, is_node),
@@ -101,8 +102,8 @@ class Rectangle:
 
     def _run(self, embeds: Tensor, packing: Packing, places: Tensor) -> tuple[Tensor, list[Tensor]]:
         if self._views:
-            return base_model.run_with_states(self._model, embeds, packing, self._prefix.layers, places, self._layers)
-        return base_model.run(self._model, embeds, packing, self._prefix.layers, places)[0], []
+            return base_model.run_with_states(self._model, embeds, packing, self._layers, places, self._states)
+        return base_model.run(self._model, embeds, packing, self._layers, places)[0], []
 
     def _scores(self, logits: Tensor) -> Tensor:
         """[B, labels] of logits [B, 1 + M, V]."""

@@ -97,7 +97,7 @@ class Tuner:
         self._chunk_tokens = chunk_tokens
         self._memory = free_memory(model.device) // 2 if memory is None else memory
         self._recorded_tokens = recorded_tokens(model) if recorded is None else recorded
-        self._recordings = Recordings(_RECORDINGS)
+        self._recordings = Recordings(_RECORDINGS, apart=True)
         self._whole: tuple[tuple[int, ...], WholeStep] | None = None
         self._labels = context_labels(context.tokens, config, held_out)
         self._delta = self.embedding.delta_embedding.weight

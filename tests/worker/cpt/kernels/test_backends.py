@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.worker.cpt.kernels.twin import TWIN
-from worker.cpt.kernels import cpu, reference
+from worker.cpt.kernels import cpu, cuda, reference
 from worker.cpt.kernels.backend import MASKED, Backend, backend_for
 
 SCALE = 0.3
@@ -76,6 +76,19 @@ def test_query_that_sees_no_key_weighs_nothing_in_a_merge(name: str) -> None:
     _, lse = BACKENDS[name].forward(query, keys, keys, torch.full((1, 3, 5), MASKED), False, SCALE)
     assert bool((lse < MASKED / 2).all())
     assert bool(lse.isfinite().all())
+
+
+@pytest.mark.parametrize("masks", [0, 1, 5])
+def test_more_sets_of_keys_than_a_grid_of_blocks_has_are_computed_in_parts(
+    masks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "_MOST_SETS", 2)
+    query, keys = torch.randn(5, 2, 3, 8), torch.randn(5, 4, 8)
+    mask = torch.where(torch.rand(masks, 3, 4) < 0.3, MASKED, 0.0) if masks else None
+    result = reference.forward(query, keys, keys, mask, False, SCALE)
+    torch.testing.assert_close(TWIN.forward(query, keys, keys, mask, False, SCALE), result)
+    ours, theirs = (each.backward(query, query, keys, keys, result, mask, False, SCALE) for each in (TWIN, reference))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_device_has_its_backend_and_unknown_ones_the_reference() -> None:

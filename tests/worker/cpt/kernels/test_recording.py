@@ -33,7 +33,7 @@ def test_recording_takes_no_other_shapes() -> None:
 
 
 def test_recording_keeps_its_work_whose_tensors_a_graph_reads_where_they_lie() -> None:
-    def recorder(work: Any, inputs: Any) -> tuple[Callable[[], object], tuple[Tensor, ...]]:
+    def recorder(work: Any, inputs: Any, memory: Any) -> tuple[Callable[[], object], tuple[Tensor, ...]]:
         return lambda: None, work(*inputs)
 
     recording = Recording(Adding(), [torch.zeros(2)], recorder)
@@ -50,6 +50,9 @@ def test_recording_keeps_its_work_whose_tensors_a_graph_reads_where_they_lie() -
         lambda tensor: (tensor * tensor.sum().item(),),
         lambda tensor: (tensor[tensor > 0],),
         lambda tensor: (tensor.nonzero(),),
+        lambda tensor: (tensor.repeat_interleave((tensor > 0).long()),),
+        lambda tensor: (tensor + torch.empty_like(tensor, device="meta").copy_(tensor).numel(),),
+        lambda tensor: (tensor + tensor.to("meta").numel(),),
     ],
 )
 def test_work_that_needs_the_host_is_not_recorded_and_done_as_it_comes(work: Any) -> None:
@@ -77,6 +80,14 @@ def test_work_is_recorded_the_second_time_and_the_least_recently_used_is_forgott
     assert not is_recorded(3)  # and 2 is forgotten
     assert is_recorded(1)
     assert not is_recorded(2)
+
+
+def test_memory_of_recordings_is_that_of_their_places_and_graphs() -> None:
+    recordings = Recordings(2)
+    assert recordings.nbytes == 0
+    for _ in range(2):
+        recordings.run("it", Adding, [torch.zeros(2**20)])
+    assert 2**23 <= recordings.nbytes < 2**24
 
 
 def test_copies_are_the_tensors_in_their_order() -> None:

@@ -14,9 +14,9 @@ _CAUSAL: Final = 1
 def _check(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kind: int) -> None:
     batch, rows, heads, size = query.shape
     assert key.shape == value.shape == (batch, key.shape[1], heads, size)
+    assert batch < 2**16
     for tensor in (query, key, value):
-        assert tensor.stride(-1) == 1
-        assert size % 8 == 0
+        _check_lie(tensor)
     assert kind in {0, _CAUSAL}
     if bias is not None:
         assert kind == 0
@@ -24,6 +24,11 @@ def _check(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kind:
         assert bias.shape == (batch, heads, rows, key.shape[1])
         assert bias.stride(-1) == 1
         assert all(stride % 16 == 0 for stride in bias.stride()[:-1])
+
+
+def _check_lie(tensor: Tensor) -> None:
+    assert tensor.stride(-1) == 1
+    assert all(elements % 8 == 0 for elements in (*tensor.stride()[:-1], tensor.shape[-1], tensor.storage_offset()))
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -67,7 +72,8 @@ def attend_back(
     assert (rows, keys, dropout, bias_grad) == (query.shape[1], key.shape[1], 0.0, False)
     _check(query, key, value, bias, kind)
     assert grad.shape == output.shape == query.shape
-    assert grad.stride(-1) == output.stride(-1) == 1
+    _check_lie(grad)
+    assert output.is_contiguous()
     assert lse.dtype == torch.float32
     assert lse.shape == (len(query), query.shape[2], -(-rows // 32) * 32)
     assert lse.is_contiguous()

@@ -1,5 +1,7 @@
 """Passes padded to one shape, on the CPU, where a recording does its work anew at the same places."""
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -44,6 +46,22 @@ def test_second_pass_of_a_shape_is_recorded(llama: Any) -> None:
         read_rectangle(llama, prefix, trie, [[9] * tokens], ())
         recorded.append(len(prefix.recordings))
     assert recorded == [0, 1, 1, 1, 2]
+
+
+def test_prefix_and_its_recordings_are_freed_as_soon_as_nobody_holds_them(llama: Any) -> None:
+    """Not once the garbage collector looks for cycles: a GPU's memory would run out before."""
+    prefix, trie = PrefixKV.compute(llama, word_embeddings(llama, CONTEXT)), LabelTrie.build(LABELS)
+    before = prefix.nbytes
+    for _ in range(2):
+        read_rectangle(llama, prefix, trie, QUERIES, VIEWS)
+    assert prefix.nbytes > before
+    keys = weakref.ref(prefix.layers[0][0])
+    gc.disable()
+    try:
+        del prefix
+        assert keys() is None
+    finally:
+        gc.enable()
 
 
 def test_shapes_are_rounded_up_unless_a_pass_is_large() -> None:
