@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from contextune import Example
 from contextune.errors import SourceError
@@ -113,9 +114,22 @@ def test_named_columns_are_read(tmp_path: Path) -> None:
 
 
 def test_file_without_a_header_is_read_whole(tmp_path: Path) -> None:
-    content = "my card is lost,lost\nwhere is it now,late\ncard stolen,lost\ngone again,lost\nnot here,late\n"
+    content = "my card is lost,lost\nwhere is it now,late\ncard stolen,lost\nnot here,late\n"
     pairs, settled = read(tmp_path, content)
-    assert (len(pairs), settled.text, settled.label) == (5, "column 1", "column 2")
+    assert (len(pairs), settled.text, settled.label) == (4, "column 1", "column 2")
+
+
+def test_sheet_without_a_header_is_read_whole(tmp_path: Path) -> None:
+    workbook = openpyxl.Workbook()
+    for cells in ((None, None), ("my card is lost", 1), ("where is it now", 2), ("card stolen", 1)):
+        workbook.worksheets[0].append(cells)
+    workbook.save(tmp_path / "file.xlsx")
+    examples = examples_from(tmp_path / "file.xlsx")
+    assert [(one.where, one.label) for one in examples] == [("row 2", "1"), ("row 3", "2"), ("row 4", "1")]
+
+
+def test_header_that_comes_again_is_a_header(tmp_path: Path) -> None:
+    assert read(tmp_path, "text,label\na,yes\nb,no\ntext,label\nc,no\n")[0][0] == PAIRS[0]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])

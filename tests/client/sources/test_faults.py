@@ -127,6 +127,7 @@ def test_file_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
     assert fault(tmp_path / f"absent.{kind}") == ": cannot be read: No such file or directory"
     (tmp_path / f"folder.{kind}").mkdir()
     assert fault(tmp_path / f"folder.{kind}") == ": cannot be read: Is a directory"
+    assert fault(tmp_path / kind) == ": cannot be read: No such file or directory"
 
 
 @every_format
@@ -168,11 +169,12 @@ def test_text_with_the_ending_of_a_workbook(tmp_path: Path) -> None:
         ("jsonl", '{"text": "a", "label": "b"}\n{"text": \n', ", line 2, column 9: not valid JSON"),
         ("jsonl", '{"text": "a", "label": "b"}\n["c", "d"]\n', ", line 2: not an object with a text and a label"),
         ("jsonl", '{"text": "a", "label": ["b", "c"]}\n', ", line 1: the label is a list; a text has one label"),
-        ("jsonl", '{"text": {"a": 1}, "label": "b"}\n', ", line 1: the text is of the kind dict"),
+        ("jsonl", '{"text": {"a": 1}, "label": "b"}\n', ", line 1: the text is not text but an object"),
         ("json", '[\n  {"text": "a",\n}]', ", line 3, column 1: not valid JSON"),
         ("json", '{"texts": []}', ": neither a list of objects nor an object with the list `examples`"),
         ("json", "[" * 100_000, ", line 1: nested too deeply"),
         ("csv", "text,label\n", ": there is no example"),
+        ("csv", "\n\n", " is empty"),
         ("docx", "text", ": the format 'docx' is not known; known are csv, tsv, jsonl, ndjson, json, xlsx"),
     ],
 )  # fmt: skip

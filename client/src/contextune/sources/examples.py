@@ -96,12 +96,18 @@ def text_of(table: Table, row: Row, column: str | None) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise table.fault("the text is empty", row)
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        raise table.fault(f"the text is of the kind {type(value).__name__}", row)
+        raise table.fault(f"the text is not text but {kind_of(value)}", row)
     text = str(value)
     size = len(text.encode(errors="surrogatepass"))
     if size > MAX_TEXT_BYTES:
         raise table.fault(f"the text has {size:,} bytes; at most {MAX_TEXT_BYTES:,} are allowed", row)
     return text
+
+
+def kind_of(value: Any) -> str:
+    """What a cell holds, in words."""
+    kinds = {dict: "an object", list: "a list", tuple: "a list", bool: "true or false", int: "a number"}
+    return kinds.get(type(value), type(value).__name__)
 
 
 def label_of(table: Table, row: Row, column: str | None) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from contextune.models.contexts import LabelDescription
 from contextune.sources.columns import listed, named
-from contextune.sources.examples import label_of
+from contextune.sources.examples import kind_of, label_of
 from contextune.sources.tables import Row, Table, read_table
 
 _NAMES: Final = ("label", "name", "labels", "category", "intent", "class", "topic", "标签", "类别")
@@ -53,5 +53,5 @@ def _described(table: Table, row: Row, column: str | None) -> str | None:
     if value is None or not str(value).strip():
         return None
     if not isinstance(value, str):
-        raise table.fault(f"the description is of the kind {type(value).__name__}", row)
+        raise table.fault(f"the description is not text but {kind_of(value)}", row)
     return value.strip()

@@ -46,12 +46,12 @@ def read_table(
     path: Path, file_format: str | None = None, encoding: str | None = None, most_bytes: int = MAX_FILE_BYTES
 ) -> Table:
     """The rows of a file. Raises ``SourceError`` here or while they are read."""
+    check_size(path, most_bytes)
     kind = (file_format or path.suffix.removeprefix(".")).lower()
     reader = _READERS.get(kind)
     if reader is None:
         shown = f"the format {kind!r}" if kind else "a file without an ending"
         raise SourceError(f"{path}: {shown} is not known; known are {', '.join(_READERS)}")
-    check_size(path, most_bytes)
     return reader(path, encoding)
 
 
@@ -79,15 +79,7 @@ def _read_csv(path: Path, encoding: str | None, delimiter: str | None = None) ->
     lines = text_lines(path, encoding)
     first = next(lines, "")
     reader = csv.reader(chain([first], lines), delimiter=delimiter or _delimiter(first), strict=True)
-    numbered = _numbered(path, reader)
-    number, header = next(numbered, (1, [""]))
-    second = list(islice(numbered, _SAMPLE_ROWS))
-    if _is_a_row(header, second):
-        columns = tuple(f"column {index}" for index in range(1, len(header) + 1))
-        rows = chain([(number, header)], second, numbered)
-    else:
-        columns, rows = _names(path, header), chain(second, numbered)
-    return Table(str(path), columns, (_row(path, columns, line, cells) for line, cells in rows))
+    return _under_header(path, _numbered(path, reader), "line")
 
 
 _SAMPLE_ROWS: Final = 200
@@ -97,16 +89,34 @@ def _delimiter(header: str) -> str:
     return max(_DELIMITERS, key=header.count)
 
 
-def _is_a_row(header: list[str], rows: list[tuple[int, list[str]]]) -> bool:
-    """Whether the first line is no header: one of its cells stands twice again below it, as a label does."""
+def _under_header(path: Path, numbered: Iterator[tuple[int, list[Any]]], unit: str) -> Table:
+    """Rows of cells as a table; its columns have numbers for names where the first row is no header."""
+    first = next(numbered, None)
+    if first is None:
+        raise SourceError(f"{path} is empty")
+    sample = list(islice(numbered, _SAMPLE_ROWS))
+    if _is_a_row(first[1], sample):
+        columns = tuple(f"column {index}" for index in range(1, len(first[1]) + 1))
+        rows = chain([first], sample, numbered)
+    else:
+        columns, rows = _names(path, first[1]), chain(sample, numbered)
+    return Table(str(path), columns, (_row(path, columns, f"{unit} {number}", cells) for number, cells in rows))
+
+
+def _is_a_row(header: list[Any], rows: list[tuple[int, list[Any]]]) -> bool:
+    """Whether the first row is no header: one of its cells stands again below it, as a label does.
+
+    A row that is the same as the first says nothing: files that were put together repeat their header.
+    """
+    others = [cells for _, cells in rows if cells != header]
     return any(
-        cell and sum(len(cells) > index and cells[index] == cell for _, cells in rows) > 1
+        cell and any(len(cells) > index and cells[index] == cell for cells in others)
         for index, cell in enumerate(header)
     )
 
 
-def _names(path: Path, header: list[str]) -> tuple[str, ...]:
-    names = tuple(name.strip() or f"column {index}" for index, name in enumerate(header, 1))
+def _names(path: Path, header: list[Any]) -> tuple[str, ...]:
+    names = tuple(str(name).strip() or f"column {index}" for index, name in enumerate(header, 1))
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise SourceError(f"{path}, line 1: two columns are called {twice!r}")
@@ -128,11 +138,11 @@ def _numbered(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
             yield line, cells
 
 
-def _row(path: Path, columns: tuple[str, ...], line: int, cells: list[str]) -> Row:
+def _row(path: Path, columns: tuple[str, ...], where: str, cells: list[Any]) -> Row:
     if len(cells) > len(columns):
         text = f"{len(cells)} cells under {len(columns)} columns; put quotes around a text that holds a delimiter"
-        raise SourceError(f"{path}, line {line}: {text}")
-    return Row(f"line {line}", dict(zip(columns, cells, strict=False)))
+        raise SourceError(f"{path}, {where}: {text}")
+    return Row(where, dict(zip(columns, cells, strict=False)))
 
 
 def _read_tsv(path: Path, encoding: str | None) -> Table:
@@ -182,14 +192,16 @@ def _headed(name: str, rows: Iterator[Row]) -> Table:
 
 
 def _read_excel(path: Path, _encoding: str | None) -> Table:
-    cells = _sheet_cells(path)
-    columns = _names(path, ["" if cell is None else str(cell) for cell in next(cells, ())])
-    rows = (
-        Row(f"row {number}", dict(zip(columns, values, strict=False)))
-        for number, values in enumerate(cells, 2)
-        if any(value is not None for value in values)
-    )
-    return Table(str(path), columns, rows)
+    return _under_header(path, _filled(_sheet_cells(path)), "row")
+
+
+def _filled(sheet: Iterator[tuple[Any, ...]]) -> Iterator[tuple[int, list[Any]]]:
+    """Rows that are not blank, with their numbers, no wider than the first of them."""
+    width: int | None = None
+    for number, values in enumerate(sheet, 1):
+        if any(value is not None for value in values):
+            width = width or len(values)
+            yield number, ["" if value is None else value for value in values[:width]]
 
 
 def _sheet_cells(path: Path) -> Iterator[tuple[Any, ...]]:
