@@ -1,5 +1,6 @@
 """Commands that other distributions add."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,11 @@ def test_contributed_command_gets_its_arguments_and_gives_its_exit_code(distribu
     assert "Say hello." in contextune("greet", "--help", path=distribution).stdout
 
 
+def test_contributed_command_that_is_called_wrongly_says_so_in_the_envelope(distribution: Path) -> None:
+    result = contextune("greet", "--json", path=distribution)
+    assert (result.returncode, json.loads(result.stdout)["error"]["code"]) == (2, "wrong_arguments")
+
+
 def test_help_loads_no_contributed_command(distribution: Path) -> None:
     result = contextune("--help", path=distribution)
     assert result.returncode == 0
@@ -59,6 +65,6 @@ def test_broken_command_says_whose_it_is_and_breaks_no_other(distribution: Path,
     broken = contextune(command, path=distribution)
     assert broken.returncode == 1
     (line,) = broken.stderr.splitlines()
-    assert line.startswith(f"the command {command} of greetings 1.5 cannot be loaded")
+    assert line.startswith(f"Error: the command {command} of greetings 1.5 cannot be loaded")
     assert reason in line
     assert contextune("version", path=distribution).returncode == 0

@@ -10,7 +10,7 @@ import pytest
 
 from tests.client.cli.conftest import Command
 from tests.client.sources.test_faults import FORMATS, ROWS, SECOND, written
-from tests.client.standin import StandIn
+from tests.client.standin import StandIn, streams
 
 
 def without_a_label(folder: Path, kind: str) -> Path:
@@ -63,6 +63,20 @@ def test_each_format_with_each_fault(
     assert (said.status, said.out) == (3, "")
     assert said.err == f"Error: {path}{said_of(fault, kind)}\n"
     assert service.seen == []
+
+
+@pytest.mark.parametrize("arguments", [("tune",), ("nonsense",), ("contexts", "delete", "intents"), ("jobs", "show")])
+def test_wrong_arguments_are_told_in_the_envelope(command: Command, arguments: tuple[str, ...]) -> None:
+    said = command(*arguments, "--json")
+    assert (said.status, said.data["code"], said.data["exit_status"]) == (2, "wrong_arguments", 2)
+
+
+def test_file_that_cannot_be_written_is_told(service: StandIn, command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "absent" / "a.zip"
+    service.then(streams("PK", media_type="application/zip"), streams("PK", media_type="application/zip"))
+    said = command("export", "intents", str(target))
+    assert (said.status, said.err) == (3, f"Error: {target}: No such file or directory\n")
+    assert command("export", "intents", str(target), "--json").data["code"] == "bad_source"
 
 
 def test_lines_of_text_have_the_same_faults(

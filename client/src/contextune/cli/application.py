@@ -24,10 +24,15 @@ from contextune.version import VERSION
 def run(arguments: list[str] | None = None) -> None:
     """Run the command and exit. Errors become one line, or the envelope, and their exit status."""
     given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in given
     try:
-        application()(given, prog_name="contextune")
+        sys.exit(application()(given, prog_name="contextune", standalone_mode=not as_json))
+    except failures.WRONG_ARGUMENTS as error:
+        sys.exit(failures.tell_wrong_arguments(error))
     except ContextuneError as error:
-        sys.exit(failures.tell(error, "--json" in given))
+        sys.exit(failures.tell(error, as_json))
+    except OSError as error:
+        sys.exit(failures.tell(failures.of_file(error), as_json))
 
 
 def application() -> typer.Typer:

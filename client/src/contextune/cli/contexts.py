@@ -60,6 +60,8 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Delete a context for good."""
+    if not context_id.startswith("ctx_"):
+        raise typer.BadParameter(f"{context_id!r} is no id; `contextune contexts list` shows ids", param_hint="ID")
     with connect(context) as client:
         client.contexts.delete(context_id)
     Output(as_json).result({"id": context_id, "deleted": True}, lambda _: None)

@@ -7,12 +7,13 @@ that cannot be loaded breaks neither another command nor a help page.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 import typer
+
+from contextune.errors import ContextuneError
 
 GROUP: Final = "contextune.commands"
 
@@ -64,10 +65,15 @@ def _distribution(entry: EntryPoint) -> str:
 def _invoke(name: str, entry: EntryPoint | None) -> Callable[[typer.Context], None]:
     def invoke(context: typer.Context) -> None:
         if entry is None:
-            typer.echo(f"`{context.command_path}` comes with the server: pip install contextune-server", err=True)
-            raise typer.Exit(1)
+            raise ContextuneError(f"`{context.command_path}` comes with the server: pip install contextune-server")
         command = typer.main.get_command(_load(name, entry))
-        command.main(args=context.args, prog_name=context.command_path, obj=context.find_root().obj)
+        status = command.main(
+            args=context.args,
+            prog_name=context.command_path,
+            obj=context.find_root().obj,
+            standalone_mode="--json" not in context.args,
+        )
+        raise typer.Exit(status or 0)
 
     return invoke
 
@@ -77,7 +83,7 @@ def _load(name: str, entry: EntryPoint) -> typer.Typer:
         loaded = entry.load()
         if not isinstance(loaded, typer.Typer):
             raise TypeError(f"{entry.value} is no typer.Typer")
-    except Exception as error:  # noqa: BLE001 - whatever is wrong in there, the user is told which part it is
-        typer.echo(f"the command {name} of {_distribution(entry)} cannot be loaded: {error!r}", err=True)
-        sys.exit(1)
+    except Exception as error:  # whatever is wrong in there, the user is told which part it is
+        text = f"the command {name} of {_distribution(entry)} cannot be loaded: {error!r}"
+        raise ContextuneError(text) from error
     return loaded

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import Any, Final, cast
+
+import typer
 
 from contextune.cli.output import envelope, printable
 from contextune.errors import (
@@ -23,6 +25,9 @@ from contextune.errors import (
 )
 
 FAILED: Final = 1
+_WRONG_ARGUMENTS_STATUS: Final = 2
+#: What typer raises for a command line that is wrong. Releases of typer keep the class in different places.
+WRONG_ARGUMENTS: Final[type[Exception]] = cast("type[Exception]", typer.BadParameter.__base__)
 BELOW_TARGET: Final = 9
 INTERRUPTED: Final = 130
 #: The first that fits says the exit status; 2 is a command line that is wrong.
@@ -44,6 +49,23 @@ EXIT_STATUSES: Final = (
     "4 not found; 5 not allowed, or no key; 6 the service cannot be reached or cannot answer now; 7 the job has failed "
     "or was cancelled; 8 not in a state that allows it; 9 below the accuracy that was asked for; 130 interrupted."
 )
+
+
+def tell_wrong_arguments(error: Exception) -> int:
+    """Print the envelope for a command line that is wrong; return the exit status."""
+    message = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
+    envelope(
+        ok=False,
+        error={"exit_status": _WRONG_ARGUMENTS_STATUS, "message": message, "code": "wrong_arguments"},
+    )
+    return _WRONG_ARGUMENTS_STATUS
+
+
+def of_file(error: OSError) -> ContextuneError:
+    """A file that cannot be written or read, as one line."""
+    if error.filename is None:
+        return ContextuneError(str(error))
+    return SourceError(f"{str(error.filename).removesuffix('.partial')}: {error.strerror}")
 
 
 def exit_status(error: ContextuneError) -> int:
