@@ -22,7 +22,7 @@ _MOST_TENANTS: Final = 10_000
 
 
 class Meter:
-    """Adds up for ``records``; `write` each minute and at the end."""
+    """Adds up for ``records``; `try_to_write` each minute and at the end. Not for threads."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -40,20 +40,6 @@ class Meter:
             used = Counter(requests=1, inputs=inputs, input_tokens=input_tokens, context_tokens=context_tokens)
             self._used.setdefault(tenant, Counter()).update(used)
 
-    def write(self) -> None:
-        """Write what was counted. Raises `StoreUnavailable`; what was not written then is kept."""
-        now = time.monotonic()
-        last_use, self._last_use = self._last_use, {}
-        if last_use:
-            self._records.access.touch({secret_hash: now - at for secret_hash, at in last_use.items()})
-        for tenant in list(self._used):
-            used = self._used.pop(tenant)
-            try:
-                self._records.of(tenant).usage.add(used)
-            except StoreUnavailable:
-                self._used.setdefault(tenant, Counter()).update(used)
-                raise
-
     async def write_forever(self) -> None:
         """Write each minute, until cancelled."""
         while True:
@@ -61,8 +47,29 @@ class Meter:
             await self.try_to_write()
 
     async def try_to_write(self) -> None:
-        """Write; where the store is away, leave it to the next time."""
+        """Write what was counted; where the store is away, leave it to the next time.
+
+        What is written is taken out first, here: a thread that read what requests add to meanwhile would lose some.
+        """
+        used, self._used = self._used, {}
+        last_use, self._last_use = self._last_use, {}
         try:
-            await asyncio.to_thread(self.write)
+            await asyncio.to_thread(self._write, used, last_use)
         except StoreUnavailable as error:
             structlog.get_logger().warning("usage_not_written", reason=str(error))
+        except Exception as error:  # noqa: BLE001
+            # Else nothing would be counted any more.
+            structlog.get_logger().error("usage_failed", exc_info=error)
+        for tenant, counted in used.items():
+            self._used.setdefault(tenant, Counter()).update(counted)
+        self._last_use = {**last_use, **self._last_use}
+
+    def _write(self, used: dict[str, Counter[str]], last_use: dict[str, float]) -> None:
+        """Write, and take out what is written. Raises `StoreUnavailable`."""
+        if last_use:
+            now = time.monotonic()
+            self._records.access.touch({secret_hash: now - at for secret_hash, at in last_use.items()})
+            last_use.clear()
+        for tenant in list(used):
+            self._records.of(tenant).usage.add(used[tenant])
+            del used[tenant]

@@ -79,7 +79,11 @@ class EventStreams:
         reader, last = _Reader(asyncio.Queue(self.max_behind)), after
         self._join(records, job_id, reader)
         try:
-            for event in await self._told(records, job_id, last):
+            while (told := await self._told(records, job_id, last)) is None:
+                yield None
+                if self.stopping.is_set():
+                    return
+            for event in told:
                 last = int(event.id)
                 yield event
                 if ends_job(event):
@@ -93,12 +97,16 @@ class EventStreams:
         finally:
             self._leave(records.tenant, job_id, reader)
 
-    async def _told(self, records: TenantRecords, job_id: str, after: int) -> list[Event]:
-        """What the store holds; nothing while it does not answer, since the watch reads it once it does."""
+    async def _told(self, records: TenantRecords, job_id: str, after: int) -> list[Event] | None:
+        """What the store holds; None, after a while, where it does not answer.
+
+        The watch may be far ahead of this reader: only the store has what lies between.
+        """
         try:
             return await asyncio.to_thread(records.jobs.events, job_id, after)
         except StoreUnavailable:
-            return []
+            await asyncio.sleep(_RETRY_SECONDS)
+            return None
 
     async def _news(self, reader: _Reader) -> AsyncIterator[Event | None]:
         stopping = asyncio.create_task(self.stopping.wait())

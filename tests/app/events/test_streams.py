@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import redis
 
 from app.contract.objects import Event
 from app.events.feed import Feed
 from app.events.streams import EventStreams
+from app.records.connection import connect
 from app.records.store import Records, TenantRecords
 from tests.app.asked import commands, quiet
 from tests.app.records.steps import FAILURE, claim, submit
@@ -64,6 +66,29 @@ def test_reader_that_comes_back_sees_the_rest_once(store_url: str, records: Reco
         rest = await collect(streams, records.of("default"), claimed.job_id, int(first.id))
         assert statuses([first, *rest]) == ["queued", "running", "failed"]
         assert await collect(streams, records.of("default"), claimed.job_id, int(rest[-1].id)) == []
+
+    scenario(store_url, test)
+
+
+def test_reader_that_comes_while_the_store_is_away_misses_nothing_that_others_have_seen(
+    store_url: str, records: Records, tmp_path: Path
+) -> None:
+    async def test(streams: EventStreams) -> None:
+        submit(records)
+        claimed = claim(records)
+        first = streams.read(records.of("default"), claimed.job_id, 0)
+        assert [event.id for event in [await anext(first), await anext(first)] if event] == ["1", "2"]
+        records.message(claimed, "resumed", level="warning")
+        while (event := await anext(first)) is None or event.id != "3":
+            pass
+        socket = tmp_path / "store"
+        late = Records(connect(f"unix://{socket}"))
+        reading = asyncio.create_task(collect(streams, late.of("default"), claimed.job_id, 1))
+        await asyncio.sleep(0.5)
+        socket.symlink_to(store_url.removeprefix("unix://"))
+        records.finish_failed(claimed, FAILURE)
+        assert [event.id for event in await reading] == ["2", "3", "4"]
+        await first.aclose()  # type: ignore[attr-defined]  # an asynchronous generator
 
     scenario(store_url, test)
 
