@@ -93,6 +93,18 @@ class Callers:
             raise DomainError(ErrorCode.KEY_INVALID, "there is no such key, or it was revoked or has expired")
         return Caller(found.key.tenant, effective(found.key.scopes), found.key, found.hash)
 
+    async def admits(self, caller: Caller) -> bool:
+        """Whether a caller that was found would be found again: its key may have been revoked, or have expired.
+
+        True while the store does not answer.
+        """
+        try:
+            if caller.key is not None:
+                return await self._key(caller.key_hash) is not None
+            return self._off or (self._may_be_open and await self._no_key_made())
+        except StoreUnavailable:
+            return True
+
     def forget(self, *hashes: str) -> None:
         """Believe nothing more of these keys."""
         for secret_hash in hashes:

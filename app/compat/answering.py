@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from app.classification.batcher import Batcher
 from app.classification.bus import Refused
 from app.classification.lines import Answered as Scores
-from app.compat.questions import Question, Unanswerable, answering_models, label_indices, renormalised
+from app.compat.questions import Question, Unanswerable, answering_models, label_indices, least_confidence, renormalised
 from app.compat.zero_shot import as_plain_context, checked_text
 from app.contexts.classifying import classify_plainly, classify_texts
 from app.contract.messages import Scored
@@ -25,8 +25,6 @@ from app.records.store import TenantRecords
 
 T = TypeVar("T")
 
-#: The metadata of a context that says below which probability it abstains.
-_MIN_CONFIDENCE: Final = "min_confidence"
 #: What a question with a single option needs no model for.
 _CERTAIN: Final = (1.0,)
 
@@ -151,7 +149,7 @@ def _by_context(asked: Asked, place: int, context: Context, scored: Scored) -> t
         places = label_indices(asked.questions[place], context.labels)
     except Unanswerable as error:
         raise DomainError(ErrorCode.LABEL_UNKNOWN, str(error), f"/questions/{place}") from error
-    least = _least_confidence(context.metadata) if asked.min_confidence is None else asked.min_confidence
+    least = least_confidence(context.metadata) if asked.min_confidence is None else asked.min_confidence
     return _unless_below(least, renormalised(scored.confidences, places))
 
 
@@ -181,10 +179,3 @@ def _checked(asked: Asked) -> str:
         return checked_text(asked.text)
     except Unanswerable as error:
         raise DomainError(ErrorCode.TEXT_INVALID, str(error), asked.param) from error
-
-
-def _least_confidence(metadata: Mapping[str, str]) -> float:
-    try:
-        return float(metadata.get(_MIN_CONFIDENCE, "0"))
-    except ValueError:
-        return 0.0

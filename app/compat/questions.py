@@ -5,13 +5,16 @@ Pure functions. Knows no vendor's words, no store, no bus and no HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 #: Labels of a context that can answer a predicate: what is true stands first.
 _PREDICATE_LABELS: Final = (("true", "false"), ("yes", "no"))
+#: The metadata of a context that says below which probability it abstains.
+_MIN_CONFIDENCE: Final = "min_confidence"
 #: The question name that stands for every question that no entry names.
 _ANY_QUESTION: Final = "*"
 
@@ -111,6 +114,15 @@ def score_confidence(probabilities: Sequence[float]) -> float:
 def expected_level(probabilities: Sequence[float]) -> float:
     """The expected level of a score, levels counted from 0."""
     return sum(level * p for level, p in enumerate(probabilities))
+
+
+def least_confidence(metadata: Mapping[str, str]) -> float:
+    """The probability below which a context abstains, as its ``metadata`` says; 0 where that is no number."""
+    try:
+        least = float(metadata.get(_MIN_CONFIDENCE, "0"))
+    except ValueError:
+        return 0.0
+    return least if math.isfinite(least) else 0.0
 
 
 def answering_models(model: str, questions: Sequence[Question]) -> tuple[str, ...]:

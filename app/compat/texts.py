@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 
 class Unreadable(ValueError):
@@ -26,19 +25,21 @@ def transcript(messages: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"{role}: {text}" for role, text in messages)
 
 
-def joined_parts(content: str | Sequence[dict[str, Any]]) -> str:
+def joined_parts(content: object) -> str:
     """The text of a message's parts, a line each. Raises `Unreadable` for a part that is neither text nor JSON."""
     if isinstance(content, str):
         return content
+    if not isinstance(content, list):
+        raise Unreadable("the content of a message must be text or a list of parts")
     return "\n".join(_part(part) for part in content)
 
 
-def _part(part: dict[str, Any]) -> str:
+def _part(part: object) -> str:
     match part:
         case {"type": "input_text" | "output_text", "text": str(text)}:
             return text
-        case {"type": "input_json"}:
-            return written(part.get("data"))
+        case {"type": "input_json", **rest}:
+            return written(rest.get("data"))
         case {"type": "refusal", "refusal": str(text)}:
             return text
         case {"type": str(kind)}:

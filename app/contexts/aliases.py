@@ -43,26 +43,33 @@ def find_version(records: TenantRecords, name: str, version: int) -> StoredConte
     return stored
 
 
-def check_requirements(records: TenantRecords, context: Context, required: Requirements) -> None:
-    """Raise `DomainError` (``promotion_refused``), with the figures, unless the context's report bears them out."""
-    score = _served_score(context)
-    if required.min_accuracy is not None:
-        accuracy = _figure(score, "accuracy")
-        if accuracy < required.min_accuracy:
-            raise _refused(f"its accuracy is {accuracy:.3f}, below min_accuracy {required.min_accuracy:g}")
-    if required.max_ece is not None:
-        ece = _figure(score, "ece")
-        if ece > required.max_ece:
-            raise _refused(f"its ECE is {ece:.3f}, above max_ece {required.max_ece:g}")
-    if required.not_worse_than is not None:
-        other = records.contexts.resolve(f"{context.name}@{required.not_worse_than}")
-        if other is None:
-            text = "this name has no such alias or version"
-            raise DomainError(ErrorCode.CONTEXT_NOT_FOUND, text, "/require/not_worse_than")
-        accuracy, reached = _figure(score, "accuracy"), _figure(_served_score(other.context), "accuracy")
-        if accuracy < reached:
-            text = f"its accuracy is {accuracy:.3f}, below the {reached:.3f} of {context.name}@{other.context.version}"
-            raise _refused(text)
+def check_requirements(records: TenantRecords, context: Context, required: Requirements) -> int | None:
+    """Raise `DomainError` (``promotion_refused``), with all figures that fall short, unless the report bears them out.
+
+    Returns the version that ``not_worse_than`` meant.
+    """
+    if required == Requirements():
+        return None
+    other = _other(records, context, required.not_worse_than) if required.not_worse_than is not None else None
+    accuracy, ece = _figures(context)
+    short = []
+    if required.min_accuracy is not None and accuracy < required.min_accuracy:
+        short.append(f"its accuracy is {accuracy:.3f}, below min_accuracy {required.min_accuracy:g}")
+    if required.max_ece is not None and ece > required.max_ece:
+        short.append(f"its ECE is {ece:.3f}, above max_ece {required.max_ece:g}")
+    if other is not None and accuracy < (reached := _figures(other)[0]):
+        short.append(f"its accuracy is {accuracy:.3f}, below the {reached:.3f} of {context.name}@{other.version}")
+    if short:
+        raise _refused("; ".join(short))
+    return other.version if other is not None else None
+
+
+def _other(records: TenantRecords, context: Context, ref: str) -> Context:
+    found = records.contexts.resolve(f"{context.name}@{ref}")
+    if found is None:
+        text = "this name has no such alias or version"
+        raise DomainError(ErrorCode.CONTEXT_NOT_FOUND, text, "/require/not_worse_than")
+    return found.context
 
 
 def set_alias(records: TenantRecords, name: str, alias: str, version: int, expected: int | None) -> int | None:
@@ -86,16 +93,15 @@ def delete_alias(records: TenantRecords, name: str, alias: str, expected: int | 
         raise _changed()
 
 
-def _served_score(context: Context) -> Score | None:
-    if context.report is None:
-        return None
-    return context.report.icl if context.report.served == "icl" else context.report.tuned
-
-
-def _figure(score: Score | None, name: str) -> float:
+def _figures(context: Context) -> tuple[float, float]:
+    """Accuracy and ECE of what answers. Raises `DomainError` (``promotion_refused``) where none were measured."""
+    score: Score | None = None
+    if context.report is not None:
+        score = context.report.icl if context.report.served == "icl" else context.report.tuned
     if score is None:
-        raise _refused("its report has no figures: too few examples were held out to measure any")
-    return float(getattr(score, name))
+        which = f"{context.name}@{context.version}"
+        raise _refused(f"the report of {which} has no figures: too few examples were held out to measure any")
+    return score.accuracy, score.ece
 
 
 def _refused(why: str) -> DomainError:

@@ -19,7 +19,8 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 class RequestIdMiddleware:
     """Gives each request an id (the client's own if it sent a sane one), repeats it in the answer, logs the request.
 
-    Every line that is logged for a request has its id; none has a body or a query string, which may hold users' texts.
+    Every line that is logged for a request has its id. None has a body, a query string or a path, which hold users'
+    texts and names; a line names the route.
     A JSON answer may hold them too, and is not to be stored by a cache.
     """
 
@@ -48,8 +49,9 @@ class RequestIdMiddleware:
                 await self.app(scope, receive, send_with_id)
             finally:
                 milliseconds = round(1000 * (time.perf_counter() - started), 1)
+                route = getattr(scope.get("route"), "path", "none")
                 structlog.get_logger().info(
-                    "request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds
+                    "request", method=scope["method"], route=route, status=status, ms=milliseconds
                 )
 
 

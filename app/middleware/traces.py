@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.contract.traces import name_span, span, traceparent
 
+#: What balancers and Prometheus ask for, over and over.
+_NOT_TRACED: Final = ("/health/", "/metrics")
+
 
 class TraceMiddleware:
-    """Traces each request by method, route and status; lines that are logged for it name the trace."""
+    """Traces each request but probes by method, route and status; lines that are logged for it name the trace."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith(_NOT_TRACED):
             await self.app(scope, receive, send)
             return
         status = 500

@@ -92,7 +92,9 @@ async def set_alias(
     if alias == "latest":
         raise DomainError(ErrorCode.INVALID_REQUEST, "latest is always the newest version that succeeded", "/alias")
     expected = _expected(if_match)
-    stored = await asyncio.to_thread(_checked, records, name, body)
+    stored, compared = await asyncio.to_thread(_checked, records, name, body)
+    if expected is None and body.require is not None and body.require.not_worse_than == alias:
+        expected = compared  # what the alias must not fall below is what it points at when it moves
     resident = await make_resident(gateway.bus, stored.context.model, stored.artifact or "")
     before = await asyncio.to_thread(aliases.set_alias, records, name, alias, body.version, expected)
     response.headers["ETag"] = f'"{body.version}"'
@@ -106,11 +108,12 @@ async def set_alias(
     )
 
 
-def _checked(records: RecordsDep, name: str, body: AliasTarget) -> StoredContext:
+def _checked(records: RecordsDep, name: str, body: AliasTarget) -> tuple[StoredContext, int | None]:
+    """The version, and the one that its report was compared with."""
     stored = aliases.find_version(records, name, body.version)
-    if body.require is not None:
-        aliases.check_requirements(records, stored.context, body.require)
-    return stored
+    if body.require is None:
+        return stored, None
+    return stored, aliases.check_requirements(records, stored.context, body.require)
 
 
 @router.delete(

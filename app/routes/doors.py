@@ -104,7 +104,8 @@ async def decide(
     """
     if isinstance(body, systemone.SystemOneRequest):
         return await system_one(request, body, gateway, records)
-    questions, (text, instructions) = _read(lambda: (openai.questions_of(body), openai.text_of(body)))
+    questions = _read(lambda: openai.questions_of(body), "/questions")
+    text, instructions = _read(lambda: openai.text_of(body), "/input")
     asked = Asked(text, questions, "/input", instructions, min_confidence)
     answered = await _answered(request, gateway, records, body.model, asked)
     if answered is None:
@@ -127,7 +128,7 @@ async def system_one(
     records: RecordsDep,
 ) -> Response:
     """Answer System One's questions with a context, a base model, or a list of questions and what answers them."""
-    questions = _read(lambda: systemone.questions_of(body))
+    questions = _read(lambda: systemone.questions_of(body), "/questions")
     asked = Asked(systemone.text_of(body), questions, "/state", min_confidence=0.0)
     try:
         async with asyncio.timeout(_SECONDS_TO_ANSWER):
@@ -210,12 +211,12 @@ async def cohere_models(
     return JSONResponse(cohere.models(gateway.settings.base_models, contexts))
 
 
-def _read(translate: Callable[[], T]) -> T:
-    """What a request asks. Raises `DomainError` for what a door cannot read."""
+def _read(translate: Callable[[], T], param: str) -> T:
+    """What a request asks at ``param``. Raises `DomainError` for what a door cannot read."""
     try:
         return translate()
     except (Unreadable, Unanswerable) as error:
-        raise DomainError(ErrorCode.INVALID_REQUEST, str(error)) from error
+        raise DomainError(ErrorCode.INVALID_REQUEST, str(error), param) from error
 
 
 async def _answered(

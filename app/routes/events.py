@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -62,16 +63,21 @@ async def list_events(
         caller.require(Scope.READ)
     if _STREAM in request.headers.get("accept", ""):
         events = gateway.streams.read(records, job_id, known)
-        return EventSourceResponse(_sent(events), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        admitted = partial(gateway.access.callers.admits, caller)
+        return EventSourceResponse(
+            _sent(events, admitted), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
     found = await asyncio.to_thread(records.jobs.events, job_id, known)
     page = tuple(found[:limit])
     return Listing[Event].of(Page(page, page[-1].id if len(found) > limit else None))
 
 
-async def _sent(events: AsyncIterator[Event | None]) -> AsyncIterator[bytes]:
-    """The events as bytes; a comment first, so that the client learns at once that it is connected."""
+async def _sent(events: AsyncIterator[Event | None], admitted: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
+    """The events as bytes, while the reader may have them; a comment first, which tells that it is connected."""
     yield format_sse_event(comment="connected", retry=_RECONNECT_MS)
     async for event in events:
+        if not await admitted():
+            return
         if event is None:
             yield KEEPALIVE_COMMENT
         else:

@@ -119,7 +119,7 @@ class _Visit:
         self._request = request
         self._send = send
         self._gateway: Gateway = request.app.state.gateway
-        self._admitted = False
+        self._within_limits = False
 
     async def run(self, receive: Receive, answer: Callable[[AsgiScope, Receive, Send], Any]) -> None:
         scope = self._request.scope
@@ -143,8 +143,8 @@ class _Visit:
         log_ids(request.path_params)
         access.meter.note_use(caller)
         await take(request, requests=1)
+        self._within_limits = True
         caller.require(*self._access.scopes)
-        self._admitted = True
 
     async def _send_marked(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -154,7 +154,8 @@ class _Visit:
 
     async def _note_change(self, status: int) -> None:
         state = self._request.state
-        if not (self._admitted and self._access.change) or getattr(state, "changes_nothing", False):
+        # Over its limits a key may not write here either; without a scope it asked all the same.
+        if not (self._within_limits and self._access.change) or getattr(state, "changes_nothing", False):
             return
         caller: Caller = state.caller
         target = getattr(state, "changed", None) or "/".join(map(str, self._request.path_params.values())) or None

@@ -25,6 +25,7 @@ from app.routes.guard import GuardedRoute, needs, note_changed
 from app.routes.idempotency import Attempt, IdempotencyKey, attempt
 from app.routes.lists import Listing
 from app.routes.openapi import BODY, CHANGES, STORE, problems, request_body
+from app.webhooks.addresses import is_private_host
 
 router = APIRouter(tags=["webhooks"], route_class=GuardedRoute)
 
@@ -82,6 +83,9 @@ async def create_webhook(
     """Tell an address of events, as Standard Webhooks says: signed, at least once, retried for a day."""
     if gateway.settings.webhooks == "off":
         raise DomainError(ErrorCode.WEBHOOKS_DISABLED, "this service sends none; its CONTEXTUNE_WEBHOOKS is off")
+    if gateway.settings.webhooks == "public" and is_private_host(_URL.validate_python(body.url).host or ""):
+        detail = "must be a public address: the service's CONTEXTUNE_WEBHOOKS allows no others"
+        raise DomainError(ErrorCode.INVALID_REQUEST, detail, "/url")
     async with attempt(records, idempotency_key, "POST /webhooks", body) as once:
         if once.before is not None:
             webhook, secret = await asyncio.to_thread(_as_now, records, once.before), None

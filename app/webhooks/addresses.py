@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from httpcore2 import SOCKET_OPTION, AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream, ConnectError
@@ -35,6 +36,18 @@ def is_public(text: str) -> bool:
     return address.is_global and not address.is_multicast and not any(address in network for network in _RESERVED)
 
 
+def is_private_host(host: str) -> bool:
+    """Whether the host of a URL is in itself an address that is not public; other names are looked up when sent to."""
+    name = host.strip("[]").rstrip(".").lower()
+    with suppress(ValueError):
+        return not is_public(name)
+    return name == "localhost" or name.endswith(".localhost")
+
+
+class NotPublic(ConnectError):
+    """An address that is not of the public Internet."""
+
+
 class PublicBackend(AsyncNetworkBackend):
     """Connects to public addresses alone."""
 
@@ -49,10 +62,10 @@ class PublicBackend(AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
-        """Connect to the first address of ``host``. Raises `ConnectError` unless all its addresses are public."""
+        """Connect to the first address of ``host``. Raises `NotPublic` unless all its addresses are public."""
         addresses = await _resolve(host, port)
         if not addresses or not all(map(is_public, addresses)):
-            raise ConnectError("the address of the webhook is not public")
+            raise NotPublic("the address of the webhook is not public")
         return await self._backend.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
 
     async def sleep(self, seconds: float) -> None:

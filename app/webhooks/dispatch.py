@@ -55,11 +55,16 @@ async def dispatch_due(records: Records, sender: Sender) -> int:
 
 
 async def _deliver(records: Records, sender: Sender, delivery: Delivery) -> None:
-    fault = await sender.send(delivery)
+    log = structlog.get_logger().bind(webhook_id=delivery.webhook_id, event_id=delivery.id)
+    try:
+        fault = await sender.send(delivery)
+    except Exception as error:
+        # It is a failed try like any other, else the delivery would be tried for ever.
+        log.error("webhook_not_sent", exc_info=error)
+        fault = f"it could not be sent: {type(error).__name__}"
     if fault is None:
         await asyncio.to_thread(records.outbox.delivered, delivery)
         return
     attempts = delivery.attempts + 1
     kept = await asyncio.to_thread(records.outbox.failed, delivery, backoff_seconds(attempts))
-    log = structlog.get_logger().bind(webhook_id=delivery.webhook_id, event_id=delivery.id, attempts=attempts)
-    log.warning("webhook_failed" if kept else "webhook_given_up", reason=fault)
+    log.warning("webhook_failed" if kept else "webhook_given_up", attempts=attempts, reason=fault)

@@ -19,7 +19,7 @@ from httpcore2 import (
 from standardwebhooks import Webhook
 
 from app.records.webhooks import Delivery
-from app.webhooks.addresses import PublicBackend
+from app.webhooks.addresses import NotPublic, PublicBackend
 
 #: Seconds that a receiver has for its answer.
 SEND_SECONDS: Final = 15.0
@@ -55,6 +55,8 @@ class Sender:
                 return None if 200 <= response.status < 300 else f"it answered {response.status}"
         except TimeoutError:
             return f"it did not answer within {SEND_SECONDS:.0f} s"
+        except NotPublic:
+            return "its address is not public, and CONTEXTUNE_WEBHOOKS allows public ones alone"
         except _FAILURES as error:
             return f"it was not reached: {type(error).__name__}"
 

@@ -222,6 +222,7 @@ def test_request_is_traced_through_gateway_and_worker(several: Several, unbroken
     assert (spans["device"].service, spans["reply"].service) == ("contextune-worker", "contextune-gateway")
     assert all(0 <= span.seconds <= request.seconds for span in spans.values())
     assert not any(text in str(span.attributes) for span in several.traces.spans for text in TEXTS)
+    assert not any("/health/" in span.name for span in several.traces.spans)
 
 
 def test_plan_and_job_are_traced_and_every_line_of_a_job_names_it(several: Several) -> None:

@@ -39,6 +39,8 @@ def test_conversation_is_a_transcript_and_system_messages_are_instructions() -> 
         ({"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}, "input_image"),
         ({"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}, "function_call"),
         ({"role": "system", "content": "only this"}, "no message of a user"),
+        *(({"role": "user", "content": content}, "must be text or a list") for content in (None, 5, True, {"a": "b"})),
+        ({"role": "user", "content": [None]}, "a part has no type"),
     ],
 )
 def test_what_is_no_text_is_refused_by_name(message: dict[str, Any], named: str) -> None:

@@ -11,6 +11,7 @@ from app.compat.questions import (
     choice_confidence,
     expected_level,
     label_indices,
+    least_confidence,
     renormalised,
     score_confidence,
 )
@@ -95,3 +96,14 @@ def test_list_of_models_of_another_form_is_refused(model: str) -> None:
 def test_question_that_nothing_answers_is_named() -> None:
     with pytest.raises(Unanswerable, match="'urgent'"):
         answering_models("team=support", (predicate("urgent"),))
+
+
+@pytest.mark.parametrize(
+    ("said", "least"), [("0.8", 0.8), (" 1e-1 ", 0.1), ("", 0.0), ("high", 0.0), ("nan", 0.0), ("inf", 0.0)]
+)
+def test_context_abstains_below_the_number_in_its_metadata(said: str, least: float) -> None:
+    assert least_confidence({"min_confidence": said, "team": "cards"}) == least
+
+
+def test_context_that_says_nothing_never_abstains() -> None:
+    assert least_confidence({}) == 0.0

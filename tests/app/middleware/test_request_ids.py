@@ -1,8 +1,13 @@
+import asyncio
+from pathlib import Path
+
 import httpx
 import pytest
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.config import Settings
+from tests.app.access.gateway import Service, started
 from tests.app.middleware.asking import ask as ask_through
 
 
@@ -42,3 +47,20 @@ def test_lines_that_are_logged_for_a_request_have_its_id() -> None:
 
     ask_through(wrap, headers={"x-request-id": "mine"})
     assert bound == [{"request_id": "mine"}]
+
+
+def test_lines_that_are_logged_for_requests_have_no_names_of_users(
+    store_url: str, bus_url: str, tmp_path: Path
+) -> None:
+    async def routes(service: Service) -> list[object]:
+        with structlog.testing.capture_logs() as lines:
+            for path in ("/contexts/secret-plans", "/secret-plans"):
+                await service.http.get(path)
+        assert "secret-plans" not in str(lines)
+        return [line["route"] for line in lines if line["event"] == "request"]
+
+    async def whole() -> list[object]:
+        async with started(Settings(data_dir=tmp_path, store_url=store_url, bus_url=bus_url)) as service:
+            return await routes(service)
+
+    assert asyncio.run(whole()) == ["/contexts/{ref}", "none"]

@@ -97,12 +97,45 @@ def test_alias_moves_only_where_the_report_bears_it_out(settings: Settings, reco
     ask(settings, scenario)
 
 
-def test_version_without_figures_passes_no_gate(settings: Settings, records: Records) -> None:
-    version(records, Report(served="tuned"))
+def test_every_requirement_that_is_missed_is_named(settings: Settings, records: Records) -> None:
+    for accuracy in (0.9, 0.8):
+        version(records, scored(accuracy))
 
     async def scenario(http: httpx.AsyncClient) -> None:
-        answer = await http.put(PROD, json={"version": 1, "require": {"min_accuracy": 0.1}})
-        assert (answer.status_code, answer.json()["code"]) == (409, "promotion_refused")
+        require = {"min_accuracy": 0.85, "max_ece": 0.01, "not_worse_than": "1"}
+        answer = await http.put(PROD, json={"version": 2, "require": require})
+        detail = answer.json()["detail"]
+        assert all(part in detail for part in ("min_accuracy 0.85", "max_ece 0.01", "0.900 of intents@1")), detail
+
+    ask(settings, scenario)
+
+
+def test_alias_that_moves_meanwhile_does_not_fall_below_what_it_points_at(settings: Settings, records: Records) -> None:
+    for accuracy in (0.7, 0.9, 0.8):
+        version(records, scored(accuracy))
+
+    async def scenario(http: httpx.AsyncClient) -> None:
+        require = {"not_worse_than": "prod"}
+        for _ in range(5):
+            assert (await http.put(PROD, json={"version": 1})).status_code == 200
+            moves = [http.put(PROD, json={"version": number, "require": require}) for number in (2, 3)]
+            better, worse = await asyncio.gather(*moves)
+            stands = (await http.get(PROD)).json()["version"]
+            assert {better.status_code, worse.status_code} <= {200, 409, 412}
+            assert stands == 2 or better.status_code != 200
+
+    ask(settings, scenario)
+
+
+def test_version_without_figures_passes_no_gate(settings: Settings, records: Records) -> None:
+    version(records, Report(served="tuned"))
+    version(records, scored(0.9))
+
+    async def scenario(http: httpx.AsyncClient) -> None:
+        for number, require in ((1, {"min_accuracy": 0.1}), (2, {"not_worse_than": "1"})):
+            answer = await http.put(PROD, json={"version": number, "require": require})
+            assert (answer.status_code, answer.json()["code"]) == (409, "promotion_refused")
+            assert "intents@1 has no figures" in answer.json()["detail"]
 
     ask(settings, scenario)
 

@@ -6,7 +6,7 @@ import socket
 import pytest
 from httpcore2 import AnyIOBackend, ConnectError
 
-from app.webhooks.addresses import PublicBackend, is_public
+from app.webhooks.addresses import PublicBackend, is_private_host, is_public
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34", "64:ff9b::8.8.8.8"])
@@ -35,6 +35,20 @@ def test_addresses_of_the_internet_are_public(address: str) -> None:
 )
 def test_addresses_of_this_network_are_not_public_in_any_form(address: str) -> None:
     assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [
+        *(
+            (host, True)
+            for host in ("localhost", "LOCALHOST.", "a.localhost", "10.0.0.1", "[::1]", "[::ffff:10.0.0.1]")
+        ),
+        *((host, False) for host in ("example.org", "8.8.8.8", "[2606:2800:220:1::1]", "localhost.example.org", "")),
+    ],
+)
+def test_host_that_is_a_private_address_is_known_without_a_look_up(host: str, private: bool) -> None:
+    assert is_private_host(host) is private
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "2130706433", "0x7f.1", "127.1"])

@@ -161,6 +161,18 @@ def test_private_address_is_not_reached(records: Records, tenant: TenantRecords,
     assert receiver.received == []
 
 
+def test_delivery_that_cannot_even_be_sent_is_a_failed_try_and_holds_up_no_other(
+    client: redis.Redis, records: Records, tenant: TenantRecords, receiver: Receiver
+) -> None:
+    webhook(tenant, "http://[::1/")
+    webhook(tenant, receiver.url)
+    ended_job(tenant)
+    assert dispatch(records) == 2
+    assert len(receiver.received) == 1
+    (pending,) = take_now(client, records)
+    assert (pending.url, pending.attempts) == ("http://[::1/", 1)
+
+
 def test_delivery_of_a_gateway_that_died_is_due_again(
     client: redis.Redis, records: Records, tenant: TenantRecords
 ) -> None:
