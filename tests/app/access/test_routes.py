@@ -54,7 +54,9 @@ def test_with_every_other_scope_every_route_is_403(settings: Settings) -> None:
             answer = await service.ask(service.key(*without(route)), route.method, route.url(), content=b"{")
             assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope"), route
             assert answer.headers["www-authenticate"].endswith('error="insufficient_scope"')
-        assert (await service.ask(service.key(), "GET", "/audit")).json()["data"] == []  # nothing was changed
+        entries = (await service.ask(service.key(), "GET", "/audit?limit=100")).json()["data"]
+        assert {(entry["outcome"], entry["status"]) for entry in entries} == {("refused", 403)}  # nothing was changed
+        assert {entry["action"] for entry in entries} == {route.needs.change for route in guarded()} - {None}
 
     serve(settings, scenario)
 
