@@ -109,8 +109,8 @@ class Settings(BaseSettings):
     """PEM file of the key that belongs to `CONTEXTUNE_TLS_CERT`."""
 
     devices: Annotated[tuple[str, ...], NoDecode] = ("auto",)
-    """Devices that get a worker each: `auto` (every GPU, else the CPU), `cpu`, or a list such as `cuda:0,cuda:1`; a
-    model's own `device` comes before it.
+    """Devices that get a worker each: `auto` (every GPU, else the CPU), `all` (every GPU), `cpu`, or a list such as
+    `cuda:0,cuda:1`; a model's own `device` comes before it.
     """
 
     auth: Literal["on", "off"] = "on"
@@ -203,9 +203,9 @@ class Settings(BaseSettings):
     @classmethod
     def _device_names(cls, value: Any) -> Any:
         names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
-        alone = names in {("auto",), ("cpu",)}
+        alone = names in {("auto",), ("all",), ("cpu",)}
         if not alone and (not all(map(_DEVICE.fullmatch, names)) or len(set(names)) != len(names)):
-            raise ValueError("must be auto, cpu, or different devices such as cuda:0,cuda:1")
+            raise ValueError("must be auto, all, cpu, or different devices such as cuda:0,cuda:1")
         return names
 
     @field_validator("admin_key")

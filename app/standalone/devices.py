@@ -18,10 +18,10 @@ _ASK_SECONDS = 120
 def worker_devices(
     wanted: Sequence[str], environment: Mapping[str, str], listing: Sequence[str] = ("-P", "-m", "worker.devices")
 ) -> list[str]:
-    """The devices that get a worker each: those ``wanted``, or for "auto" every GPU, else the CPU.
+    """The devices that get a worker each: those ``wanted``, or for "all" every GPU, for "auto" else the CPU.
 
     ``listing`` are the arguments of the Python that prints what there is. Raises ``ChildError`` for one
-    that is not there.
+    that is not there, or where "all" are none.
     """
     if list(wanted) == ["cpu"]:
         return ["cpu"]
@@ -31,8 +31,11 @@ def worker_devices(
         [sys.executable, *listing], env=environment, stdout=subprocess.PIPE, text=True, timeout=_ASK_SECONDS, check=True
     )
     devices = listed.stdout.split()
-    if list(wanted) == ["auto"]:
-        return [device for device in devices if device != "cpu"] or ["cpu"]
+    if list(wanted) in (["auto"], ["all"]):
+        gpus = [device for device in devices if device != "cpu"]
+        if not gpus and list(wanted) == ["all"]:
+            raise ChildError("CONTEXTUNE_DEVICES is 'all' GPUs, and this machine has none; 'auto' takes the CPU then")
+        return gpus or ["cpu"]
     for device in wanted:
         if device not in devices:
             raise ChildError(

@@ -1,7 +1,7 @@
 """Run the parts that have no figures of this commit and card yet, and store each as it ends.
 
-``python -m benchmarks.gpu --commit ID --out benchmarks/gpu.json [--only PREFIX] [--device cpu]``; with ``--report`` it
-runs nothing and writes the tables of what is stored into the README.
+``python -m benchmarks.gpu --commit ID --out benchmarks/gpu.json [--only PREFIX] [--seconds N] [--device cpu]``; with
+``--report`` it runs nothing and writes the tables of what is stored into the README.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import platform
 import subprocess
 import time
@@ -28,8 +29,14 @@ def card_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
 
 
-def run_parts(parts: Mapping[str, Part], device: torch.device, commit: str, out: Path) -> list[str]:
-    """Names of the parts that were run; a part that fails is stored with its error and tried again the next time."""
+def run_parts(
+    parts: Mapping[str, Part], device: torch.device, commit: str, out: Path, seconds: float = math.inf
+) -> list[str]:
+    """Names of the parts that were run; a part that fails is stored with its error and tried again the next time.
+
+    None is begun after so many seconds.
+    """
+    until = time.perf_counter() + seconds
     stored: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     made_by = {"commit": commit, "card": card_of(device)}
     ran = []
@@ -38,6 +45,8 @@ def run_parts(parts: Mapping[str, Part], device: torch.device, commit: str, out:
         if "figures" in before and {key: before.get(key) for key in made_by} == made_by:
             continue
         began = time.perf_counter()
+        if began > until:
+            break
         try:
             outcome: dict[str, Any] = {"figures": part(device)}
         except Exception as error:  # noqa: BLE001 - the other parts can still be measured
@@ -60,7 +69,10 @@ def _write(out: Path, stored: dict[str, Any]) -> None:
 
 
 def _commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:  # no git
+        return "unknown"
     return found.stdout.strip() or "unknown"
 
 
@@ -71,6 +83,7 @@ def main() -> None:
     parser.add_argument("--commit", default=None, help="where the tree is no git repository")
     parser.add_argument("--only", default="", help="parts whose name begins so")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/gpu.json"))
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no part after so many")
     parser.add_argument("--report", action="store_true", help="write the tables and run nothing")
     given = parser.parse_args()
     if given.report:
@@ -78,7 +91,7 @@ def main() -> None:
         return
     device = torch.device(given.device)
     chosen = {name: part for name, part in parts_for(device).items() if name.startswith(given.only)}
-    run_parts(chosen, device, given.commit or _commit(), given.out)
+    run_parts(chosen, device, given.commit or _commit(), given.out, given.seconds)
 
 
 if __name__ == "__main__":

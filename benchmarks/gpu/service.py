@@ -28,8 +28,8 @@ _MODEL: Final = next(iter(DEFAULT_MODELS))
 _EXAMPLES: Final = 8
 #: Of the model that is made, by kind of device.
 _SHAPE: Final = {"cuda": "135m", "cpu": "bytes"}
-#: Requests at once, and inputs of each.
-_LOADS: Final = ((1, 1), (64, 1), (256, 1), (64, 64))
+#: Requests at once, and inputs of each, by kind of device.
+_LOADS: Final = {"cuda": ((1, 1), (64, 1), (256, 1), (64, 64)), "cpu": ((1, 1), (8, 8))}
 _ENVIRONMENT: Final = {"MAX_PENDING_INPUTS": "65536", "CLASSIFY_TIMEOUT": "600", "MAX_WAIT": "600"}
 
 
@@ -41,13 +41,14 @@ def service(seconds: float, device: torch.device) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="contextune-models-") as cache:
         source = _source(Path(cache) / "made", texts, device)
         with running({_MODEL: source}, Path(cache), _ENVIRONMENT) as service:
-            return {"model": source["path"].rpartition("/")[2]} | _measured(service, examples, texts, seconds)
+            loads = _LOADS[device.type]
+            return {"model": source["path"].rpartition("/")[2]} | _measured(service, examples, texts, loads, seconds)
 
 
 def _source(folder: Path, texts: list[str], device: torch.device) -> dict[str, Any]:
-    """The default model where its package is installed, else one of its shape with random weights, made here."""
+    """On a GPU the default model, where its package is installed; else one with random weights that is made here."""
     source = {**DEFAULT_MODELS[_MODEL], "device": str(device) if device.type == "cpu" else "auto"}
-    if importlib.util.find_spec("contextune_smollm2"):
+    if device.type == "cuda" and importlib.util.find_spec("contextune_smollm2"):
         return source
     model_of(_SHAPE[device.type], torch.device("cpu"), torch.float32).save_pretrained(folder)
     words = Tokenizer(BPE())
@@ -58,13 +59,19 @@ def _source(folder: Path, texts: list[str], device: torch.device) -> dict[str, A
     return source | {"path": str(folder)}
 
 
-def _measured(service: Service, examples: list[tuple[str, str]], texts: list[str], seconds: float) -> dict[str, Any]:
+def _measured(
+    service: Service,
+    examples: list[tuple[str, str]],
+    texts: list[str],
+    loads: tuple[tuple[int, int], ...],
+    seconds: float,
+) -> dict[str, Any]:
     jobs = {method: _job(service, examples, texts, method) for method in ("cpt", "auto")}
     context, job = service.create(_MODEL, examples, method="icl")
     service.succeeded(job)
     return {
         "jobs": jobs,
-        "loads": {f"{n}x{size}": _load(service, context, texts, n, size, seconds) for n, size in _LOADS},
+        "loads": {f"{n}x{size}": _load(service, context, texts, n, size, seconds) for n, size in loads},
     }
 
 

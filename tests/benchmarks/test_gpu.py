@@ -18,10 +18,13 @@ pytestmark = [
 ]
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_part_runs_and_is_skipped_once_it_has_figures(tmp_path: Path) -> None:
+    """But for the whole service, which takes a minute: `python -m benchmarks.gpu --device cpu --only service`."""
     out, parts = tmp_path / "gpu.json", parts_for(CPU)
+    del parts["service"]
     assert run_parts(parts, CPU, "abc", out) == list(parts)
     stored = json.loads(out.read_text())
     assert [name for name in parts if "error" in stored[name]] == []
@@ -58,3 +61,15 @@ def test_another_commit_is_measured_anew(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     assert run_parts({"a": lambda _: {"x": 1}}, CPU, "abc", out) == ["a"]
     assert run_parts({"a": lambda _: {"x": 1}}, CPU, "def", out) == ["a"]
+
+
+def test_no_part_is_begun_after_the_time_that_is_given(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    assert run_parts({"a": lambda _: {"x": 1}}, CPU, "abc", out, seconds=-1.0) == []
+    assert not out.exists()
+
+
+def test_what_a_machine_without_a_network_is_brought_is_pinned() -> None:
+    pins = (ROOT / "constraints" / "cpu.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0] for line in pins}
+    assert set((ROOT / "benchmarks" / "gpu" / "requirements.txt").read_text().split()) <= pinned

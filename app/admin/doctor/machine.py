@@ -121,7 +121,7 @@ def drivers(settings: Settings, driver: Path) -> Iterator[Finding]:
     except PackageNotFoundError:
         return  # a gateway by itself
     if not driver.exists():
-        wanted = [device for device in settings.devices if device.startswith("cuda")]
+        wanted = [device for device in settings.devices if device == "all" or device.startswith("cuda")]
         if wanted:
             mend = "install NVIDIA's driver, or set CONTEXTUNE_DEVICES to auto or cpu"
             yield Finding("driver", "wrong", f"no driver for {', '.join(wanted)}; {torch}", mend)

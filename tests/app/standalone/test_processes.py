@@ -70,6 +70,12 @@ def test_device_that_is_not_there_is_refused_with_those_that_are() -> None:
         worker_devices(["cuda:0", "cuda:2"], os.environ, listing("cuda:0", "cpu"))
 
 
+def test_all_are_the_gpus_and_none_is_refused() -> None:
+    assert worker_devices(["all"], os.environ, listing("cuda:0", "cuda:1", "cpu")) == ["cuda:0", "cuda:1"]
+    with pytest.raises(ChildError, match="'all' GPUs, and this machine has none; 'auto' takes the CPU then"):
+        worker_devices(["all"], os.environ, listing("cpu"))
+
+
 def test_auto_is_every_gpu_where_there_is_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nvidia-smi").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -97,5 +103,5 @@ def test_workers_of_several_devices_are_named_and_told_theirs(tmp_path: Path) ->
 @pytest.mark.parametrize("value", ["gpu", "cuda", "cuda:0,cuda:0", "auto,cpu", "", "cuda:0;cuda:1"])
 def test_setting_that_names_no_devices_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTEXTUNE_DEVICES", value)
-    with pytest.raises(ValueError, match="must be auto, cpu, or different devices"):
+    with pytest.raises(ValueError, match="must be auto, all, cpu, or different devices"):
         Settings()
