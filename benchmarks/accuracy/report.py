@@ -1,4 +1,4 @@
-"""Accuracy results as a table in benchmarks/README.md, between two markers of its own."""
+"""Accuracy results as tables in benchmarks/README.md, between two markers of its own, and as plots."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.accuracy.cells import Cell
+from benchmarks.accuracy.plots import save_plots
 from benchmarks.accuracy.protocol import ENGLISH, SEEDS
 from benchmarks.results import Results
 
@@ -22,6 +23,10 @@ _NAMES: Mapping[str, str] = {
     "setfit": "SetFit (MiniLM)",
     "auto": "**ours, auto**",
 }
+_PLOTS = (
+    "![Accuracy against examples a class, on each data set](accuracy/examples.svg)\n\n"
+    "![Accuracy against seconds to learn](accuracy/seconds.svg)"
+)
 _SHOTS = (2, 4, 8, 16, 32)
 _SETS = (*((name, _SHOTS) for name in (*ENGLISH, "chnsenticorp")), ("banking77_all", (5, 10)))
 
@@ -30,7 +35,8 @@ def write(results: Results, readme: Path) -> None:
     """Put the tables into `readme`, which has the markers."""
     before, rest = readme.read_text().split(BEGIN)
     _, after = rest.split(END)
-    readme.write_text(f"{before}{BEGIN}\n\n{tables(results.cells)}\n{END}{after}")
+    readme.write_text(f"{before}{BEGIN}\n\n{_PLOTS}\n\n{tables(results.cells)}\n{END}{after}")
+    save_plots(results.cells, readme.parent / "accuracy")
 
 
 def tables(cells: Mapping[str, Cell]) -> str:

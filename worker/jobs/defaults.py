@@ -15,7 +15,7 @@ from worker.cpt.selection.trials import Trial
 from worker.cpt.tuning.config import CPTConfig
 from worker.cpt.tuning.tuner import TuningSettings
 from worker.jobs.encoding import Encoded
-from worker.jobs.pricing import Pricing
+from worker.jobs.pricing import REFERENCE_FOLDS, Pricing
 from worker.models import LanguageModel
 
 #: What "auto" stands for where the method is the reference's: the values of its configuration.
@@ -58,8 +58,9 @@ _BEST: Final[dict[str, Any]] = {
 }
 #: Seconds that "auto" allows for up to 200 examples, and for 10,000.
 _FEW_SECONDS, _MANY_SECONDS, _FEW_EXAMPLES, _MANY_EXAMPLES = 120.0, 900.0, 200, 10_000
-#: Prompts that serve together, at most: a second gave 2.7 points on the mean of seven draws, a third a third of that.
-_PROMPTS: Final = 3
+#: Prompts that serve together: a second gave 2.7 points on the mean of seven draws; a third gave a third of that, for
+#: half as much again of a query's time.
+_PROMPTS: Final = 2
 #: Examples in a prompt, at most.
 _CONTEXT_EXAMPLES: Final = 24
 #: Tokens of a prompt, at most: each token of a query sees all of them.
@@ -179,7 +180,7 @@ def search_settings(base: LanguageModel, resolved: ResolvedHyperparameters, shot
         config=_config(resolved),
         trials=trials,
         prompts=(_PROMPTS if resolved.cross_validation else 1) if automatic else 0,
-        folds=0 if automatic or not resolved.cross_validation else _PROMPTS,
+        folds=0 if automatic or not resolved.cross_validation else REFERENCE_FOLDS,
         most_tokens=prompt_tokens(base, shots),
         calibrated=resolved.calibration,
         heads=resolved.head,

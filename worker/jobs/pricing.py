@@ -14,6 +14,8 @@ from worker.models import LanguageModel
 
 #: Share of the device's matrix rate that tuning and reading reach, for the estimate.
 _EFFICIENCY: Final = 0.5
+#: Folds that are held out, one after the other, from the reference's prompt where it is measured.
+REFERENCE_FOLDS: Final = 3
 
 
 class Pricing:
@@ -71,4 +73,4 @@ class Pricing:
         values = self._values
         if values["method"] == "auto":
             return trial.prompts if values["cross_validation"] else 1
-        return 3 if values["cross_validation"] else 1
+        return REFERENCE_FOLDS + 1 if values["cross_validation"] else 1

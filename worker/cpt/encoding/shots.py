@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from worker.cpt.encoding.context import Context, Tokens, encode_example, encode_queries
 from worker.cpt.encoding.template import Template
+
+#: What is known of a label is read up to here under a prompt, and no further than the longest example (bytes): so it
+#: finds room where the examples do.
+_NAME_BYTES: Final = 256
+_FEWEST_BYTES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -48,3 +53,10 @@ class Shots:
     def queries_of(self, numbers: Sequence[int]) -> list[list[int]]:
         """The ids of examples as queries, without their labels."""
         return encode_queries(self.tokenizer, self.template, [self.texts[number] for number in numbers])
+
+    def names_of(self, labels: Sequence[int]) -> list[list[int]]:
+        """The ids of what is known of labels, in place of a text, as queries."""
+        longest = max(len(text.encode()) for text in self.texts)
+        most = max(_FEWEST_BYTES, min(longest, _NAME_BYTES))
+        texts = [self.label_texts[label].encode()[:most].decode(errors="ignore") for label in labels]
+        return encode_queries(self.tokenizer, self.template, texts)

@@ -1,6 +1,6 @@
 """A head: multinomial logistic regression on frozen features, with an L2 penalty that held-out rows choose.
 
-What a label is called, or described as, may stand among the rows as one more example of it.
+What a label is called, or described as, may stand among the rows as two more examples of it.
 """
 
 import math
@@ -19,6 +19,9 @@ from worker.cpt.turn import ALONE, Turn
 PENALTIES: Final = (0.1, 0.03, 0.01, 0.003)
 #: Where nothing is held out.
 USUAL_PENALTY: Final = 0.01
+#: Examples that a label's name counts as: 1 to 10 points for the encoder's head at 2 to 4 examples of each label (trec,
+#: agnews, Banking77), none lost at 8; twice as good as once by 0.3 points.
+_NAME_COUNT: Final = 2.0
 #: Rows that a view's mean deviation counts as, when the deviation of a dimension is estimated: two rows tell little.
 _PRIOR_ROWS: Final = 4
 #: Deviation below which a dimension counts as constant, as a share of the view's mean deviation.
@@ -92,6 +95,8 @@ class Regression:
         names = [] if given.names is None else [given.names]
         rows = _rows(torch.cat([features, *names], 1), self._center, self._scale)
         self._targets = torch.cat([given.truth[list(kept)], torch.arange(given.labels if names else 0)])
+        names_count = torch.full((len(self._targets) - len(kept),), _NAME_COUNT)
+        self._counts = torch.cat([torch.ones(len(kept)), names_count]).double()
         # The best weights lie in the span of the rows: fewer unknowns where rows are few.
         self._basis = torch.linalg.qr(rows.T).Q  # [V * H, min(N + L, V * H)]
         self._inside = rows @ self._basis
@@ -99,7 +104,7 @@ class Regression:
 
     def solve(self, penalty: float, turn: Turn = ALONE, *, left_out: int | None = None) -> Head:
         """The head of this penalty, for all but the example at the place `left_out` if there is one."""
-        counts = torch.ones(len(self._targets), dtype=torch.float64)
+        counts = self._counts.clone()
         if left_out is not None:
             counts[left_out] = 0
 

@@ -19,12 +19,14 @@ _TEXTS_AT_ONCE, _TOKENS_AT_ONCE = 32, 1024
 class Costs:
     """Sizes that decide what a search costs.
 
-    example: mean tokens of an example. trie: tokens that a query is scored with besides its own. parameters: of the
-    language model; encoder_parameters: those of the encoder that each token passes.
+    example: mean tokens of an example. name: mean tokens of what is known of a label. trie: tokens that a query is
+    scored with besides its own. parameters: of the language model; encoder_parameters: those of the encoder that each
+    token passes.
     """
 
     examples: int
     example: float
+    name: float
     trie: int
     parameters: int
     encoder_parameters: int
@@ -36,9 +38,11 @@ class Costs:
         """The sizes for some shots, by a sample of them."""
         every = max(1, len(shots) // _SAMPLE)
         lengths = [len(shots.example(number)) for number in range(0, len(shots), every)]
+        names = range(len(shots.label_texts))
         return cls(
             examples=len(shots),
             example=sum(lengths) / len(lengths),
+            name=sum(map(len, shots.names_of(names))) / max(1, len(names)),
             trie=len(LabelTrie.build(shots.label_ids).tokens),
             parameters=sum(weight.numel() for weight in model.parameters()),
             encoder_parameters=encoder.pass_parameters if encoder else 0,
@@ -64,6 +68,10 @@ class Costs:
         tokens = context * self.example + texts * (self.example + self.trie)
         return _FORWARD * self.parameters * tokens
 
+    def naming(self, labels: int) -> float:
+        """States of what is known of so many labels, under a prompt."""
+        return _FORWARD * self.parameters * self.name * labels
+
     def batch(self, prompts: int, context: int, batch_size: int | None) -> int:
         """Training examples of a step, where each of several prompts sees all folds but its own."""
         seen = self.examples - (self.examples // prompts if prompts > 1 else 0)
@@ -73,4 +81,5 @@ class Costs:
     def prompt(self, steps: int, context: int, batch: int, examples: int) -> float:
         """A prompt that is tuned for so many steps and read under."""
         read = min(examples, self.examples) + self.calibration_texts if examples else 0
-        return steps * self.step(context, batch) + self.reading(context, read)
+        named = self.naming(self.labels) if examples else 0.0
+        return named + steps * self.step(context, batch) + self.reading(context, read)

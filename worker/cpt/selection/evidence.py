@@ -90,7 +90,8 @@ def state_heads(
 
 def _labelled(shots: Shots, record: PromptRecord) -> LabelledFeatures:
     truth = torch.tensor([shots.truth[number] for number in record.numbers])
-    return LabelledFeatures(torch.cat(record.states, 1), truth, len(shots.labels))
+    names = torch.cat(record.names, 1) if record.names else None
+    return LabelledFeatures(torch.cat(record.states, 1), truth, len(shots.labels), names)
 
 
 def _cross_fit(shots: Shots, record: PromptRecord, held_out: Sequence[int], seed: int, turn: Turn) -> CrossFit:

@@ -108,9 +108,8 @@ class TrialRun:
             record.delta = tuner.embedding.delta_embedding.weight.detach().clone()
             loss, cost = record.losses[-1], costs.step(len(plan.context), self.task.batch(plan))
         else:
-            inside = 0 if self._prefix else len(plan.context)
-            loss, cost = None, costs.reading(inside, self._read(record, plan, tuner, costs.texts_at_once, turn))
-        if len(record.losses) == self.trial.steps and not self._left_to_read(record, plan):
+            loss, cost = None, self._read(record, plan, tuner, costs, turn)
+        if len(record.losses) == self.trial.steps and not self._names_left(record) + self._left_to_read(record, plan):
             record.closed = True
         return loss, cost
 
@@ -197,27 +196,38 @@ class TrialRun:
         texts = len(task.calibration) if task.reads else 0
         return examples[len(record.numbers) :] + [-1] * (texts - sum(map(len, record.calibration)))
 
-    def _read(self, record: PromptRecord, plan: PromptPlan, tuner: Tuner, at_once: int, turn: Turn) -> int:
-        """Read the next texts, so many at most, under the prompt as it is now; how many."""
-        task, left = self.task, self._left_to_read(record, plan)
-        embeds = tuner.embedding.tuned()
-        self._prefix = self._prefix or PrefixKV.compute(task.model, embeds)
+    def _names_left(self, record: PromptRecord) -> list[int]:
+        """Labels whose names are to be read: a head on states learns from them as from examples."""
+        shots = self.task.shots
+        return (
+            list(range(sum(part.shape[1] for part in record.names), len(shots.label_texts))) if self.task.states else []
+        )
+
+    def _read(self, record: PromptRecord, plan: PromptPlan, tuner: Tuner, costs: Costs, turn: Turn) -> float:
+        """Read the next texts under the prompt as it is now; what it cost."""
+        task, left, names = self.task, self._left_to_read(record, plan), self._names_left(record)[: costs.texts_at_once]
+        inside = 0 if self._prefix else len(plan.context)
+        prefix = self._prefix = self._prefix or PrefixKV.compute(task.model, tuner.embedding.tuned())
+        if names:
+            queries = task.shots.names_of(names)
+            record.names.append(
+                read(task.model, prefix, [LabelTrie.empty()] * len(names), queries, views=VIEWS, turn=turn).states
+            )
+            return costs.reading(inside, 0) + costs.naming(len(names))
         trie = LabelTrie.build(task.shots.label_ids)
-        some = [number for number in left[:at_once] if number >= 0]
+        some = [number for number in left[: costs.texts_at_once] if number >= 0]
         if some:
-            views, hidden = VIEWS if task.states else (), self._own_copies(plan, some, len(embeds))
-            queries: Sequence[Sequence[int]] = task.shots.queries_of(some)
-            found = read(task.model, self._prefix, [trie] * len(some), queries, views=views, hidden=hidden, turn=turn)
+            views, hidden = VIEWS if task.states else (), self._own_copies(plan, some, prefix.tokens)
+            queries = task.shots.queries_of(some)
+            found = read(task.model, prefix, [trie] * len(some), queries, views=views, hidden=hidden, turn=turn)
             record.numbers += some
             record.scores.append(found.scores)
             record.states.append(found.states)
-            return len(some)
+            return costs.reading(inside, len(some))
         done = sum(map(len, record.calibration))
-        queries = task.calibration[done : done + at_once]
-        record.calibration.append(
-            read(task.model, self._prefix, [trie] * len(queries), queries, views=(), turn=turn).scores
-        )
-        return len(queries)
+        texts = task.calibration[done : done + costs.texts_at_once]
+        record.calibration.append(read(task.model, prefix, [trie] * len(texts), texts, views=(), turn=turn).scores)
+        return costs.reading(inside, len(texts))
 
     def _own_copies(self, plan: PromptPlan, numbers: Sequence[int], tokens: int) -> list[Tensor]:
         """For each example the tokens [T] bool of its own copy in the prompt."""

@@ -77,12 +77,14 @@ class TunedPrompt:
 class PromptRecord:
     """What has been done for one prompt of a trial: its delta [T, H], losses, and what was read under it.
 
-    closed: whether nothing more is to be done. numbers: the examples that were read. scores: [n, L]. states: [V, n, H].
+    closed: whether nothing more is to be done. names: [V, L, H] states of what is known of the labels, as far as they
+    were read. numbers: the examples that were read. scores: [n, L]. states: [V, n, H].
     calibration: [C, L] label scores of texts without a label.
     """
 
     delta: Tensor
     closed: bool = False
+    names: list[Tensor] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     scores: list[Tensor] = field(default_factory=list)
     states: list[Tensor] = field(default_factory=list)
@@ -96,6 +98,8 @@ class PromptRecord:
             f"{name}.closed": torch.tensor(self.closed),
             f"{name}.losses": torch.tensor(self.losses, dtype=torch.float64),
         }
+        if self.names:
+            found[f"{name}.names"] = torch.cat(self.names, 1)
         if self.numbers:
             found[f"{name}.numbers"] = torch.tensor(self.numbers)
             found[f"{name}.scores"] = torch.cat(self.scores)
@@ -116,6 +120,8 @@ class PromptRecord:
         """What `tensors` gave; raises KeyError where something is missing."""
         closed = bool(stored[f"{name}.closed"])
         record = cls(stored[f"{name}.delta"], closed, losses=stored[f"{name}.losses"].tolist())
+        if f"{name}.names" in stored:
+            record.names = [stored[f"{name}.names"]]
         if f"{name}.numbers" in stored:
             record.numbers = stored[f"{name}.numbers"].tolist()
             record.scores, record.states = [stored[f"{name}.scores"]], [stored[f"{name}.states"]]

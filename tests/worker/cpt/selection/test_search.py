@@ -205,6 +205,21 @@ def test_late_search_drops_what_is_left_to_try_but_never_the_result(model: Any) 
     assert one.classifier
 
 
+def test_heads_on_states_learn_from_what_is_known_of_the_labels(model: Any) -> None:
+    one = found(model, AUTO).classifier
+    other = found(model, AUTO, replace(shots(), label_texts=("nice fine", "weak poor"))).classifier
+    assert one is not None
+    assert other is not None
+    assert torch.equal(one.score_bias, other.score_bias)
+    assert not torch.equal(one.state_heads[0].weight, other.state_heads[0].weight)
+
+
+def test_what_is_known_of_a_label_takes_no_more_room_than_the_longest_example() -> None:
+    given = shots()
+    named = replace(given, label_texts=("good " * 100, "bad"))
+    assert max(map(len, named.names_of([0, 1]))) <= max(map(len, given.queries_of(range(len(given)))))
+
+
 def test_with_many_labels_a_piece_of_reading_holds_few_texts(model: Any) -> None:
     """A search is late by a piece of work, whose cost must not grow with the labels."""
     few = Costs.of(model, None, shots(12), 0)
