@@ -82,8 +82,8 @@ class Hyperparameters(Payload):
     - ``leave_one_out`` hides a training example's own copy in the context from it; ``token_dropout`` hides tokens at
       random.
     - ``learning_rate_schedule`` "cosine" lets the learning rate fall to nothing over the steps.
-    - ``cross_validation`` holds out, to report and to choose: method "auto" serves three prompts, or two where time is
-      short, each tuned without one third of the examples; other methods tune on folds besides.
+    - ``cross_validation`` holds out, to report and to choose: method "auto" serves two prompts, each tuned
+      without half of the examples; other methods tune on folds besides.
     - ``early_stopping`` takes the trial that held-out examples speak for, not the last that was done.
     - ``calibration`` subtracts from the label scores what a prompt says of any text, and fits a temperature and a
       bias for each label to what was held out.

@@ -152,8 +152,10 @@ class _Conclusion:
     @property
     def _prior(self) -> list[float]:
         """The weights of the parts unless held-out examples say otherwise; of a lone part 1 if nothing is fitted."""
-        heads = [choice.STATES_WEIGHT] * self._settings.heads + [choice.ENCODER_WEIGHT] * (self._encoder is not None)
-        return [choice.LABELS_WEIGHT if heads or self._settings.calibrated else 1.0, *heads]
+        settings = self._settings
+        if not settings.calibrated and not settings.heads and self._encoder is None:
+            return [1.0]
+        return choice.prior_weights(self._shots, settings.heads, self._encoder is not None)
 
     def _nested(self, one: _Candidate) -> Tensor:
         calibrated = self._settings.calibrated

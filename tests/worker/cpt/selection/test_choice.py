@@ -1,9 +1,21 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from worker.cpt.encoding.shots import Shots
+from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.mixture import Mixture
-from worker.cpt.selection.choice import beyond_chance, choose, losses, nested_mixture, shortlist_of, shortlisted
+from worker.cpt.selection.choice import (
+    beyond_chance,
+    choose,
+    losses,
+    nested_mixture,
+    prior_weights,
+    shortlist_of,
+    shortlisted,
+)
 
 
 def generator(seed: int) -> torch.Generator:
@@ -14,6 +26,31 @@ def part(truth: Tensor, labels: int, strength: float, seed: int) -> Tensor:
     """[N, L] log-probabilities that know the truth the better the larger the strength."""
     noise = torch.randn(len(truth), labels, generator=generator(seed), dtype=torch.float64)
     return (noise + strength * torch.nn.functional.one_hot(truth, labels)).log_softmax(1)
+
+
+class Pieces:
+    """Reads ASCII in words, all else byte by byte."""
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[str]]]:
+        pieces = [text.split() if text.isascii() else [str(byte) for byte in text.encode()] for text in texts]
+        return {"input_ids": pieces}
+
+
+def shots(*texts: str) -> Shots:
+    labels, count = ("good", "bad"), len(texts)
+    return Shots(Pieces(), Template(), labels, ((1,), (2,)), texts, tuple(range(count)), count)
+
+
+def test_parts_of_a_language_model_that_spells_the_texts_begin_with_nothing() -> None:
+    assert prior_weights(shots("a lovely warm film", "tedious"), True, True) == [0.5, 0.6, 0.6]
+    assert prior_weights(shots("我的卡还没有到", "请帮帮我"), True, True) == [0.0, 0.0, 1.0]
+    mixed = prior_weights(shots("a lovely warm film", "没有到"), True, True)
+    assert 0 < mixed[0] < 0.5
+    assert 0.6 < mixed[2] < 1.0
+
+
+def test_without_an_encoder_the_language_model_keeps_its_weights() -> None:
+    assert prior_weights(shots("我的卡还没有到", "请帮帮我"), True, False) == [0.5, 0.6]
 
 
 def test_preferred_trial_stays_where_another_is_better_by_chance_alone() -> None:
