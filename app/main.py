@@ -23,6 +23,7 @@ from app.forms import FIELD_BYTES, FORM_BYTES
 from app.gateway import open_gateway
 from app.middleware.bodies import MAX_BODY_BYTES, BodyMemory, BodyMiddleware, uploads_folder
 from app.middleware.hosts import HostMiddleware
+from app.middleware.long_polls import LongPollMiddleware
 from app.middleware.metrics import MetricsMiddleware
 from app.middleware.origins import OriginMiddleware
 from app.middleware.proxies import ProxyMiddleware
@@ -180,6 +181,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(TraceMiddleware)
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(MetricsMiddleware)
+    app.add_middleware(LongPollMiddleware)
 
 
 def _body_limit(method: str, path: str) -> int:

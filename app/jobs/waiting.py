@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, Literal
 
 import structlog
 
@@ -17,12 +20,45 @@ from app.records.store import TenantRecords
 _RETRY_SECONDS: Final = 1.0
 
 
-@dataclass
-class _Watch:
-    """One look-out for a job, shared by the requests that wait for it."""
+class _SharedRead:
+    """Reads a job for everybody who asks at about the same time.
 
-    task: asyncio.Task[Job | None]
+    A thread for each request would keep all threads busy when thousands begin or end their wait at once.
+    """
+
+    def __init__(self, read: Callable[[], Job | None]) -> None:
+        self._read = read
+        self._running: asyncio.Task[Job | None] | None = None
+        self._next: asyncio.Task[Job | None] | None = None
+
+    async def __call__(self) -> Job | None:
+        """The job, from a read that began after the call. Raises what the read raises."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._after(self._running))
+            self._next.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may be left
+        return await asyncio.shield(self._next)
+
+    async def _after(self, before: asyncio.Task[Job | None] | None) -> Job | None:
+        if before is not None:
+            await asyncio.wait({before})
+        self._running, self._next = self._next, None
+        return await asyncio.to_thread(self._read)
+
+
+@dataclass(eq=False)
+class _Watch:
+    """One look-out for a job, shared by the requests that wait for it; ``over`` once there is nothing to wait for."""
+
+    read: _SharedRead
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Task[Job | None] = field(init=False)
+    stopping: asyncio.Task[Literal[True]] = field(init=False)
     waiters: int = 0
+
+    def close(self) -> None:
+        """End the look-out."""
+        self.ended.cancel()
+        self.stopping.cancel()
 
 
 @dataclass
@@ -43,24 +79,29 @@ class JobWaits:
 
         Raises `StoreUnavailable` if it cannot be read to begin with, or at the end.
         """
-        job = await asyncio.to_thread(records.jobs.get, job_id)
-        if job is None or job.terminal or seconds <= 0 or self.stopping.is_set():
-            return job
+        if seconds <= 0 or self.stopping.is_set():
+            return await asyncio.to_thread(records.jobs.get, job_id)
         watch = self._join(records, job_id)
-        stopping = asyncio.create_task(self.stopping.wait())
         try:
-            await asyncio.wait({watch.task, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if watch.task.done():
-                return watch.task.result()
+            job = await watch.read()
+            if job is None or job.terminal:
+                return job
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await watch.over.wait()
+            return watch.ended.result() if watch.ended.done() else await watch.read()
         finally:
-            stopping.cancel()
             self._leave(records.tenant, job_id, watch)
-        return await asyncio.to_thread(records.jobs.get, job_id)
 
     def _join(self, records: TenantRecords, job_id: str) -> _Watch:
         key = records.tenant, job_id
         if key not in self._watches:
-            self._watches[key] = _Watch(asyncio.create_task(self._watch(records, job_id)))
+            watch = _Watch(_SharedRead(partial(records.jobs.get, job_id)))
+            watch.ended = asyncio.create_task(self._ended(watch, *key))
+            watch.stopping = asyncio.create_task(self.stopping.wait())
+            for task in (watch.ended, watch.stopping):
+                task.add_done_callback(lambda _: watch.over.set())
+            self._watches[key] = watch
         watch = self._watches[key]
         watch.waiters += 1
         return watch
@@ -68,22 +109,22 @@ class JobWaits:
     def _leave(self, tenant: str, job_id: str, watch: _Watch) -> None:
         watch.waiters -= 1
         if watch.waiters == 0:
-            watch.task.cancel()
+            watch.close()
             del self._watches[tenant, job_id]
 
-    async def _watch(self, records: TenantRecords, job_id: str) -> Job | None:
+    async def _ended(self, watch: _Watch, tenant: str, job_id: str) -> Job | None:
         """The job, once it has ended."""
-        with self.feed.follow(records.tenant, job_id) as follower:
+        with self.feed.follow(tenant, job_id) as follower:
             while True:
-                job = await self._read(records, job_id)
+                job = await self._read(watch)
                 if job is None or job.terminal:
                     return job
                 await follower.changed()
 
-    async def _read(self, records: TenantRecords, job_id: str) -> Job | None:
+    async def _read(self, watch: _Watch) -> Job | None:
         while True:
             try:
-                return await asyncio.to_thread(records.jobs.get, job_id)
+                return await watch.read()
             except StoreUnavailable as error:
                 structlog.get_logger().warning("store_unavailable", reason=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)

@@ -71,7 +71,8 @@ async def get_job(
     ] = 0,
 ) -> Job | Batch | Response:
     """Get a job; with ``wait``, as soon as it is terminal or that many seconds have passed (or the service stops)."""
-    await asyncio.to_thread(_require, caller, Scope.READ, records, job_id)
+    if not caller.may(Scope.READ):
+        await asyncio.to_thread(_require, caller, Scope.READ, records, job_id)
     waiting = gateway.waits.until_terminal(records, job_id, wait)
     try:
         job = await (cancel_on_disconnect(request, waiting) if wait else waiting)

@@ -10,7 +10,7 @@ from tests.app.access.gateway import Service, serve
 from tests.app.access.routes import Guarded, guarded, undeclared
 
 #: Parts of the paths of other services' routes.
-DOORS = ("/decisions", "/systemone", "/compat/")
+DOORS = ("/decisions", "/systemone", "/v1/models", "/compat/")
 #: What only asks, although it is sent with POST.
 READ_BY_POST = ("/classify", "/decisions", "/systemone")
 

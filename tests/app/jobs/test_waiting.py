@@ -63,6 +63,36 @@ def test_waits_are_woken_and_do_not_ask_again_and_again(store_url: str, records:
     scenario(store_url, test)
 
 
+def test_many_who_begin_and_end_their_wait_at_once_ask_once(
+    store_url: str, records: Records, client: redis.Redis
+) -> None:
+    async def test(waits: JobWaits) -> None:
+        _, job_id = submit(records)
+        before = commands(client)
+        found = await asyncio.gather(*(waits.until_terminal(records.of("default"), job_id, 0.5) for _ in range(500)))
+        assert {job.status for job in found if job} == {"queued"}
+        assert commands(client) - before < 100
+
+    scenario(store_url, test)
+
+
+def test_wait_that_begins_after_the_end_of_the_job_sees_it_whatever_others_know(
+    store_url: str, records: Records, client: redis.Redis
+) -> None:
+    async def test(waits: JobWaits) -> None:
+        _, job_id = submit(records)
+        waiting = asyncio.create_task(waits.until_terminal(records.of("default"), job_id, 50))
+        await asyncio.to_thread(eventually, lambda: quiet(client))
+        await waits.feed.stop()  # nothing is told any more
+        records.of("default").jobs.cancel(job_id)
+        job = await waits.until_terminal(records.of("default"), job_id, 50)
+        assert job
+        assert job.status == "cancelled"
+        waiting.cancel()
+
+    scenario(store_url, test, look_seconds=3600)
+
+
 def test_wait_for_an_unknown_job_ends_at_once(store_url: str, records: Records) -> None:
     async def test(waits: JobWaits) -> None:
         assert await waits.until_terminal(records.of("default"), "job_unknown", 50) is None
