@@ -63,7 +63,8 @@ def imported(
     except Exception as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it
         return ImportReply(id=request.id, failure=_failure(error, request))
     labels, tokens = tuple(tuned.metadata["labels"]), sum(len(prompt.tokens) for prompt in tuned.prompts)
-    what = Imported(size=len(content), sha256=address_of(content), labels=labels, tokens=tokens)
+    encoder = tuned.metadata.get("encoder")
+    what = Imported(size=len(content), sha256=address_of(content), labels=labels, tokens=tokens, encoder=encoder)
     return ImportReply(id=request.id, imported=what)
 
 

@@ -127,7 +127,8 @@ async def import_adapter(
         adapter = await asyncio.to_thread(_unpacked, zipped, tensors, fields, models)
         imported = await _checked(bus, adapter, tensors, artifact)
         artifact.note_written(imported.size, imported.sha256)
-        context = ImportedContext(adapter.name, adapter.model, imported.labels, imported.tokens)
+        made = imported.labels, imported.tokens, imported.encoder
+        context = ImportedContext(adapter.name, adapter.model, *made)
         return await asyncio.to_thread(records.imports.create, context_id, context, artifact, answered)
 
 

@@ -58,12 +58,16 @@ class ImportRequest(Request):
 
 
 class Imported(Part):
-    """An artifact that was written: its bytes and their SHA-256, its labels, and the tokens of all its prompts."""
+    """An artifact that was written: its bytes and their SHA-256, its labels, and the tokens of all its prompts.
+
+    ``encoder`` is the SHA-256 of the files of the sentence encoder that it needs, None where it needs none.
+    """
 
     size: int
     sha256: str
     labels: tuple[str, ...]
     tokens: int
+    encoder: str | None = None
 
 
 class ImportReply(Message):

@@ -189,6 +189,8 @@ class Context(Payload):
 
     ``hyperparameters`` are those that it is tuned with; once it has succeeded, those that were chosen. In lists
     ``report`` has the scores alone. A context that was imported has neither job, hyperparameters nor report.
+    ``encoder`` is the SHA-256 of the files of the sentence encoder that the context answers beside, None where it needs
+    none or has not succeeded yet.
     """
 
     id: str

@@ -77,7 +77,6 @@ class Submission:
     spec: TuningSpec
     plan: Plan
     metadata: dict[str, str]
-    encoder: str | None = None
     #: The file of ``spec``, if it was written for this context already.
     file: SpecFile | None = None
 
@@ -247,7 +246,6 @@ def _context_fields(submission: Submission, job_id: str) -> dict[str, str | int]
         "format": FORMAT,
         "name": submission.name or "",
         "model": submission.model,
-        "encoder": submission.encoder or "",
         "labels": labels_field(submission.spec.label_names),
         "job_id": job_id,
         "tokens": submission.plan.context_tokens,

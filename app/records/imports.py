@@ -20,6 +20,7 @@ class ImportedContext:
     model: str
     labels: tuple[str, ...]
     tokens: int
+    encoder: str | None = None
 
 
 class Imports:
@@ -58,7 +59,7 @@ def _fields(context: ImportedContext, size: int) -> dict[str, str | int]:
         "format": FORMAT,
         "name": context.name or "",
         "model": context.model,
-        "encoder": "",
+        "encoder": context.encoder or "",
         "labels": labels_field(context.labels),
         "tokens": context.tokens,
         "metadata": metadata_field({}),

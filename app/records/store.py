@@ -181,10 +181,17 @@ class Records:
         return str(self._store.run("message", claim.tenant, claim.job_id, claim.fence, level, message, content))
 
     def finish_succeeded(
-        self, claim: Claim, artifact: str, report: Report, fields: Fields, artifact_bytes: int = 0
+        self,
+        claim: Claim,
+        artifact: str,
+        report: Report,
+        fields: Fields,
+        artifact_bytes: int = 0,
+        encoder: str | None = None,
     ) -> str:
         """End a job with its result. Returns the final status, ``cancelled`` if that was asked for, or ``lost``.
 
+        ``encoder`` is the hash of the sentence encoder that the artifact needs.
         Raises what the file system raises that is to hold the report; the job is as before then.
         """
         content = report.model_dump_json()
@@ -194,6 +201,7 @@ class Records:
         self._bodies.put(content)
         scores = Scores.model_validate(report.model_dump(include=set(Scores.model_fields)))
         context: Fields = {"artifact": artifact, "report": address, "scores": scores.model_dump_json()}
+        context["encoder"] = encoder or ""
         context["bytes"] = artifact_bytes + len(content.encode())
         ended = self._finish(claim.tenant, claim.job_id, claim.fence, JobStatus.SUCCEEDED, None, fields, context)
         if ended != JobStatus.SUCCEEDED and self.end_write(claim, address):

@@ -150,7 +150,9 @@ def test_artifact_of_other_files_or_of_another_encoder_is_refused(
     assert refused(taken(needs)) == ("model_changed", "/file")
     assert refused(taken(needs, here=replace(base, encoder=sentence_encoder(1)))) == ("model_changed", "/file")
     here = replace(base, encoder=sentence_encoder(0))
-    assert taken(needs, here=here).failure is None
+    made = taken(needs, here=here).imported
+    assert made
+    assert made.encoder == "encoder 0"
     wrong = _encoder_head(classifier(len(LABELS)), size=25)
     needs = save(replace(tuned, metadata={**tuned.metadata, "encoder": "encoder 0"}, classifier=wrong))
     assert refused(taken(needs, here=here)) == ("adapter_invalid", "/file")

@@ -40,11 +40,15 @@ _CHECKPOINT_FORMAT: Final = "1"
 
 @dataclass(frozen=True)
 class Result:
-    """What a job leaves: the artifact's bytes, what is known of its quality, and the last progress."""
+    """What a job leaves: the artifact's bytes, what is known of its quality, and the last progress.
+
+    ``encoder`` is the hash of the sentence encoder that the artifact needs, None where it needs none.
+    """
 
     content: bytes
     report: Report
     fields: dict[str, str | int | float]
+    encoder: str | None
 
 
 class JobRun:
@@ -203,7 +207,8 @@ class JobRun:
             "fraction": 1.0,
             "hyperparameters": self._hyperparameters_of(found).model_dump_json(),
         }
-        return Result(self._dump(found), reported, fields)
+        encoder = self._encoder_of(found)
+        return Result(self._dump(found, encoder), reported, fields, encoder)
 
     def _served(self, found: SearchResult) -> Served:
         if found.trial.steps > 0:
@@ -224,9 +229,12 @@ class JobRun:
         )
         return self._hyperparameters.model_copy(update={"steps": found.trial.steps, "trials": done})
 
-    def _dump(self, found: SearchResult) -> bytes:
-        spec, encoder = self._claim.spec, self._base.encoder
-        has_encoder = found.classifier is not None and found.classifier.encoder_head is not None
+    def _encoder_of(self, found: SearchResult) -> str | None:
+        needed = found.classifier is not None and found.classifier.encoder_head is not None
+        return self._base.encoder.fingerprint if needed and self._base.encoder is not None else None
+
+    def _dump(self, found: SearchResult, encoder: str | None) -> bytes:
+        spec = self._claim.spec
         return save(
             TunedContext(
                 prompts=tuple(Prompt(one.tokens, one.embedding, one.delta) for one in found.prompts),
@@ -237,7 +245,7 @@ class JobRun:
                     "labels": spec.label_names,
                     "label_ids": self._encoded.shots.label_ids,
                     "template": spec.template.model_dump(),
-                    "encoder": encoder.fingerprint if encoder is not None and has_encoder else None,
+                    "encoder": encoder,
                 },
                 classifier=found.classifier,
             )

@@ -176,7 +176,7 @@ class TuningThread:
 
     def _finish(self, claim: TuningClaim, lease: Lease, result: Result, address: str) -> str:
         def finish() -> str:
-            ending = address, result.report, result.fields, len(result.content)
+            ending = address, result.report, result.fields, len(result.content), result.encoder
             return self._files.insist(lambda: self._records.finish_succeeded(claim, *ending))
 
         ended = "lost"

@@ -120,13 +120,14 @@ def test_success_ends_the_job_and_makes_the_context_answer(records: Records) -> 
     fields: dict[str, str | int | float] = {"step": 3, "fraction": 1.0, "trained_tokens": 120}
     chosen = submission(hyperparameters={"steps": 2}).plan.hyperparameters
     fields["hyperparameters"] = chosen.model_dump_json()
-    assert records.finish_succeeded(claim(records), "address", REPORT, fields) == "succeeded"
+    assert records.finish_succeeded(claim(records), "address", REPORT, fields, encoder="e5") == "succeeded"
     job, stored = job_of(records, job_id), context_of(records, context_id)
     assert (job.status, job.terminal, job.progress.step, job.trained_tokens) == ("succeeded", True, 3, 120)
     assert job.finished_at
     assert job.estimated_finish_at is None
     assert (stored.context.status, stored.context.report, stored.artifact) == ("succeeded", REPORT, "address")
     assert (stored.context.finished_at, stored.context.hyperparameters) == (job.finished_at, chosen)
+    assert stored.context.encoder == "e5"
 
 
 def test_failure_ends_the_job_with_its_reason(records: Records) -> None:

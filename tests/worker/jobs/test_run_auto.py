@@ -91,10 +91,10 @@ def test_encoder_takes_part_and_its_hash_is_told(records: Records, artifacts: Ar
     assert stored.classifier.encoder_head
     assert stored.metadata["encoder"] == "encoder 0"
     assert one.report.reproducibility
-    assert one.report.reproducibility.encoder == "encoder 0"
+    assert one.encoder == one.report.reproducibility.encoder == "encoder 0"
     assert len(one.report.weights) == 3
     without = result(records, base, artifacts, encoder=False)
-    assert load(without.content).metadata["encoder"] is None
+    assert without.encoder is load(without.content).metadata["encoder"] is None
 
 
 def test_report_says_what_became_of_the_trials_and_what_to_do(
