@@ -37,7 +37,7 @@ _TEXT: Final = "a"
 _PROMPTS: Final = 8
 
 
-class _Said(BaseModel):
+class _ExportMetadata(BaseModel):
     """What an artifact says of itself, as far as it is read."""
 
     labels: tuple[Label, ...]
@@ -107,7 +107,7 @@ def _exported(base: LanguageModel, content: bytes) -> TunedContext:
     """An export of this service. Raises `CannotClassify`."""
     try:
         tuned = loaded(base, content)
-        said = _Said.model_validate(tuned.metadata)
+        said = _ExportMetadata.model_validate(tuned.metadata)
     except ValidationError as error:
         raise _invalid("what it says of its labels or its template cannot be") from error
     except ValueError as error:

@@ -64,7 +64,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Taken:
+class LimitDecision:
     """Whether a request may go on, and the buckets of its key."""
 
     allowed: bool
@@ -103,7 +103,7 @@ class Limiter:
         self._take = self._redis.register_script(_TAKE)
         self._paused_until = -math.inf
 
-    async def take(self, key_id: str, limits: KeyLimits, *, requests: int = 0, inputs: int = 0) -> Taken:
+    async def take(self, key_id: str, limits: KeyLimits, *, requests: int = 0, inputs: int = 0) -> LimitDecision:
         """Take from the buckets of a key that has limits on what is asked for."""
         wanted = [
             (name, size, cost)
@@ -114,7 +114,7 @@ class Limiter:
             if size is not None and cost
         ]
         if not wanted or time.monotonic() < self._paused_until:
-            return Taken(allowed=True)
+            return LimitDecision(allowed=True)
         keys = [f"contextune:bucket:{key_id}:{name}" for name, _, _ in wanted]
         args = [WINDOW_SECONDS * 1_000_000, *(number for _, *numbers in wanted for number in numbers)]
         try:
@@ -122,10 +122,10 @@ class Limiter:
         except (RedisError, OSError) as error:
             self._paused_until = time.monotonic() + _PAUSE_SECONDS
             structlog.get_logger().warning("limits_suspended", reason=str(error))
-            return Taken(allowed=True)
+            return LimitDecision(allowed=True)
         figures = zip(wanted, answer[1::3], answer[2::3], answer[3::3], strict=True)
         buckets = [Bucket(name, size, left, w / 1e6, f / 1e6) for (name, size, _), left, w, f in figures]
-        return Taken(bool(answer[0]), tuple(buckets))
+        return LimitDecision(bool(answer[0]), tuple(buckets))
 
     async def close(self) -> None:
         """Close the connections."""

@@ -26,7 +26,7 @@ from starlette.types import Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from app.access.callers import Caller
-from app.access.limits import Taken
+from app.access.limits import LimitDecision
 from app.contract.access import Outcome, Scope
 from app.contract.names import ErrorCode
 from app.errors import DomainError
@@ -187,9 +187,9 @@ async def take(request: Request, *, requests: int = 0, inputs: int = 0) -> None:
 
 
 def _limit_headers(request: Request) -> dict[str, str]:
-    taken: tuple[Taken, ...] = getattr(request.state, "taken", ())
+    taken: tuple[LimitDecision, ...] = getattr(request.state, "taken", ())
     buckets = tuple(bucket for one in taken for bucket in one.buckets)
-    return Taken(allowed=True, buckets=buckets).headers()
+    return LimitDecision(allowed=True, buckets=buckets).headers()
 
 
 def log_ids(ids: Mapping[str, str]) -> None:

@@ -110,9 +110,9 @@ def _ece_interval(figure: float, confidence: Tensor, right: Tensor, turn: Turn) 
         picks = torch.randint(n, (rows, n), generator=generator)
         return _expected_calibration_error(confidence[picks], right[picks])
 
-    _, usual = _percentiles(_ece_if_calibrated(confidence, turn))
+    _, most_by_chance = _percentiles(_ece_if_calibrated(confidence, turn))
     _, high = _percentiles(_resampled(draw, n, turn))
-    return 0.0 if figure <= usual else max(0.0, 2 * figure - high), max(high, figure)
+    return 0.0 if figure <= most_by_chance else max(0.0, 2 * figure - high), max(high, figure)
 
 
 def _resampled(draw: _Draw, n: int, turn: Turn) -> Tensor:

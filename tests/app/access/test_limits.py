@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from app.access.limits import Limiter, Taken
+from app.access.limits import LimitDecision, Limiter
 from app.contract.access import KeyLimits
 
 #: The bus answers in time, however busy the machine is.
@@ -27,7 +27,7 @@ def limited(url: str, scenario: Callable[[Limiter], Awaitable[None]]) -> None:
 def test_a_key_without_limits_needs_no_bus(tmp_path: Path) -> None:
     async def scenario(limiter: Limiter) -> None:
         taken = await limiter.take("key_1", KeyLimits(), requests=1, inputs=1000)
-        assert taken == Taken(allowed=True)
+        assert taken == LimitDecision(allowed=True)
         assert taken.headers() == {}
 
     limited(f"unix://{tmp_path}/none", scenario)

@@ -185,7 +185,7 @@ def _passing(current: _Pass) -> Iterator[_Pass]:
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: its usual SDPA outside of our passes."""
+    """transformers' attention interface: its own SDPA outside of our passes."""
     current = _current.get()
     if current is None:
         output: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
@@ -223,8 +223,8 @@ class _AlibiAttention(BloomAttention):
     def forward(self, hidden_states: Tensor, residual: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
         current = _current.get()
         if current is None:
-            usual: tuple[Tensor, Any] = super().forward(hidden_states, residual, *args, **kwargs)
-            return usual
+            outputs: tuple[Tensor, Any] = super().forward(hidden_states, residual, *args, **kwargs)
+            return outputs
         query, key, value = self._reshape(self.query_key_value(hidden_states))  # each [1, H, N, d]
         slopes = alibi_slopes(self.num_heads, key.device) / self.inv_norm_factor  # [H]
         bias = (slopes[:, None] * current.positions)[None, :, :, None].to(key.dtype)  # [1, H, N, 1]

@@ -121,9 +121,9 @@ class Regression:
 def _deviation(features: Tensor) -> Tensor:
     """[V, H] standard deviations, shrunk towards the mean of their view."""
     variance, rows = features.double().var(1, correction=0), features.shape[1]
-    usual = variance.mean(1, keepdim=True).clamp_min(1e-24)
-    shrunk = (rows * variance + _PRIOR_ROWS * usual) / (rows + _PRIOR_ROWS)
-    return shrunk.sqrt().clamp_min(_LEAST_DEVIATION * usual.sqrt())
+    mean = variance.mean(1, keepdim=True).clamp_min(1e-24)
+    shrunk = (rows * variance + _PRIOR_ROWS * mean) / (rows + _PRIOR_ROWS)
+    return shrunk.sqrt().clamp_min(_LEAST_DEVIATION * mean.sqrt())
 
 
 def _rows(features: Tensor, center: Tensor, scale: Tensor) -> Tensor:

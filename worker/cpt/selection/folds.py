@@ -29,8 +29,8 @@ def balanced_folds(numbers: Sequence[int], labels: Sequence[int], seed: int) -> 
     A fold then holds as many of each label, and what is learned from the others leans towards none.
     """
     counts = sorted(Counter(labels[number] for number in numbers).values())
-    usual = counts[len(counts) // 2] if counts else 0
-    return stratified_folds(numbers, labels, max(2, min(_FOLDS, usual)), seed)
+    median = counts[len(counts) // 2] if counts else 0
+    return stratified_folds(numbers, labels, max(2, min(_FOLDS, median)), seed)
 
 
 def by_turns(numbers: Sequence[int], labels: Sequence[int]) -> list[int]:
