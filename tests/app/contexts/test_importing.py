@@ -197,16 +197,17 @@ def test_fields_say_what_the_file_does_not(settings: Settings) -> None:
 def test_import_is_made_once_for_each_idempotency_key(settings: Settings, tmp_path: Path) -> None:
     async def scenario(service: Service, asked: list[dict[str, Any]]) -> None:
         key = {"Idempotency-Key": "once"}
-        first = await post(service, export(), key, name="films")
-        again = await post(service, export(), key, name="films")  # another boundary
+        zipped = export()  # once: a zip file has the time of its making
+        first = await post(service, zipped, key, name="films")
+        again = await post(service, zipped, key, name="films")  # another boundary
         assert (first.status_code, again.status_code) == (201, 201)
         assert again.json() == first.json()
         assert len(asked) == 1
         for other in ({"name": "others"}, {"model": MODEL}):
-            reused = await post(service, export(), key, **other)
+            reused = await post(service, zipped, key, **other)
             assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
         await service.http.delete(f"/contexts/{first.json()['context']['id']}")
-        gone = await post(service, export(), key, name="films")
+        gone = await post(service, zipped, key, name="films")
         assert (gone.status_code, gone.json()["code"]) == (410, "deleted")
         refused = await post(service, b"no zip", {"Idempotency-Key": "second"})
         assert refused.status_code == 422
