@@ -22,7 +22,12 @@ class FrozenLinear(nn.Linear):
 
     @classmethod
     def convert(cls, layer: nn.Linear, shared: bool) -> None:
-        """Make `layer` one, in place; a weight that is `shared` with an embedding keeps its rows for look-ups."""
+        """Make `layer` one, in place; a weight that is `shared` with an embedding keeps its rows for look-ups.
+
+        Other devices than the CPU read rows as fast: there the layer stays what it is, and no weight is held twice.
+        """
+        if layer.weight.device.type != "cpu":
+            return
         columns = layer.weight.detach().t().contiguous().t()
         if not shared:
             layer.weight.data = columns

@@ -30,6 +30,15 @@ def test_output_and_gradient_are_those_of_the_layer(shared: bool, bias: bool, sh
     torch.testing.assert_close(*gradients)
 
 
+def test_layer_of_another_device_stays_as_it_is() -> None:
+    layer = nn.Linear(24, 17, device="meta")
+    weight = layer.weight
+    FrozenLinear.convert(layer, shared=True)
+    assert type(layer) is nn.Linear
+    assert layer.weight is weight
+    assert not list(layer.buffers())
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_dtypes_are_left_to_torch(dtype: torch.dtype) -> None:
     theirs = nn.Linear(24, 17).to(dtype).requires_grad_(False)
