@@ -85,8 +85,6 @@ def _written(text: io.TextIOWrapper, write: Callable[[bytes], None]) -> int:
             if len(gathered) == _ROWS:
                 write(_joined(gathered))
                 gathered.clear()
-    except UnicodeDecodeError:
-        _refuse(reader.line_num + 1, "is not UTF-8")
     except csv.Error as error:
         _refuse(reader.line_num, f"is not CSV as RFC 4180 has it: {error}")
     if gathered:
@@ -98,11 +96,20 @@ def _written(text: io.TextIOWrapper, write: Callable[[bytes], None]) -> int:
 def _short_lines(text: io.TextIOWrapper) -> Iterator[str]:
     """The lines of a file, none of which may be so long that it takes much memory."""
     number = 0
-    while line := text.readline(MAX_LINE_BYTES):
+    while line := _next_line(text, number):
         number += 1
         if len(line) == MAX_LINE_BYTES and not line.endswith("\n"):
             _refuse(number, f"is longer than {MAX_LINE_BYTES} characters")
         yield line
+
+
+def _next_line(text: io.TextIOWrapper, number: int) -> str:
+    """The line behind the first ``number`` lines."""
+    try:
+        return text.readline(MAX_LINE_BYTES)
+    except UnicodeDecodeError as error:
+        # What is decoded at once begins behind the last line, and may be many lines.
+        _refuse(number + error.object.count(b"\n", 0, error.start) + 1, "is not UTF-8")
 
 
 def _places(header: Sequence[str]) -> dict[str, int]:

@@ -70,15 +70,18 @@ def _numbers_too(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+LineId = Annotated[
+    Annotated[Characters, Field(max_length=MAX_LINE_ID_CHARACTERS)] | None, BeforeValidator(_numbers_too)
+]
+
+
 class BatchLine(BaseModel):
     """A line of the input. Fields that are not known are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
     text: Text
-    id: Annotated[
-        Annotated[Characters, Field(max_length=MAX_LINE_ID_CHARACTERS)] | None, BeforeValidator(_numbers_too)
-    ] = None
+    id: LineId = None
     label: Label | None = None
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.contract.batches import MAX_LINE_BYTES, BatchLine
+from app.contract.batches import MAX_LINE_BYTES, BatchLine, LineId
 from app.contract.names import ErrorCode
 
 
@@ -67,5 +67,23 @@ def parse(line: bytes) -> BatchLine | Fault:
     code = ErrorCode(first["type"]) if first["type"] in set(ErrorCode) else ErrorCode.INVALID_REQUEST
     if first["type"] == "json_invalid":
         return Fault(ErrorCode.INVALID_JSON, "the line is not valid JSON")
+    if first["type"] == "extra_forbidden":
+        return Fault(code, "the line has another field than text, id and label", _id_of(line))
     where = ".".join(str(part) for part in first["loc"])
-    return Fault(code, f"{where}: {first['msg']}" if where in BatchLine.model_fields else first["msg"])
+    message = f"{where}: {first['msg']}" if where in BatchLine.model_fields else first["msg"]
+    return Fault(code, message, _id_of(line))
+
+
+class _Identified(BaseModel):
+    """The id of a line, whatever else is wrong with it."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: LineId = None
+
+
+def _id_of(line: bytes) -> str | None:
+    try:
+        return _Identified.model_validate_json(line).id
+    except ValidationError:
+        return None

@@ -120,14 +120,15 @@ def test_each_line_has_a_result_or_an_error(place: Place) -> None:
         (b"{not json", None, "invalid_json"),
         (b'"a text"', None, "invalid_request"),
         (b"\xff\xfe", None, "invalid_json"),
-        ({"id": "no text"}, None, "invalid_request"),
+        ({"id": "no text"}, "no text", "invalid_request"),
         ({"text": 5}, None, "invalid_request"),
-        ({"text": "  "}, None, "text_empty"),
+        ({"text": "  ", "id": 7}, "7", "text_empty"),
+        ({"text": "  ", "id": ["7"]}, None, "text_empty"),
         ({"text": "a\0b"}, None, "text_invalid"),
         (b'{"text": "\\ud800"}', None, "invalid_json"),
         ({"text": "x" * 100_001}, None, "text_too_long"),
         ((b'{"text": "' + b"x" * MAX_LINE_BYTES)[: MAX_LINE_BYTES + 1], None, "text_too_long"),
-        ({"text": "x", "other": 1}, None, "invalid_request"),
+        ({"text": "x", "other": 1, "id": "more"}, "more", "invalid_request"),
         ({"text": "x", "label": ["good"]}, None, "multi_label_unsupported"),
         ({"text": "x", "label": "ugly", "id": "unknown"}, "unknown", "label_unknown"),
         ({"text": "x" * CONTEXT_LENGTH, "id": "long"}, "long", "input_too_long"),
@@ -135,8 +136,8 @@ def test_each_line_has_a_result_or_an_error(place: Place) -> None:
     job_id = place.submit([fine[0], *(line for line, _, _ in bad), fine[1]])
     place.start()
     batch = place.ended(job_id)
-    assert (batch.status, batch.counts.total, batch.counts.done, batch.counts.failed) == ("succeeded", 16, 2, 14)
-    assert (batch.progress.step, batch.progress.fraction, batch.report) == (16, 1.0, None)
+    assert (batch.status, batch.counts.total, batch.counts.done, batch.counts.failed) == ("succeeded", 17, 2, 15)
+    assert (batch.progress.step, batch.progress.fraction, batch.report) == (17, 1.0, None)
     assert batch.expires_at
     assert batch.finished_at
     assert (batch.expires_at - batch.finished_at).days == 30
@@ -146,7 +147,7 @@ def test_each_line_has_a_result_or_an_error(place: Place) -> None:
     ]
     assert all(row["message"] and "ugly" not in row["message"] for row in errors)
     first, second = place.rows(job_id)
-    assert (first["index"], first["id"], second["index"], second["id"]) == (0, None, 15, "2")
+    assert (first["index"], first["id"], second["index"], second["id"]) == (0, None, 16, "2")
     for row in (first, second):
         assert list(row["labels"]) == [row["prediction"]]
         assert row["labels"][row["prediction"]]["confidence"] == row["confidence"] > 0.5
