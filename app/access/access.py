@@ -47,6 +47,7 @@ async def open_access(settings: Settings, records: Records, bus_url: str) -> Asy
         await asyncio.gather(*tasks, return_exceptions=True)
         await access.meter.try_to_write()
         await access.limiter.close()
+        access.callers.close()
 
 
 async def _ensure_first_key(settings: Settings, records: Records) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +22,8 @@ from app.records.connection import StoreUnavailable
 #: How long what the store said of a key is believed: a revoked key stops within that time, on every gateway.
 BELIEVED_SECONDS: Final = 1.0
 
-#: Keys that are looked up at once, so that a flood of wrong ones leaves threads for everybody else.
+#: Keys that are looked up at once, by threads of their own: a flood of wrong ones takes nobody else's, and nothing else
+#: that waits for the store keeps requests out.
 _LOOKUPS: Final = 8
 _LOOKUP_SECONDS: Final = 5.0
 _MOST_REMEMBERED: Final = 10_000
@@ -75,7 +77,7 @@ class Callers:
         self._may_be_open = may_be_open(settings)
         self._remembered: dict[str, tuple[float, FoundKey]] = {}
         self._pending: dict[str, asyncio.Task[Lookup]] = {}
-        self._free_lookups = asyncio.Semaphore(_LOOKUPS)
+        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="keys")
         self._none_made_until = -math.inf
 
     async def find(self, authorization: str | None, *, forwarded: bool) -> Caller:
@@ -109,6 +111,10 @@ class Callers:
         """Believe nothing more of these keys."""
         for secret_hash in hashes:
             self._remembered.pop(secret_hash, None)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def close_doors(self) -> None:
         """Note that a key was made: from now on each request needs one."""
@@ -145,15 +151,14 @@ class Callers:
             task = asyncio.create_task(self._ask(secret_hash))
             self._pending[secret_hash] = task
             task.add_done_callback(lambda done: self._asked(secret_hash, done))
-        try:
-            async with asyncio.timeout(_LOOKUP_SECONDS):
-                return await asyncio.shield(task)
-        except TimeoutError:
-            raise StoreUnavailable("a key was not looked up in time") from None
+        # Unlike a timeout around it, this takes an answer that came while a crowd of requests held up the event loop.
+        done, _ = await asyncio.wait({task}, timeout=_LOOKUP_SECONDS)
+        if not done:
+            raise StoreUnavailable("a key was not looked up in time")
+        return task.result()
 
     async def _ask(self, secret_hash: str) -> Lookup:
-        async with self._free_lookups:
-            return await asyncio.to_thread(self._records.find, secret_hash)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._records.find, secret_hash)
 
     def _asked(self, secret_hash: str, task: asyncio.Task[Lookup]) -> None:
         self._pending.pop(secret_hash, None)

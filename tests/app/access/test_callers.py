@@ -1,6 +1,8 @@
 """Who calls, as gateways find out: what the store says is believed for a second."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from app.access import callers as callers_module
 from app.access.callers import BELIEVED_SECONDS, EVERYBODY, Caller, Callers, may_be_open
 from app.access.secrets import hash_of
 from app.config import Settings
@@ -133,6 +136,38 @@ def test_many_requests_with_one_key_ask_the_store_once(records: Records, client:
         found = await asyncio.gather(*(called(callers) for _ in range(100)))
         assert all(isinstance(one, Caller) for one in found)
         assert calls() - before <= 2  # the script may have to be sent
+
+    with_callers(records, scenario)
+
+
+def test_answer_that_came_while_the_event_loop_was_held_up_counts(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(records)
+    monkeypatch.setattr(callers_module, "_LOOKUP_SECONDS", 0.2)
+
+    async def scenario(callers: Callers) -> None:
+        asking = asyncio.create_task(called(callers))
+        for _ in range(3):  # until a thread asks
+            await asyncio.sleep(0)
+        time.sleep(1)  # noqa: ASYNC251 - as a crowd of requests does
+        assert isinstance(await asking, Caller)
+
+    with_callers(records, scenario)
+
+
+def test_other_waits_for_the_store_keep_no_caller_out(records: Records) -> None:
+    make(records)
+
+    async def scenario(callers: Callers) -> None:
+        over = threading.Event()
+        waits = [asyncio.create_task(asyncio.to_thread(over.wait, 60)) for _ in range(100)]
+        await asyncio.sleep(0.1)
+        try:
+            assert isinstance(await called(callers), Caller)
+        finally:
+            over.set()
+            await asyncio.gather(*waits)
 
     with_callers(records, scenario)
 
