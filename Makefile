@@ -29,7 +29,7 @@ test-gpu: $(VENV)/.installed-dev ## run the tests that need a GPU, which `make t
 	@$(BIN)/python -m pytest tests/gpu $(OPTIONS)
 
 test-oldest: $(OLDEST)/.installed ## run the tests of gateway and worker with the oldest releases that pyproject.toml allows
-	@$(OLDEST)/bin/python -m pytest tests/app tests/worker
+	@OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/app tests/worker $(OPTIONS)
 
 test-wheels: wheels $(VENV)/.installed-dev ## install the wheels into a clean environment, run the service from there and put it to the test
 	@$(BIN)/python -m tests.wheels.check

@@ -29,12 +29,16 @@ class ContextGone(Exception):
 
 @dataclass(frozen=True)
 class BatchSubmission:
-    """A batch to be created: the context's id and model, what decides it, and how many lines there are."""
+    """A batch to be created: the context's id and model, what decides it, and how many lines there are.
+
+    ``request_id`` is that of the HTTP request, for the log of the worker that runs the job.
+    """
 
     context_id: str
     model: str
     spec: BatchSpec
     total: int
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ def _fields(submission: BatchSubmission, address: str) -> dict[str, str | int | 
         "format": FORMAT,
         "kind": JobKind.BATCH,
         "context_id": submission.context_id,
+        "request_id": submission.request_id,
         "model": submission.model,
         "batch": submission.spec.model_dump_json(),
         "input": address,

@@ -30,6 +30,8 @@ class Claim:
     fence: int
     attempt: int
     parked: bool
+    #: Of the HTTP request that created the job, for the log; '' where there was none.
+    request_id: str
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,16 @@ def claim_of(tenant: str, job_id: str, row: Row, needed: str | None, bodies: Bod
     Raises ValidationError, KeyError, `BodyCorrupt` and `ArtifactsUnavailable`.
     """
     parked = row.get("was_parked") == "1"
-    common = (tenant, job_id, row["context_id"], row["model"], int(row["fence"]), int(row["attempt"]), parked)
+    common = (
+        tenant,
+        job_id,
+        row["context_id"],
+        row["model"],
+        int(row["fence"]),
+        int(row["attempt"]),
+        parked,
+        row.get("request_id", ""),
+    )
     if row.get("kind") == JobKind.BATCH:
         spec, labels = tolerant(BatchSpec, row["batch"]), _LABELS.validate_json(needed or "")
         return BatchClaim(*common, spec, row["input"], int(row["total"]), labels)

@@ -79,6 +79,8 @@ class Submission:
     metadata: dict[str, str]
     #: The file of ``spec``, if it was written for this context already.
     file: SpecFile | None = None
+    #: Of the HTTP request, for the log of the worker that runs the job.
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,7 @@ def _job_fields(submission: Submission, context_id: str) -> dict[str, str | int 
     return {
         "format": FORMAT,
         "kind": JobKind.TUNING,
+        "request_id": submission.request_id,
         "context_id": context_id,
         "model": submission.model,
         "hyperparameters": plan.hyperparameters.model_dump_json(),

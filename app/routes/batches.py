@@ -120,7 +120,7 @@ async def create_batch(
             if before is not None or ready is None:
                 batch = await asyncio.to_thread(_as_now, records, before or "")
             else:
-                submission = _submission(*ready, options, total)
+                submission = _submission(*ready, options, total, request.state.request_id)
                 answered = once.answered(content, job_id)
                 batch = await asyncio.to_thread(records.batches.submit, job_id, submission, lines, answered)
                 await wake(gateway.bus, batch)
@@ -131,12 +131,14 @@ async def create_batch(
     return batch
 
 
-def _submission(stored: StoredContext, artifact: str, options: BatchOptions, total: int) -> BatchSubmission:
+def _submission(
+    stored: StoredContext, artifact: str, options: BatchOptions, total: int, request_id: str
+) -> BatchSubmission:
     context = stored.context
     target = (context.hyperparameters or Hyperparameters()).target_error
     served = context.report.served if context.report else "tuned"
     spec = BatchSpec(artifact=artifact, served=served, target_error=target, options=options)
-    return BatchSubmission(context.id, context.model, spec, total)
+    return BatchSubmission(context.id, context.model, spec, total, request_id)
 
 
 def _as_now(records: TenantRecords, job_id: str) -> Batch:

@@ -146,7 +146,7 @@ async def create_context(
     context_id, job_id = ids = new_id("ctx"), new_id("job")
     if dry_run:
         note_unchanged(request)
-        async with _planned(gateway, records, body, context_id) as submission:
+        async with _planned(gateway, records, body, context_id, request.state.request_id) as submission:
             warnings = warnings_about(submission.spec)
             needed = DryRun(**dict(submission.plan), model=submission.model, warnings=warnings)
         return JSONResponse(needed.model_dump(mode="json"))
@@ -155,7 +155,7 @@ async def create_context(
             context_id, job_id = json.loads(once.before)
             created = await asyncio.to_thread(_as_now, records, context_id, job_id)
         else:
-            async with _planned(gateway, records, body, context_id) as submission:
+            async with _planned(gateway, records, body, context_id, request.state.request_id) as submission:
                 stored, job = await submit(records, gateway.bus, submission, once.answered(json.dumps(ids)), ids)
             created = Created(context=stored.context, job=job)
     note_changed(request, context_id)
@@ -166,7 +166,7 @@ async def create_context(
 
 @asynccontextmanager
 async def _planned(
-    gateway: Gateway, records: TenantRecords, body: NewContext, context_id: str
+    gateway: Gateway, records: TenantRecords, body: NewContext, context_id: str, request_id: str
 ) -> AsyncIterator[Submission]:
     """What is to be stored, checked by a worker; of what is not, nothing is left. Raises `DomainError`."""
     submission = await asyncio.to_thread(_resolved, gateway, records, body)
@@ -175,7 +175,7 @@ async def _planned(
         raise DomainError(ErrorCode.MODEL_UNKNOWN, "there is no such model; GET /models lists them", "/model")
     file = await asyncio.to_thread(specs.write, context_id, submission["spec"])
     try:
-        yield Submission(**submission, plan=await plan(gateway.bus, model, file), file=file)
+        yield Submission(**submission, plan=await plan(gateway.bus, model, file), file=file, request_id=request_id)
     finally:
         await asyncio.to_thread(specs.release, context_id, file)
 

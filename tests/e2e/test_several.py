@@ -238,7 +238,7 @@ def test_plan_and_job_are_traced_and_every_line_of_a_job_names_it(several: Sever
         lambda: [one for one in list(several.traces.spans) if one.attributes.get("job_id") == ids["job_id"]]
     )
     assert [(one.name, one.service) for one in job] == [("job", "contextune-worker")]
-    named = {"tenant": "default", **ids}
+    named = {"tenant": "default", "request_id": "traced-2", **ids}
     lines = [line for name in ("on-time", "ahead") for line in several.logged(name)]
     of_job = [line for line in lines if line.get("job_id") == ids["job_id"]]
     assert [line["event"] for line in of_job] == ["job_started", "job_ended"]

@@ -108,7 +108,8 @@ class TuningThread:
     def _run(self, claim: Claim) -> None:
         """Run a claimed job to its end, whatever that is."""
         ids = {"job_id": claim.job_id, "tenant": claim.tenant, "context_id": claim.context_id}
-        with bound_contextvars(**ids, attempt=claim.attempt), span("job", **ids, model=claim.model):
+        request = {"request_id": claim.request_id} if claim.request_id else {}
+        with bound_contextvars(**ids, **request, attempt=claim.attempt), span("job", **ids, model=claim.model):
             self._run_named(claim)
 
     def _run_named(self, claim: Claim) -> None:

@@ -115,6 +115,13 @@ def test_estimated_end_counts_the_jobs_ahead(records: Records) -> None:
     assert waits == [1, 11, 111]
 
 
+def test_worker_learns_which_request_a_job_is_of(records: Records) -> None:
+    records.of("default").contexts.submit(replace(submission(), request_id="req_1"))
+    assert claim(records).request_id == "req_1"
+    submit(records)
+    assert claim(records).request_id == ""
+
+
 def test_success_ends_the_job_and_makes_the_context_answer(records: Records) -> None:
     context_id, job_id = submit(records, "intents")
     fields: dict[str, str | int | float] = {"step": 3, "fraction": 1.0, "trained_tokens": 120}
