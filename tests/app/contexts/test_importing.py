@@ -357,9 +357,7 @@ FIELDS: list[tuple[bytes, dict[str, str], str, str]] = [
 ]
 
 
-def test_file_that_is_no_adapter_is_refused_and_leaves_nothing(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_that_is_no_adapter_is_refused_and_leaves_nothing(settings: Settings, tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         for what, (content, code, param) in REFUSED.items():
             answer = await post(service, content)
