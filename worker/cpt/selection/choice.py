@@ -32,7 +32,7 @@ _COUNTED: Final = 64
 _LONE_WEIGHT: Final = 1.0
 #: Held-out rows that decide anything at least: fewer follow chance. Eight chose no step of tuning where tuning gained 4
 #: points; a mixture fitted to 12 cost up to 6 points and raised the NLL from 0.9 to 1.3.
-_FEWEST_DECIDING: Final = 16
+FEWEST_DECIDING: Final = 16
 #: Up to so many labels all are always scored.
 FEW_LABELS: Final = 16
 #: Labels that are scored instead of all, the fewest first.
@@ -66,7 +66,7 @@ def prior_weights(shots: Shots, states: bool, encoder: bool) -> list[float]:
 
 def mixture_of(parts: Tensor, truth: Tensor, prior: Sequence[float], calibrated: bool, turn: Turn = ALONE) -> Mixture:
     """The mixture of held-out log-probabilities [M, N, L]; the prior's own if not `calibrated`, or for few rows."""
-    if not calibrated or len(truth) < _FEWEST_DECIDING:
+    if not calibrated or len(truth) < FEWEST_DECIDING:
         return prior_mixture(prior, parts.shape[2])
     return fit_mixture(parts, truth, prior, turn)
 
@@ -119,7 +119,7 @@ def choose(preferred: int, found: Mapping[int, Tensor]) -> int:
     The preferred one, unless enough rows say that another is better beyond chance; of those the best.
     """
     best = preferred
-    if len(found[preferred]) < _FEWEST_DECIDING:
+    if len(found[preferred]) < FEWEST_DECIDING:
         return best
     for number in sorted(found):
         if beyond_chance(found[number], found[preferred]) and found[number].mean() < found[best].mean():

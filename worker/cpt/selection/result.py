@@ -268,8 +268,11 @@ class _Conclusion:
         return tuple(found)
 
     def _suspects(self, held_out: HeldOut | None) -> tuple[tuple[int, float], ...]:
-        """Of the examples that were held out, and of those that the encoder alone has predicted."""
-        if held_out is None or not self._settings.calibrated:
+        """Of the examples that were held out, and of those that the encoder alone has predicted.
+
+        None where these are few: nothing was fitted to them, so that their predictions are too sure.
+        """
+        if held_out is None or not self._settings.calibrated or len(held_out.numbers) < choice.FEWEST_DECIDING:
             return ()
         rest = [number for number in self._numbers if number not in set(held_out.numbers)]
         numbers, predicted = [*held_out.numbers, *rest], held_out.served

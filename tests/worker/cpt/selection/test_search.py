@@ -12,10 +12,11 @@ from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.cpt.scoring.scorer import Reading, score
 from worker.cpt.selection.costs import Costs
-from worker.cpt.selection.result import SearchResult
+from worker.cpt.selection.result import HeldOut, SearchResult, _Conclusion
 from worker.cpt.selection.search import TRIALS_SHARE, Search, SearchSettings
 from worker.cpt.selection.trials import Trial
 from worker.cpt.tuning.tuner import Tuner, TuningSettings
+from worker.cpt.turn import ALONE
 
 LABELS = ("good", "bad")
 WORDS = (("fine", 0), ("awful", 1), ("great", 0), ("dull", 1), ("lovely", 0), ("poor", 1), ("nice", 0), ("weak", 1))
@@ -212,6 +213,16 @@ def test_heads_on_states_learn_from_what_is_known_of_the_labels(model: Any) -> N
     assert other is not None
     assert torch.equal(one.score_bias, other.score_bias)
     assert not torch.equal(one.state_heads[0].weight, other.state_heads[0].weight)
+
+
+@pytest.mark.parametrize(("count", "named"), [(15, False), (40, True)])
+def test_suspects_are_named_where_enough_examples_are_held_out(model: Any, count: int, named: bool) -> None:
+    """Every label but one is wrong for sure, as the predictions stand."""
+    sure = torch.tensor([[1e-9, 1 - 1e-9]], dtype=torch.float64).repeat(count, 1)
+    running = search(model, AUTO, shots(count))
+    conclusion = _Conclusion(running._settings, running._task, running._vectors, ALONE)
+    held_out = HeldOut(tuple(range(count)), sure, sure)
+    assert bool(conclusion._suspects(held_out)) == named
 
 
 def test_what_is_known_of_a_label_takes_no_more_room_than_the_longest_example() -> None:
