@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy.protocol import DataSet, Rows
+from benchmarks.accuracy.protocol import SEEDS, DataSet, Rows
 from worker.evaluation.figures import evaluate, wilson_interval
 
 Cell = dict[str, Any]
+
+
+def of_seeds(cells: Mapping[str, Cell], name: str, k: int, method: str) -> list[Cell]:
+    """The cells of a method on a data set at k examples a label, as far as its seeds were measured."""
+    keys = [f"{name}/{k}/{seed}/{method}" for seed in SEEDS]
+    return [cells[key] for key in keys if key in cells]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.accuracy.cells import Cell
-from benchmarks.accuracy.protocol import ENGLISH, SEEDS
+from benchmarks.accuracy.cells import Cell, of_seeds
+from benchmarks.accuracy.protocol import ENGLISH
 
 _SHOTS = (2, 4, 8, 16, 32)
 #: Method, its name in the legend, colour and line.
@@ -33,18 +33,13 @@ def save_plots(cells: Mapping[str, Cell], folder: Path) -> None:
     _save(_by_seconds(cells), folder / "seconds.svg")
 
 
-def _of(cells: Mapping[str, Cell], name: str, k: int, method: str) -> list[Cell]:
-    keys = [f"{name}/{k}/{seed}/{method}" for seed in SEEDS]
-    return [cells[key] for key in keys if key in cells]
-
-
 def _by_examples(cells: Mapping[str, Cell]) -> Figure:
     sets = [*ENGLISH, "chnsenticorp", "banking77_all"]
     figure = Figure(figsize=(10, 6), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(2, 3).flatten()
     for axes, name in zip(panels, sets, strict=True):
         for method, title, colour, line in _SERIES:
-            found = {k: _of(cells, name, k, method) for k in (*_SHOTS, 5, 10)}
+            found = {k: of_seeds(cells, name, k, method) for k in (*_SHOTS, 5, 10)}
             points = sorted(
                 (k, 100 * statistics.mean(c["accuracy"] for c in some)) for k, some in found.items() if some
             )
@@ -62,7 +57,7 @@ def _by_seconds(cells: Mapping[str, Cell]) -> Figure:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     for method, title, colour, _ in _SERIES:
-        found = [_of(cells, name, _LEARNING_SHOTS, method) for name in ENGLISH]
+        found = [of_seeds(cells, name, _LEARNING_SHOTS, method) for name in ENGLISH]
         if all(found):
             seconds = statistics.mean(statistics.mean(c["tuning_seconds"] for c in some) for some in found)
             accuracy = statistics.mean(statistics.mean(c["accuracy"] for c in some) for some in found)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.accuracy.cells import Cell
+from benchmarks.accuracy.cells import Cell, of_seeds
 from benchmarks.accuracy.plots import save_plots
 from benchmarks.accuracy.protocol import ENGLISH, SEEDS
 from benchmarks.results import Results
@@ -54,14 +54,9 @@ def tables(cells: Mapping[str, Cell]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _of(cells: Mapping[str, Cell], name: str, k: int, method: str) -> list[Cell]:
-    keys = [f"{name}/{k}/{seed}/{method}" for seed in SEEDS]
-    return [cells[key] for key in keys if key in cells]
-
-
 def _accuracy(cells: Mapping[str, Cell], name: str, shots: Sequence[int]) -> str:
     rows = [
-        [title, *[_each([100 * cell["accuracy"] for cell in _of(cells, name, k, method)]) for k in shots]]
+        [title, *[_each([100 * cell["accuracy"] for cell in of_seeds(cells, name, k, method)]) for k in shots]]
         for method, title in _NAMES.items()
     ]
     return _table(["method", *[f"k = {k}" for k in shots]], rows)
@@ -74,7 +69,7 @@ def _zero_shot(cells: Mapping[str, Cell]) -> str:
         found = [cells[f"{name}/0/0/{method}"]["accuracy"] for name in sets if f"{name}/0/0/{method}" in cells]
         rows.append([title, *[f"{100 * one:.1f}" for one in found]])
     for method in ("icl", "plain", "auto"):
-        named = [_each([100 * cell["accuracy"] for cell in _of(cells, name, 4, method)]) for name in sets]
+        named = [_each([100 * cell["accuracy"] for cell in of_seeds(cells, name, 4, method)]) for name in sets]
         rows.append([f"{_NAMES[method]}, k = 4", *named])
     return _table(["method", *sets], rows)
 
@@ -83,7 +78,7 @@ def _calibration(cells: Mapping[str, Cell]) -> str:
     head = ["method", "NLL", "ECE", "seconds to learn", "ms a query"]
     rows = []
     for method, title in _NAMES.items():
-        english = [_of(cells, name, 4, method) for name in ENGLISH]
+        english = [of_seeds(cells, name, 4, method) for name in ENGLISH]
         milliseconds = [[{"ms": 1000 * c["classifying_seconds"] / c["n"]} for c in found] for found in english]
         rows.append(
             [
@@ -101,7 +96,7 @@ def _ablation(cells: Mapping[str, Cell]) -> str:
     keys = [key.split("/") for key in cells if "/auto " in key]
     draws = sorted({(name, int(k)) for name, k, *_ in keys})
     rows = [
-        [method, *[_each([100 * cell["accuracy"] for cell in _of(cells, name, k, method)]) for name, k in draws]]
+        [method, *[_each([100 * cell["accuracy"] for cell in of_seeds(cells, name, k, method)]) for name, k in draws]]
         for method in ["auto", *dict.fromkeys(key[-1] for key in keys)]
     ]
     return _table(["", *[f"{name}, k = {k}" for name, k in draws]], rows)

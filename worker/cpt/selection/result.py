@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -149,7 +150,7 @@ class _Conclusion:
             parts.append(self._of_encoder(evidence.numbers))
         return _Candidate(run, evidence, serving, torch.stack(parts))
 
-    @property
+    @cached_property
     def _prior(self) -> list[float]:
         """The weights of the parts unless held-out examples say otherwise; of a lone part 1 if nothing is fitted."""
         settings = self._settings
