@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final
 
 from worker.cpt.encoding.context import Context, Tokens, encode_example, encode_queries
@@ -56,7 +57,10 @@ class Shots:
 
     def names_of(self, labels: Sequence[int]) -> list[list[int]]:
         """The ids of what is known of labels, in place of a text, as queries."""
-        longest = max(len(text.encode()) for text in self.texts)
-        most = max(_FEWEST_BYTES, min(longest, _NAME_BYTES))
-        texts = [self.label_texts[label].encode()[:most].decode(errors="ignore") for label in labels]
+        texts = [self.label_texts[label].encode()[: self._name_bytes].decode(errors="ignore") for label in labels]
         return encode_queries(self.tokenizer, self.template, texts)
+
+    @cached_property
+    def _name_bytes(self) -> int:
+        longest = max(len(text.encode()) for text in self.texts)
+        return max(_FEWEST_BYTES, min(longest, _NAME_BYTES))

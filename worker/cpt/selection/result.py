@@ -23,7 +23,8 @@ from worker.cpt.turn import Turn
 
 if TYPE_CHECKING:
     from worker.cpt.selection.search import SearchSettings
-    from worker.cpt.selection.trial_run import Task, TrialRun
+    from worker.cpt.selection.task import Task
+    from worker.cpt.selection.trial_run import TrialRun
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.prompts import PromptPlan, cross_fitted_prompts, whole_prompts
 from worker.cpt.selection.result import SearchResult, conclude
-from worker.cpt.selection.trial_run import FEWEST_PROMPTS, Task, TrialRun
+from worker.cpt.selection.task import Task
+from worker.cpt.selection.trial_run import FEWEST_PROMPTS, TrialRun
 from worker.cpt.selection.trials import HeldOutScores, Status, StepFigures, Trial
 from worker.cpt.selection.vectors import Vectors
 from worker.cpt.tuning.tuner import CHUNK_TOKENS, TuningSettings

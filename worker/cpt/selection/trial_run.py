@@ -2,47 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
-from worker.cpt.encoding.shots import Shots
-from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.scoring.scorer import read
-from worker.cpt.scoring.trie import LabelTrie
-from worker.cpt.scoring.views import VIEWS
 from worker.cpt.selection.costs import Costs
-from worker.cpt.selection.folds import by_turns
 from worker.cpt.selection.prompts import PromptPlan
-from worker.cpt.selection.trials import HeldOutScores, PromptRecord, StepFigures, Trial, TunedPrompt, read_order
-from worker.cpt.tuning.tuner import Tuner, TuningSettings
+from worker.cpt.selection.reader import Reader
+from worker.cpt.selection.task import Task
+from worker.cpt.selection.trials import HeldOutScores, PromptRecord, StepFigures, Trial, TunedPrompt
+from worker.cpt.tuning.tuner import Tuner
 from worker.cpt.turn import Turn
 
 #: Prompts of a trial without which it is dropped where there is no time for more.
 FEWEST_PROMPTS: Final = 2
-
-
-@dataclass(frozen=True)
-class Task:
-    """What all trials of a search share. `bounds` are those of a `Tuner`.
-
-    config: the settings of a CPTConfig. calibration: queries of texts without a label. reads: whether examples are read
-    under prompts that serve, and not only those that a prompt does not see. states: whether their states are kept.
-    """
-
-    model: Any
-    shots: Shots
-    tuning: TuningSettings
-    config: Mapping[str, Any]
-    calibration: tuple[tuple[int, ...], ...]
-    reads: bool
-    states: bool
-    bounds: Mapping[str, Any]
-
-    def batch(self, plan: PromptPlan) -> int:
-        """Training examples of a step."""
-        return min(self.tuning.batch_size or len(plan.training), len(plan.training))
 
 
 @dataclass
@@ -54,7 +28,7 @@ class TrialRun:
     plans: Sequence[PromptPlan]
     records: list[PromptRecord] = field(default_factory=list)
     _tuner: Tuner | None = None
-    _prefix: PrefixKV | None = None
+    _reader: Reader | None = None
 
     @property
     def complete(self) -> bool:
@@ -108,15 +82,15 @@ class TrialRun:
             record.delta = tuner.embedding.delta_embedding.weight.detach().clone()
             loss, cost = record.losses[-1], costs.step(len(plan.context), self.task.batch(plan))
         else:
-            loss, cost = None, self._read(record, plan, tuner, costs, turn)
-        if len(record.losses) == self.trial.steps and not self._names_left(record) + self._left_to_read(record, plan):
+            loss, cost = None, self._reader_of(plan, record).step(tuner.embedding, costs, turn)
+        if len(record.losses) == self.trial.steps and self._reader_of(plan, record).finished:
             record.closed = True
         return loss, cost
 
     def cut(self) -> None:
         """Read no more under the prompt in turn, if anything was."""
-        record = self.records[-1]
-        if record.numbers or not self._left_to_read(record, self.plans[len(self.records) - 1]):
+        record, plan = self.records[-1], self.plans[len(self.records) - 1]
+        if record.numbers or self._reader_of(plan, record).texts_finished:
             record.closed = True
 
     @property
@@ -171,7 +145,7 @@ class TrialRun:
     def _current(self) -> tuple[PromptRecord, PromptPlan, Tuner]:
         """What is worked on: the last record, or a new one where that is closed."""
         if not self.records or self.records[-1].closed:
-            self._tuner, self._prefix = self._make_tuner(self.plans[len(self.records)]), None
+            self._tuner = self._make_tuner(self.plans[len(self.records)])
             self.records.append(PromptRecord(self._tuner.embedding.delta_embedding.weight.detach().clone()))
         assert self._tuner is not None  # noqa: S101 - made with its record
         return self.records[-1], self.plans[len(self.records) - 1], self._tuner
@@ -184,59 +158,8 @@ class TrialRun:
         config, unlearned = context.config(**task.config), plan.unlearned_places
         return Tuner(task.model, context, training, config, tuning, **task.bounds, held_out=unlearned)
 
-    def _left_to_read(self, record: PromptRecord, plan: PromptPlan) -> list[int]:
-        """Examples to read; -1 stands for each text without a label, which come last."""
-        task = self.task
-        truth = task.shots.truth
-        unseen = by_turns(plan.unseen, truth)
-        out = set(unseen)
-        others = range(len(task.shots)) if task.reads and plan.served else ()
-        seen = by_turns([number for number in others if number not in out], truth)
-        examples = read_order(unseen, seen)[: self.trial.examples]
-        texts = len(task.calibration) if task.reads else 0
-        return examples[len(record.numbers) :] + [-1] * (texts - sum(map(len, record.calibration)))
-
-    def _names_left(self, record: PromptRecord) -> list[int]:
-        """Labels whose names are to be read: a head on states learns from them as from examples."""
-        shots = self.task.shots
-        return (
-            list(range(sum(part.shape[1] for part in record.names), len(shots.label_texts))) if self.task.states else []
-        )
-
-    def _read(self, record: PromptRecord, plan: PromptPlan, tuner: Tuner, costs: Costs, turn: Turn) -> float:
-        """Read the next texts under the prompt as it is now; what it cost."""
-        task, left, names = self.task, self._left_to_read(record, plan), self._names_left(record)[: costs.texts_at_once]
-        inside = 0 if self._prefix else len(plan.context)
-        prefix = self._prefix = self._prefix or PrefixKV.compute(task.model, tuner.embedding.tuned())
-        if names:
-            queries = task.shots.names_of(names)
-            record.names.append(
-                read(task.model, prefix, [LabelTrie.empty()] * len(names), queries, views=VIEWS, turn=turn).states
-            )
-            return costs.reading(inside, 0) + costs.naming(len(names))
-        trie = LabelTrie.build(task.shots.label_ids)
-        some = [number for number in left[: costs.texts_at_once] if number >= 0]
-        if some:
-            views, hidden = VIEWS if task.states else (), self._own_copies(plan, some, prefix.tokens)
-            queries = task.shots.queries_of(some)
-            found = read(task.model, prefix, [trie] * len(some), queries, views=views, hidden=hidden, turn=turn)
-            record.numbers += some
-            record.scores.append(found.scores)
-            record.states.append(found.states)
-            return costs.reading(inside, len(some))
-        done = sum(map(len, record.calibration))
-        texts = task.calibration[done : done + costs.texts_at_once]
-        record.calibration.append(read(task.model, prefix, [trie] * len(texts), texts, views=(), turn=turn).scores)
-        return costs.reading(inside, len(texts))
-
-    def _own_copies(self, plan: PromptPlan, numbers: Sequence[int], tokens: int) -> list[Tensor]:
-        """For each example the tokens [T] bool of its own copy in the prompt."""
-        context = self.task.shots.context_of(plan.context).tokens
-        hidden = []
-        for number in numbers:
-            marks = torch.zeros(tokens, dtype=torch.bool)
-            if number in plan.context:
-                first, end = context.span(plan.context.index(number))
-                marks[first:end] = True
-            hidden.append(marks)
-        return hidden
+    def _reader_of(self, plan: PromptPlan, record: PromptRecord) -> Reader:
+        """The reader of a prompt; that of the prompt in turn keeps what it has computed of the prompt."""
+        if self._reader is None or self._reader.record is not record:
+            self._reader = Reader(self.task, plan, record, self.trial.examples)
+        return self._reader

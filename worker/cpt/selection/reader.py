@@ -1,0 +1,100 @@
+"""Reading under one prompt of a trial, piece by piece: the labels' names, then examples, then texts without a label."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.cpt.scoring.prefix import PrefixKV
+from worker.cpt.scoring.scorer import read
+from worker.cpt.scoring.trie import LabelTrie
+from worker.cpt.scoring.views import VIEWS
+from worker.cpt.selection.costs import Costs
+from worker.cpt.selection.folds import by_turns
+from worker.cpt.selection.prompts import PromptPlan
+from worker.cpt.selection.task import Task
+from worker.cpt.selection.trials import PromptRecord, read_order
+from worker.cpt.tuning.embedding import CPTEmbedding
+from worker.cpt.turn import Turn
+
+
+@dataclass
+class Reader:
+    """Reads into the record of a prompt that `plan` describes. most: examples that are read at most."""
+
+    task: Task
+    plan: PromptPlan
+    record: PromptRecord
+    most: int
+    _prefix: PrefixKV | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything is read."""
+        return not self._names_left() and self.texts_finished
+
+    @property
+    def texts_finished(self) -> bool:
+        """Whether all examples and all texts without a label are read."""
+        return not self._examples_left() and not self._unlabelled_left()
+
+    def step(self, embedding: CPTEmbedding, costs: Costs, turn: Turn) -> float:
+        """Read the next texts under the prompt as it is now, and return what it cost."""
+        inside = 0 if self._prefix else len(self.plan.context)
+        prefix = self._prefix = self._prefix or PrefixKV.compute(self.task.model, embedding.tuned())
+        if names := self._names_left()[: costs.texts_at_once]:
+            self._read_names(names, prefix, turn)
+            return costs.reading(inside, 0) + costs.naming(len(names))
+        if numbers := self._examples_left()[: costs.texts_at_once]:
+            self._read_examples(numbers, prefix, turn)
+            return costs.reading(inside, len(numbers))
+        queries = self._unlabelled_left()[: costs.texts_at_once]
+        self._read_unlabelled(queries, prefix, turn)
+        return costs.reading(inside, len(queries))
+
+    def _names_left(self) -> range:
+        """Labels whose names are to be read: a head on states learns from them as from examples."""
+        done = sum(part.shape[1] for part in self.record.names)
+        return range(done, len(self.task.shots.label_texts) if self.task.states else done)
+
+    def _examples_left(self) -> list[int]:
+        task, truth = self.task, self.task.shots.truth
+        unseen = by_turns(self.plan.unseen, truth)
+        others = set(range(len(task.shots)) if task.reads and self.plan.served else ()) - set(unseen)
+        return read_order(unseen, by_turns(sorted(others), truth))[: self.most][len(self.record.numbers) :]
+
+    def _unlabelled_left(self) -> Sequence[tuple[int, ...]]:
+        return self.task.calibration[sum(map(len, self.record.calibration)) :] if self.task.reads else ()
+
+    def _read_names(self, labels: Sequence[int], prefix: PrefixKV, turn: Turn) -> None:
+        queries, nothing = self.task.shots.names_of(labels), LabelTrie.empty()
+        found = read(self.task.model, prefix, [nothing] * len(labels), queries, views=VIEWS, turn=turn)
+        self.record.names.append(found.states)
+
+    def _read_examples(self, numbers: Sequence[int], prefix: PrefixKV, turn: Turn) -> None:
+        views, hidden = VIEWS if self.task.states else (), self._own_copies(numbers, prefix.tokens)
+        tries, queries = self._tries(len(numbers)), self.task.shots.queries_of(numbers)
+        found = read(self.task.model, prefix, tries, queries, views=views, hidden=hidden, turn=turn)
+        self.record.numbers += numbers
+        self.record.scores.append(found.scores)
+        self.record.states.append(found.states)
+
+    def _read_unlabelled(self, queries: Sequence[Sequence[int]], prefix: PrefixKV, turn: Turn) -> None:
+        found = read(self.task.model, prefix, self._tries(len(queries)), queries, views=(), turn=turn)
+        self.record.calibration.append(found.scores)
+
+    def _tries(self, count: int) -> list[LabelTrie]:
+        return [LabelTrie.build(self.task.shots.label_ids)] * count
+
+    def _own_copies(self, numbers: Sequence[int], tokens: int) -> list[Tensor]:
+        """For each example the tokens [T] bool of its own copy in the prompt."""
+        context = self.task.shots.context_of(self.plan.context).tokens
+        hidden = []
+        for number in numbers:
+            marks = torch.zeros(tokens, dtype=torch.bool)
+            if number in self.plan.context:
+                first, end = context.span(self.plan.context.index(number))
+                marks[first:end] = True
+            hidden.append(marks)
+        return hidden
