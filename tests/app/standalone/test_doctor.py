@@ -18,6 +18,7 @@ from app.contract.messages import Announcement
 from app.standalone.doctor import cli
 from app.standalone.embedded import EmbeddedServer
 from worker.identity import fingerprint
+from worker.unpacking import unpacked
 
 NAMES = (
     "STORE_URL",
@@ -151,6 +152,30 @@ def test_file_of_a_model_that_is_damaged_is_named(
     status, found = examined(monkeypatch, **where)
     assert status == 1
     assert found["models", "wrong"]["found"] == f"{weights} is damaged: its SHA-256 is another"
+
+
+def test_unpacked_files_that_are_damaged_or_gone_are_named_with_the_folder_to_remove(
+    store_url: str, bus_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed, models = tmp_path / "tiny.gguf", tmp_path / "models"
+    packed.write_bytes(b"packed")
+
+    def unpack(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for name in ("config.json", "model.safetensors"):
+            (folder / name).write_text(name)
+
+    folder = unpacked(packed, models, unpack)
+    where = {"STORE_URL": store_url, "BUS_URL": bus_url, "DATA_DIR": str(tmp_path)}
+    assert ("models", "ok") in examined(monkeypatch, **where)[1]
+    (folder / "model.safetensors").write_text("model.safetensorz")
+    status, found = examined(monkeypatch, **where)
+    assert status == 1
+    assert found["models", "wrong"]["found"] == f"{folder}/model.safetensors is damaged: its SHA-256 is another"
+    assert f"remove {folder} and start anew" in found["models", "wrong"]["mend"]
+    (folder / "model.safetensors").unlink()
+    _, found = examined(monkeypatch, **where)
+    assert found["models", "wrong"]["found"] == f"{folder}/model.safetensors is missing"
 
 
 def test_how_the_store_keeps_what_it_is_given_is_shown(
