@@ -21,6 +21,7 @@ from app.classification.batcher import Batcher
 from app.classification.bus import Bus
 from app.config import Settings
 from app.events.feed import Feed
+from app.events.reads import JobReads
 from app.events.streams import EventStreams
 from app.jobs.waiting import JobWaits
 from app.readings import readings
@@ -43,6 +44,7 @@ class Gateway:
     bus: Bus
     batcher: Batcher
     metrics: Metrics
+    reads: JobReads
     waits: JobWaits
     streams: EventStreams
     access: Access
@@ -74,9 +76,10 @@ async def open_gateway(settings: Settings, stopping: asyncio.Event) -> AsyncIter
     if settings.webhooks != "off":
         tasks.append(asyncio.create_task(dispatch_forever(records, any_address=settings.webhooks == "any")))
     try:
-        waits, streams = JobWaits(feed, stopping), EventStreams(feed, stopping)
+        reads = JobReads()
+        waits, streams = JobWaits(feed, reads, stopping), EventStreams(feed, reads, stopping)
         async with open_access(settings, records, settings.bus_url) as access:
-            yield Gateway(settings, records, bus, batcher, metrics, waits, streams, access)
+            yield Gateway(settings, records, bus, batcher, metrics, reads, waits, streams, access)
     finally:
         for task in tasks:
             task.cancel()

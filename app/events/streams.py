@@ -16,6 +16,7 @@ import structlog
 from app.contract.names import JobStatus
 from app.contract.objects import Event
 from app.events.feed import Feed
+from app.events.reads import JobReads
 from app.records.connection import StoreUnavailable
 from app.records.store import TenantRecords
 
@@ -61,6 +62,7 @@ class EventStreams:
     """The readers of a gateway. All streams end once ``stopping`` is set."""
 
     feed: Feed
+    reads: JobReads
     stopping: asyncio.Event
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     max_behind: int = MAX_BEHIND
@@ -100,10 +102,11 @@ class EventStreams:
     async def _told(self, records: TenantRecords, job_id: str, after: int) -> list[Event] | None:
         """What the store holds; None, after a while, where it does not answer.
 
-        The watch may be far ahead of this reader: only the store has what lies between.
+        The watch may be far ahead of this reader: only the store has what lies between. All readers ask for all
+        events, so that they share a read whatever each knows.
         """
         try:
-            return await asyncio.to_thread(records.jobs.events, job_id, after)
+            return [event for event in await self.reads.events(records, job_id, 0) if int(event.id) > after]
         except StoreUnavailable:
             await asyncio.sleep(_RETRY_SECONDS)
             return None
@@ -160,8 +163,8 @@ class EventStreams:
         """The events of a job after one, and whether there is such a job."""
         while True:
             try:
-                events = await asyncio.to_thread(records.jobs.events, job_id, after)
-                return events, bool(events) or await asyncio.to_thread(records.jobs.get, job_id) is not None
+                events = await self.reads.events(records, job_id, after)
+                return events, bool(events) or await self.reads.job(records, job_id) is not None
             except StoreUnavailable as error:
                 structlog.get_logger().warning("store_unavailable", reason=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, Final
@@ -56,7 +55,7 @@ async def list_events(
     status and no message; metrics that were thinned meanwhile are not sent again. ``limit`` is of the list alone.
     """
     known = int(last_event_id or after)
-    job = await asyncio.to_thread(records.jobs.get, job_id)
+    job = await gateway.reads.job(records, job_id)
     if job is None:
         raise DomainError(ErrorCode.JOB_NOT_FOUND, "there is no such job")
     if job.kind != JobKind.BATCH:
@@ -67,7 +66,7 @@ async def list_events(
         return EventSourceResponse(
             _sent(events, admitted), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )
-    found = await asyncio.to_thread(records.jobs.events, job_id, known)
+    found = await gateway.reads.events(records, job_id, known)
     page = tuple(found[:limit])
     return Listing[Event].of(Page(page, page[-1].id if len(found) > limit else None))
 

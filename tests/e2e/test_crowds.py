@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from app.config import Settings
 from app.records.store import Records
@@ -126,5 +127,37 @@ def test_two_thousand_wait_for_a_job(settings: Settings, records: Records) -> No
         ended = time.monotonic()
         assert set(await waiting) == {b"HTTP/1.1 200 OK\r\n"}
         assert time.monotonic() - ended < 50  # not the end of their own time
+
+    crowd(settings, scenario)
+
+
+async def events_read(port: int, job_id: str, known: int) -> list[int]:
+    """The numbers of the events of a job that a reader sees which knows those up to ``known``."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
+    writer.write(f"{head}Last-Event-ID: {known}\r\nConnection: close\r\n\r\n".encode())
+    try:
+        return [int(line[3:]) async for line in reader if line.startswith(b"id:")]
+    finally:
+        writer.transport.abort()
+
+
+def test_readers_of_events_see_all_and_share_the_connections_to_the_store(
+    settings: Settings, records: Records, client: redis.Redis
+) -> None:
+    tenant = records.of("default")
+    jobs = [tenant.contexts.submit(submission())[1].id for _ in range(40)]
+
+    async def scenario(port: int, http: httpx.AsyncClient) -> None:
+        connections = [len(client.client_list())]
+        readers = [asyncio.create_task(events_read(port, job, number % 2)) for number in range(10) for job in jobs]
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            connections.append(len(client.client_list()))
+        for job in jobs:
+            await asyncio.to_thread(tenant.jobs.cancel, job)
+        seen = await asyncio.gather(*readers)
+        assert Counter(map(tuple, seen)) == {(1, 2): 200, (2,): 200}
+        assert max(connections) - connections[0] < 5
 
     crowd(settings, scenario)

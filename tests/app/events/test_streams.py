@@ -8,6 +8,7 @@ import redis
 
 from app.contract.objects import Event
 from app.events.feed import Feed
+from app.events.reads import JobReads
 from app.events.streams import EventStreams
 from app.records.connection import connect
 from app.records.store import Records, TenantRecords
@@ -22,7 +23,7 @@ def scenario(store_url: str, test: Callable[[EventStreams], Awaitable[None]], he
         feed.start()
         try:
             async with asyncio.timeout(60):
-                await test(EventStreams(feed, asyncio.Event(), heartbeat))
+                await test(EventStreams(feed, JobReads(), asyncio.Event(), heartbeat))
         finally:
             await feed.stop()
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import redis
 
 from app.events.feed import Feed
+from app.events.reads import JobReads
 from app.jobs.waiting import JobWaits
 from app.records.store import Records
 from tests.app.asked import commands, quiet
@@ -19,7 +20,7 @@ async def waits_on(store_url: str, **options: float) -> AsyncIterator[JobWaits]:
     feed = Feed(store_url, **options)
     feed.start()
     try:
-        yield JobWaits(feed, asyncio.Event())
+        yield JobWaits(feed, JobReads(), asyncio.Event())
     finally:
         await feed.stop()
 
