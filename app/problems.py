@@ -86,6 +86,8 @@ UNPROCESSABLE: Final = 422
 
 #: Seconds until another try, where the failure itself does not know them; a status that is not listed tells none.
 RETRY_AFTER_SECONDS: Final[Mapping[int, float]] = {429: 1, 503: 5, 507: 30}
+#: Failures that waiting alone does not mend, whatever their status, unless they know a time themselves.
+_LASTING: Final = frozenset({ErrorCode.QUOTA})
 
 #: Exceptions of store, bus and batcher.
 _KNOWN: Final[Mapping[type[Exception], tuple[ErrorCode, str, str | None]]] = {
@@ -172,7 +174,9 @@ def problem_response(request: Request, error: DomainError, status: int | None = 
 
 
 def _retry_headers(error: DomainError, status: int, longest: float) -> dict[str, str]:
-    seconds = RETRY_AFTER_SECONDS.get(status) if error.retry_after is None else error.retry_after
+    seconds = error.retry_after
+    if seconds is None and error.code not in _LASTING:
+        seconds = RETRY_AFTER_SECONDS.get(status)
     if seconds is None:
         return {}
     seconds = min(seconds, longest)
@@ -188,7 +192,8 @@ def as_domain_error(error: Exception) -> DomainError | None:
     if isinstance(error, ModelUnsupported):
         return DomainError(ErrorCode.MODEL_UNSUPPORTED, str(error), "/model")
     if isinstance(error, QuotaReached):
-        return DomainError(ErrorCode.QUOTA, str(error))
+        wait = RETRY_AFTER_SECONDS[STATUS[ErrorCode.QUOTA]] if error.passes else None
+        return DomainError(ErrorCode.QUOTA, str(error), retry_after=wait)
     if isinstance(error, NewerFormat):
         return DomainError(ErrorCode.FORMAT_UNSUPPORTED, str(error))
     known = next((what for kind, what in _KNOWN.items() if isinstance(error, kind)), None)

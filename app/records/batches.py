@@ -87,7 +87,7 @@ class Batches:
         if outcome in refusals:
             raise refusals[outcome]
         if outcome != "created":
-            raise QuotaReached({"jobs": "queued jobs", "artifact_bytes": "bytes of artifacts"}[outcome])
+            raise QuotaReached(outcome)
         batch = self.get(job_id)
         if batch is None:
             raise StoreUnavailable("the batch was deleted as it was created")

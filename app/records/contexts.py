@@ -34,7 +34,7 @@ from app.records.specs import SpecFile, Specs
 _SELECTOR: Final = re.compile(r"|[1-9][0-9]{0,14}|[a-z][a-z0-9._-]{0,63}")
 MAX_METADATA: Final = 16
 
-#: What a tenant may have too much of, as the script that submits calls it.
+#: What a tenant may have too much of, as the scripts call it.
 _QUOTAS: Final = {"jobs": "queued jobs", "contexts": "contexts", "artifact_bytes": "bytes of artifacts"}
 
 
@@ -46,10 +46,11 @@ class QueueFull(Exception):
 
 
 class QuotaReached(Exception):
-    """The tenant has as much of something as it may have."""
+    """The tenant has as much of ``what``, a word of the scripts, as it may have; whether time alone ``passes`` that."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"this tenant has as many {what} as it may have")
+        super().__init__(f"this tenant has as many {_QUOTAS[what]} as it may have")
+        self.passes = what == "jobs"
 
 
 class TenantGone(Exception):
@@ -151,9 +152,7 @@ class Contexts:
         if outcome == "overloaded":
             raise QueueFull
         if outcome != "created":
-            raise QuotaReached(
-                {"jobs": "queued jobs", "artifact_bytes": "bytes of artifacts"}.get(outcome, str(outcome))
-            )
+            raise QuotaReached(outcome)
         context, row = self.get(context_id), self._store.run("get_job", self._tenant, job_id)
         if context is None or not row:
             raise StoreUnavailable("the context was deleted as it was created")

@@ -47,7 +47,7 @@ class Imports:
         if outcome in refusals:
             raise refusals[outcome]
         if outcome != "created":
-            raise QuotaReached({"contexts": "contexts", "artifact_bytes": "bytes of artifacts"}[outcome])
+            raise QuotaReached(outcome)
         stored = self._contexts.get(context_id)
         if stored is None:
             raise StoreUnavailable("the context was deleted as it was created")

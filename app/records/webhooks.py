@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
@@ -24,7 +24,6 @@ from app.records.rows import FORMAT, NewerFormat, refuse_newer, row_of
 MAX_WEBHOOKS: Final = 16
 #: Seconds that a gateway has to say what came of a delivery that it took.
 _LEASE_SECONDS: Final = 60
-_TAKEN_AT_ONCE: Final = 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,11 @@ class Delivery:
     object_id: str
     created_at: datetime
     attempts: int
+
+    @property
+    def receiver(self) -> str:
+        """Its webhook among those of all tenants."""
+        return f"{self.tenant}:{self.webhook_id}"
 
 
 class Webhooks:
@@ -94,9 +98,13 @@ class Outbox:
         self._store = store
         self._keep_seconds = keep_seconds
 
-    def take(self) -> list[Delivery]:
-        """Deliveries that are due, oldest first; they are due again in a minute unless something is said of them."""
-        taken = self._store.run("take_deliveries", _LEASE_SECONDS * 1000, _TAKEN_AT_ONCE)
+    def take(self, receivers: int, of_each: int, left_alone: Iterable[str] = ()) -> list[Delivery]:
+        """Deliveries that are due to ``receivers`` webhooks at most, those of a webhook together, oldest first.
+
+        They are due again in a minute unless something is said of them. None is of a ``Delivery.receiver`` that is to
+        be left alone.
+        """
+        taken = self._store.run("take_deliveries", _LEASE_SECONDS * 1000, receivers, of_each, *left_alone)
         return [
             _delivery(member, url, secret, row_of(flat)) for member, url, secret, flat in cast("list[list[str]]", taken)
         ]

@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
@@ -44,15 +45,24 @@ def is_private_host(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
+#: Names that are looked up at once.
+_LOOKUPS: Final = 16
+
+
 class NotPublic(ConnectError):
     """An address that is not of the public Internet."""
 
 
-class PublicBackend(AsyncNetworkBackend):
-    """Connects to public addresses alone."""
+class Backend(AsyncNetworkBackend):
+    """Connects to public addresses, to others only if ``any_address`` is set.
 
-    def __init__(self) -> None:
+    Names are looked up by threads of its own: names whose servers do not answer take nobody else's.
+    """
+
+    def __init__(self, *, any_address: bool) -> None:
+        self._any_address = any_address
         self._backend = AnyIOBackend()
+        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="names")
 
     async def connect_tcp(
         self,
@@ -62,20 +72,34 @@ class PublicBackend(AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
-        """Connect to the first address of ``host``. Raises `NotPublic` unless all its addresses are public."""
-        addresses = await _resolve(host, port)
-        if not addresses or not all(map(is_public, addresses)):
+        """Connect to the first address of ``host`` that answers.
+
+        Raises `NotPublic` unless all its addresses may be reached, ConnectError where none answers.
+        """
+        addresses = await asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host, port)
+        if not self._any_address and not all(map(is_public, addresses)):
             raise NotPublic("the address of the webhook is not public")
-        return await self._backend.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        fault = ConnectError("the name of the webhook has no address")
+        for address in addresses:
+            try:
+                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+            except ConnectError as error:
+                fault = error
+        raise fault
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
         await self._backend.sleep(seconds)
 
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
-async def _resolve(host: str, port: int) -> list[str]:
+
+def _addresses(host: str, port: int) -> list[str]:
+    """The addresses of a name. Raises `ConnectError`."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise ConnectError("the name of the webhook does not resolve") from error
     return [str(entry[4][0]) for entry in found]

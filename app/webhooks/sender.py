@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from httpcore2 import (
-    AnyIOBackend,
     AsyncConnectionPool,
     LocalProtocolError,
     NetworkError,
@@ -19,22 +18,21 @@ from httpcore2 import (
 from standardwebhooks import Webhook
 
 from app.records.webhooks import Delivery
-from app.webhooks.addresses import NotPublic, PublicBackend
+from app.webhooks.addresses import Backend, NotPublic
 
 #: Seconds that a receiver has for its answer.
 SEND_SECONDS: Final = 15.0
-_MOST_CONNECTIONS: Final = 20
 _FAILURES: Final = (NetworkError, TimeoutException, ProtocolError, LocalProtocolError, UnsupportedProtocol, OSError)
 
 
 class Sender:
-    """Sends deliveries; to private addresses only if ``any_address`` is set."""
+    """Sends deliveries, ``most`` at once; to private addresses only if ``any_address`` is set."""
 
-    def __init__(self, *, any_address: bool) -> None:
-        backend = AnyIOBackend() if any_address else PublicBackend()
+    def __init__(self, most: int, *, any_address: bool) -> None:
+        self._backend = Backend(any_address=any_address)
         # No connection is kept: the next delivery resolves the name anew.
         self._pool = AsyncConnectionPool(
-            max_connections=_MOST_CONNECTIONS, max_keepalive_connections=0, network_backend=backend
+            max_connections=most, max_keepalive_connections=0, network_backend=self._backend
         )
 
     async def send(self, delivery: Delivery) -> str | None:
@@ -63,6 +61,7 @@ class Sender:
     async def close(self) -> None:
         """End the connections."""
         await self._pool.aclose()
+        self._backend.close()
 
 
 def _body(delivery: Delivery) -> str:

@@ -24,6 +24,7 @@ store in cluster mode serves them too. What a tenant owns is ``{ct}:t:<tenant>:<
 ``deleting:<context>``             hash    a deleted context whose files may still be there
 ``webhook:<id>``                   hash    an address that is told of events; ``webhooks`` (zset) holds their ids
 ``delivery:<id>``                  hash    an event on its way to a webhook
+``deliveries:<webhook>``           zset    those on their way to a webhook, by when each is to be sent
 ``keys``                           zset    hashes of the secrets of its keys, by order of creation
 ``audit``                          stream  changes that were asked for
 ``usage:<day>``                    hash    what was used on a day since the epoch; ``usages`` holds the days
@@ -50,7 +51,7 @@ All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said other
 ``deleting``                       zset    deleted contexts, by when somebody last began to remove their files
 ``removing``                       zset    deleted batches, by when somebody last began to remove their files
 ``totals``                         hash    what was counted since the store began: jobs that ended, leases lost
-``outbox``                         zset    ``<tenant>:<delivery>`` by when it is to be sent
+``outbox``                         zset    ``<tenant>:<webhook>`` by when its first delivery is to be sent
 ``backup``                         string  who keeps files from being removed while a backup is made
 ``restoring``                      string  there while a restore is under way: no program uses the store
 ``swept``                          string  when overdue leases were last looked for

@@ -1,8 +1,13 @@
 #!lua flags=no-writes
 -- Figures of the queues of all tenants.
--- ARGV: models. Returns the totals, the length of the outbox, then for each model its queued jobs, what they need
+-- ARGV: models. Returns the totals, how many deliveries wait, then for each model its queued jobs, what they need
 -- together (ms), its running jobs.
-local answer = {redis.call('HGETALL', shared('totals')), redis.call('ZCARD', shared('outbox'))}
+local deliveries = 0
+for _, one in ipairs(redis.call('ZRANGE', shared('outbox'), 0, -1)) do
+  local tenant, webhook = named(one)
+  deliveries = deliveries + redis.call('ZCARD', owned(tenant, 'deliveries', webhook))
+end
+local answer = {redis.call('HGETALL', shared('totals')), deliveries}
 for _, model in ipairs(ARGV) do
   table.insert(answer, redis.call('ZCARD', shared('estimates', model)))
   table.insert(answer, tonumber(redis.call('HGET', shared('backlog'), model) or 0))

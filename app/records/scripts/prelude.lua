@@ -176,6 +176,16 @@ local function requeue(tenant, job)
   enqueue(tenant, job)
 end
 
+-- Let the outbox say when the first delivery of a webhook is due.
+local function schedule(tenant, webhook)
+  local first = redis.call('ZRANGE', owned(tenant, 'deliveries', webhook), 0, 0, 'WITHSCORES')
+  if first[2] then
+    redis.call('ZADD', shared('outbox'), first[2], member(tenant, webhook))
+  else
+    redis.call('ZREM', shared('outbox'), member(tenant, webhook))
+  end
+end
+
 -- Put a delivery of an event into the outbox for each webhook of the tenant that wants such events.
 local function tell_webhooks(tenant, kind, object)
   for _, webhook in ipairs(redis.call('ZRANGE', owned(tenant, 'webhooks'), 0, -1)) do
@@ -184,7 +194,8 @@ local function tell_webhooks(tenant, kind, object)
       local id = 'evt_' .. string.sub(redis.sha1hex(webhook .. kind .. object), 1, 24)
       redis.call('HSET', owned(tenant, 'delivery', id), 'webhook', webhook, 'type', kind, 'object', object,
         'created_at', now)
-      redis.call('ZADD', shared('outbox'), now, member(tenant, id))
+      redis.call('ZADD', owned(tenant, 'deliveries', webhook), now, id)
+      schedule(tenant, webhook)
     end
   end
 end

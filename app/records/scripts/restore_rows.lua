@@ -35,7 +35,7 @@ for _, line in ipairs(ARGV) do
   redis.call('DEL', key)
   if #content > 0 or kind == 'string' then WRITE[kind](key, content) end
   if left > 0 then redis.call('PEXPIRE', key, left) end
-  local tenant, delivery = string.match(name, '^t:([^:]*):delivery:(.*)$')
-  if delivery then redis.call('ZADD', shared('outbox'), now, member(tenant, delivery)) end
+  local tenant, webhook = string.match(name, '^t:([^:]*):deliveries:(.*)$')
+  if webhook then schedule(tenant, webhook) end
 end
 return #ARGV

@@ -4,12 +4,16 @@
 -- Returns 1 if it is tried again.
 local tenant, id = ARGV[1], ARGV[2]
 local key = owned(tenant, 'delivery', id)
-local created = redis.call('HGET', key, 'created_at')
-if created and ARGV[3] ~= '' and now + ARGV[3] - created < tonumber(ARGV[4]) then
+local webhook, created = fields(key, 'webhook', 'created_at')
+if not webhook then return 0 end
+local waiting = owned(tenant, 'deliveries', webhook)
+local again = ARGV[3] ~= '' and now + ARGV[3] - created < tonumber(ARGV[4])
+if again then
   redis.call('HINCRBY', key, 'attempts', 1)
-  redis.call('ZADD', shared('outbox'), now + ARGV[3], member(tenant, id))
-  return 1
+  redis.call('ZADD', waiting, now + ARGV[3], id)
+else
+  redis.call('ZREM', waiting, id)
+  redis.call('DEL', key)
 end
-redis.call('ZREM', shared('outbox'), member(tenant, id))
-redis.call('DEL', key)
-return 0
+schedule(tenant, webhook)
+return again and 1 or 0

@@ -6,7 +6,7 @@ import socket
 import pytest
 from httpcore2 import AnyIOBackend, ConnectError
 
-from app.webhooks.addresses import PublicBackend, is_private_host, is_public
+from app.webhooks.addresses import Backend, is_private_host, is_public
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34", "64:ff9b::8.8.8.8"])
@@ -54,7 +54,7 @@ def test_host_that_is_a_private_address_is_known_without_a_look_up(host: str, pr
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "2130706433", "0x7f.1", "127.1"])
 def test_private_address_is_not_connected_to_however_it_is_written(host: str) -> None:
     with pytest.raises(ConnectError):
-        asyncio.run(PublicBackend().connect_tcp(host, 80, timeout=5))
+        asyncio.run(Backend(any_address=False).connect_tcp(host, 80, timeout=5))
 
 
 def test_name_that_resolves_otherwise_each_time_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_name_that_resolves_otherwise_each_time_is_asked_for_once(monkeypatch: p
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setattr(AnyIOBackend, "connect_tcp", connect)
     with pytest.raises(ConnectError, match="no network"):
-        asyncio.run(PublicBackend().connect_tcp("turns.example", 80, timeout=5))
+        asyncio.run(Backend(any_address=False).connect_tcp("turns.example", 80, timeout=5))
     assert (asked, connected) == (["turns.example"], ["93.184.216.34"])
 
 
@@ -84,4 +84,15 @@ def test_name_with_one_private_address_among_public_ones_is_not_connected_to(mon
     answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in both]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
     with pytest.raises(ConnectError, match="not public"):
-        asyncio.run(PublicBackend().connect_tcp("both.example", 80, timeout=5))
+        asyncio.run(Backend(any_address=False).connect_tcp("both.example", 80, timeout=5))
+
+
+def test_address_that_does_not_answer_leaves_the_next_to_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def connect(port: int) -> None:
+        stream = await Backend(any_address=True).connect_tcp("both.example", port, timeout=5)
+        await stream.aclose()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in ("127.0.0.2", "127.0.0.1")]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+        asyncio.run(connect(server.getsockname()[1]))

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -16,9 +18,9 @@ from app.contract.webhooks import EventType
 from app.records.limits import Retention
 from app.records.store import Records, TenantRecords
 from app.records.webhooks import Delivery
-from app.webhooks.dispatch import dispatch_due
-from app.webhooks.sender import Sender
+from app.webhooks.dispatch import Dispatcher, dispatch_forever
 from tests.submissions import submission
+from tests.waiting import eventually
 
 ALL = tuple(EventType)
 
@@ -60,11 +62,13 @@ def receiver() -> Iterator[Receiver]:
 
 def dispatch(records: Records, *, any_address: bool = True) -> int:
     async def once() -> int:
-        sender = Sender(any_address=any_address)
+        dispatcher = Dispatcher(records, any_address=any_address)
         try:
-            return await dispatch_due(records, sender)
+            sent = await dispatcher.send_due()
+            await dispatcher.finish()
+            return sent
         finally:
-            await sender.close()
+            await dispatcher.close()
 
     return asyncio.run(once())
 
@@ -128,9 +132,10 @@ def test_refused_event_is_tried_again_with_the_same_id(
 
 def take_now(client: redis.Redis, records: Records) -> list[Delivery]:
     """The deliveries in the outbox, whenever they are due."""
-    for member in cast("list[str]", client.zrange("{ct}:outbox", 0, -1)):
-        client.zadd("{ct}:outbox", {member: 0})
-    return records.outbox.take()
+    for queue in ("{ct}:outbox", *cast("list[str]", client.keys("{ct}:t:*:deliveries:*"))):
+        for member in cast("list[str]", client.zrange(queue, 0, -1)):
+            client.zadd(queue, {member: 0})
+    return records.outbox.take(10, 10)
 
 
 def test_event_is_given_up_when_it_is_too_old(
@@ -173,13 +178,42 @@ def test_delivery_that_cannot_even_be_sent_is_a_failed_try_and_holds_up_no_other
     assert (pending.url, pending.attempts) == ("http://[::1/", 1)
 
 
+def test_receiver_that_never_answers_holds_up_no_other(
+    records: Records, tenant: TenantRecords, receiver: Receiver
+) -> None:
+    async def until_all_are_told() -> None:
+        dispatching = asyncio.create_task(dispatch_forever(records, any_address=True))
+        await asyncio.to_thread(eventually, lambda: len(receiver.received) >= len(jobs), 60)
+        dispatching.cancel()
+        await asyncio.wait({dispatching})
+
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        webhook(tenant, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        webhook(tenant, receiver.url)
+        jobs = {ended_job(tenant) for _ in range(30)}
+        asyncio.run(until_all_are_told())
+        assert connections(silent) < len(jobs)
+    assert {json.loads(body)["data"]["id"] for _, body in receiver.received} == jobs
+
+
+def connections(server: socket.socket) -> int:
+    """How many connections wait to be accepted."""
+    server.setblocking(False)
+    number = 0
+    with suppress(BlockingIOError):
+        while True:
+            server.accept()[0].close()
+            number += 1
+    return number
+
+
 def test_delivery_of_a_gateway_that_died_is_due_again(
     client: redis.Redis, records: Records, tenant: TenantRecords
 ) -> None:
     webhook(tenant, "http://127.0.0.1:9/")
     ended_job(tenant)
-    (taken,) = records.outbox.take()
-    assert records.outbox.take() == []
+    (taken,) = records.outbox.take(10, 10)
+    assert records.outbox.take(10, 10) == []
     (again,) = take_now(client, records)
     assert again.id == taken.id
 
