@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from threading import Event, Thread
 
 import structlog
@@ -18,6 +17,7 @@ from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, Pl
 from app.contract.names import EXPORT_TASK, IMPORT_TASK, PLAN_TASK
 from app.contract.plain import PlainContext
 from app.contract.traces import record
+from app.contract.version import VERSION
 from app.records.connection import connect
 from app.records.store import Records
 from worker.adapters import exported
@@ -250,7 +250,7 @@ class Host:
             return Announcement(
                 worker_id=self._id,
                 host=socket.gethostname(),
-                release=version("contextune-server"),
+                release=VERSION,
                 model=model_id,
                 ready=False,
                 stage=self._stages[model_id],
@@ -259,7 +259,7 @@ class Host:
         return Announcement(
             worker_id=self._id,
             host=socket.gethostname(),
-            release=version("contextune-server"),
+            release=VERSION,
             model=model_id,
             ready=self._tuning is not None and not self._stopping.is_set() and self._broken() is None,
             stage=self._broken() if self._tuning is not None else None,

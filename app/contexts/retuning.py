@@ -6,12 +6,13 @@ Pure: it sees what both consist of and nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from app.contract.names import ErrorCode
+from app.contract.texts import DescribedLabel, LabelOrName
 from app.contract.tuning import Example, TuningSpec
 from app.errors import DomainError
 
@@ -21,10 +22,13 @@ _POINTER: Final = re.compile(r"/examples/(0|[1-9][0-9]*)")
 def retuned(base: TuningSpec, changes: dict[str, Any], remove: Sequence[str]) -> TuningSpec:
     """The spec of ``base`` with the fields of ``changes``, those of its examples that ``remove`` points at taken out.
 
-    The examples of ``changes`` are added behind the base's. Raises `DomainError`.
+    The examples of ``changes`` are added behind the base's; its labels keep descriptions that it does not give anew.
+    Raises `DomainError`.
     """
     kept = _without(base.examples, remove)
     examples = (*kept, *changes.get("examples", ()))
+    if changes.get("labels"):
+        changes = {**changes, "labels": _described(changes["labels"], base.label_descriptions)}
     fields = {name: getattr(base, name) for name in TuningSpec.model_fields}
     try:
         return TuningSpec.model_validate({**fields, **changes, "examples": examples})
@@ -37,10 +41,19 @@ def _without(examples: Sequence[Example], remove: Sequence[str]) -> tuple[Exampl
     for number, pointer in enumerate(remove):
         match = _POINTER.fullmatch(pointer)
         if match is None or int(match[1]) >= len(examples):
-            detail = "there is no such example in the base context"
+            detail = f"the base context has no such example; it has /examples/0 to /examples/{len(examples) - 1}"
             raise DomainError(ErrorCode.INVALID_REQUEST, detail, f"/remove_examples/{number}")
         gone.add(int(match[1]))
     return tuple(example for index, example in enumerate(examples) if index not in gone)
+
+
+def _described(labels: Sequence[LabelOrName], known: Mapping[str, str]) -> tuple[LabelOrName, ...]:
+    """The labels, those without a description with the ``known`` one."""
+    found = []
+    for label in labels:
+        one = DescribedLabel(name=label) if isinstance(label, str) else label
+        found.append(DescribedLabel(name=one.name, description=one.description or known.get(one.name)))
+    return tuple(found)
 
 
 def _as_given(error: ValidationError, kept: int) -> DomainError:

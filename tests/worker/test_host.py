@@ -15,6 +15,7 @@ from transformers import Gemma2Config, OPTConfig, OPTForCausalLM
 from app.contract.announcements import KEYS
 from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, PlanReply, PlanRequest
 from app.contract.tuning import TuningSpec
+from app.contract.version import VERSION
 from app.records.store import Records
 from tests.submissions import EXAMPLES, MODEL, submission
 from tests.waiting import eventually
@@ -87,6 +88,13 @@ def batch(client: redis.Redis, artifact: str) -> str:
 def test_loaded_worker_announces_its_model(host: Host, bus_client: redis.Redis) -> None:
     (one,) = eventually(lambda: [each for each in announced(bus_client) if each.ready])
     assert (one.model, one.context_length, one.resident_contexts) == (MODEL, CONTEXT_LENGTH, 0)
+
+
+def test_worker_announces_the_release_that_runs_not_one_installed_over_it(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.Distribution.version", "9.9")
+    assert [one.release for one in Host(settings)._announcements()] == [VERSION]
 
 
 def test_unsupported_model_is_announced_with_its_reason_and_the_others_serve(

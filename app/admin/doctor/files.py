@@ -84,7 +84,7 @@ def _taken(hashes: Path) -> dict[Path, str]:
 def _unpacked(models: Path) -> dict[Path, str]:
     """SHA-256 of the files of unpacked models, as the worker that unpacked them noted it."""
     stated: dict[Path, str] = {}
-    for sums in models.glob(f"[!.]*/{SUMS}"):
+    for sums in models.glob(f"[!.]*/{SUMS}") if os.access(models, os.R_OK) else ():
         lines = (line.partition("  ") for line in sums.read_text().splitlines())
         stated |= {sums.parent / name: digest for digest, _, name in lines}
     return stated
@@ -98,8 +98,10 @@ def artifacts(settings: Settings) -> Iterator[Finding]:
         whole = read_file(url) == b"contextune"
         remove_file(url)
     except (OSError, ArtifactsUnavailable, ImportError, ValueError) as error:
-        mend = "see that CONTEXTUNE_ARTIFACTS_URL can be written, and its fsspec package is installed"
-        yield Finding("artifacts", "wrong", f"they cannot be written, read and removed: {type(error).__name__}", mend)
+        # Other words of an error may hold a secret of the address.
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        mend = "make room, or see that CONTEXTUNE_ARTIFACTS_URL can be written and its fsspec package is installed"
+        yield Finding("artifacts", "wrong", f"they cannot be written, read and removed: {reason}", mend)
         return
     if whole:
         yield Finding("artifacts", "ok", "written, read and removed")
@@ -119,7 +121,7 @@ def access(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("access", "ok", "each request needs a key")
     file = settings.data_dir / FILE_NAME
-    if file.exists() and (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
+    if os.path.exists(file) and (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:  # noqa: PTH110 - raises nothing
         yield Finding("access", "wrong", f"{file} can be read by others (mode {mode:o})", f"chmod 600 {file}")
     if settings.tls_cert is None and not may_be_open(settings) and not settings.trusted_proxies:
         mend = "set CONTEXTUNE_TLS_CERT and CONTEXTUNE_TLS_KEY, or CONTEXTUNE_TRUSTED_PROXIES"

@@ -14,12 +14,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from contextune.cli.examination import Finding
+from contextune.cli.examination import Finding, State
 
 from app.config import Settings
 
 _GIB: Final = 1024**3
 _LEAST_DISK_BYTES: Final = 2 * _GIB
+#: With less the store soon refuses every change.
+_NO_ROOM_BYTES: Final = _GIB // 16
 _LEAST_MEMORY_BYTES: Final = 3 * _GIB
 _ANSWER_SECONDS: Final = 2.0
 _LONGEST_ANSWER_BYTES: Final = 1000
@@ -37,14 +39,16 @@ def python() -> Iterator[Finding]:
 
 def disk(settings: Settings) -> Iterator[Finding]:
     """Whether the data folder can be written, and has room."""
-    place = next(one for one in (settings.data_dir, *settings.data_dir.parents) if one.exists())
+    # What lies in a folder that may not be looked into is not there: Path.exists raises then.
+    place = next(one for one in (settings.data_dir, *settings.data_dir.parents) if os.path.exists(one))  # noqa: PTH110
     if not os.access(place, os.W_OK):
         yield Finding("disk", "wrong", f"{place} cannot be written", "set CONTEXTUNE_DATA_DIR to a folder of yours")
         return
     free = shutil.disk_usage(place).free
     found = f"{free / _GIB:.1f} GiB free in {settings.data_dir}"
     if free < _LEAST_DISK_BYTES:
-        yield Finding("disk", "warning", found, "make room: models, records and artifacts are kept there")
+        state: State = "wrong" if free < _NO_ROOM_BYTES else "warning"
+        yield Finding("disk", state, found, "make room: models, records and artifacts are kept there")
     else:
         yield Finding("disk", "ok", found)
 

@@ -40,6 +40,27 @@ def test_fields_that_are_given_take_the_place_of_the_base_s() -> None:
     assert (spec.template, spec.validation_examples, spec.hyperparameters.method) == (Template(), (), "icl")
 
 
+def test_labels_that_are_not_described_anew_keep_the_base_s_description() -> None:
+    described = [{"name": "good", "description": "praise"}, {"name": "bad", "description": "blame"}]
+    base = TuningSpec.model_validate({**BASE.model_dump(), "labels": described})
+    given = {"labels": ["bad", {"name": "good"}, {"name": "fine", "description": "neither"}]}
+    body = NewContext.model_validate({"base_context": "intents", **given})
+    spec = retuned(base, body.changes, body.remove_examples)
+    assert spec.label_names == ("bad", "good", "fine")
+    assert spec.label_descriptions == {"good": "praise", "bad": "blame", "fine": "neither"}
+    anew = NewContext.model_validate(
+        {"base_context": "intents", "labels": ["good", {"name": "bad", "description": "x"}]}
+    )
+    assert retuned(base, anew.changes, []).label_descriptions == {"good": "praise", "bad": "x"}
+
+
+def test_example_that_the_base_has_not_is_refused_with_those_that_it_has() -> None:
+    with pytest.raises(DomainError) as caught:
+        of(remove_examples=["/examples/0", "/examples/99"])
+    assert caught.value.param == "/remove_examples/1"
+    assert caught.value.detail == "the base context has no such example; it has /examples/0 to /examples/1"
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 from importlib.metadata import version
 from pathlib import Path
@@ -89,6 +90,19 @@ def test_store_that_may_lose_records_and_places_that_cannot_be_used(
     assert "CONTEXTUNE_ARTIFACTS_URL" in found["artifacts", "wrong"]["mend"]
     assert "no worker" in found["workers", "wrong"]["found"]
     assert "whoever reaches the service" in found["access", "warning"]["found"]
+
+
+def test_places_without_room_or_permission_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = f"unix://{tmp_path}/none.sock"
+    urls = {"STORE_URL": nowhere, "BUS_URL": nowhere}
+    status, found = examined(monkeypatch, **urls, DATA_DIR="/proc/1/data", ARTIFACTS_URL="file:///dev/null/artifacts")
+    assert status == 1
+    assert found["disk", "wrong"]["found"].endswith(" cannot be written")
+    assert found["artifacts", "wrong"]["found"].endswith(": Not a directory")
+    assert not [one for one in found.values() if "could not be checked" in one["found"]]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    _, found = examined(monkeypatch, **urls, DATA_DIR=str(tmp_path))
+    assert "0.0 GiB free" in found["disk", "wrong"]["found"]
 
 
 def test_first_key_that_others_can_read_is_wrong(

@@ -136,6 +136,15 @@ def test_examples_of_a_context_are_left_out_and_need_no_file(service: StandIn, c
     assert json.loads(service.seen[1].body) == body
 
 
+def test_example_that_the_base_has_not_is_named_as_it_was_given(service: StandIn, command: Command) -> None:
+    detail = "the base context has no such example; it has /examples/0 to /examples/7"
+    problem = {"status": 422, "code": "invalid_request", "detail": detail, "param": "/remove_examples/1"}
+    service.then(says(problem, 422))
+    arguments = ("--remove-example", "/examples/0", "--remove-example", "/examples/99")
+    said = command("tune", "--base", "intents", *arguments)
+    assert (said.status, said.err) == (3, f"Error: --remove-example /examples/99: {detail}\n")
+
+
 def test_labels_are_described_in_a_file_and_one_by_one(service: StandIn, command: Command, file: Path) -> None:
     described = file.parent / "labels.csv"
     described.write_text("label,description\nyes,agrees\n")

@@ -25,7 +25,7 @@ from contextune.cli.reading import (
 from contextune.cli.report_page import print_context
 from contextune.cli.session import connect
 from contextune.client import Contextune
-from contextune.errors import InvalidRequestError
+from contextune.errors import InvalidRequestError, SourceError
 from contextune.models.contexts import DryRun, LabelDescription
 from contextune.sources import Columns
 
@@ -111,7 +111,7 @@ def _tune(
             return
         tuning = client.contexts.create(**body, name=name)
     except InvalidRequestError as error:
-        raise (examples.blamed(error) if examples else error) from None
+        raise _blamed(error, examples, body["remove_examples"] or ()) from None
     if detach or tuning.job is None:
         output.result(
             {"context": tuning.context, "job": tuning.job},
@@ -120,6 +120,16 @@ def _tune(
         return
     follow(client, tuning.job, output)
     _finish(client, tuning.context.id, examples, output)
+
+
+def _blamed(
+    error: InvalidRequestError, examples: Examples | None, removed: Sequence[str]
+) -> SourceError | InvalidRequestError:
+    """A refusal of the service, with the option or the line of the file that it is about."""
+    head, _, index = (error.param or "").rpartition("/")
+    if head == "/remove_examples" and index.isdecimal() and int(index) < len(removed):
+        return SourceError(f"--remove-example {removed[int(index)]}: {error.detail}")
+    return examples.blamed(error) if examples else error
 
 
 def _finish(client: Contextune, context_id: str, examples: Examples | None, output: Output) -> None:
