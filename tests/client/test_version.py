@@ -15,4 +15,9 @@ def test_version_is_the_same_wherever_it_stands() -> None:
     written = {
         tomllib.loads((TOP / folder / "pyproject.toml").read_text())["project"]["version"] for folder in (".", "client")
     }
-    assert {__version__, VERSION, contextune("version").stdout.strip()} == written
+    assert {
+        __version__,
+        VERSION,
+        contextune("version").stdout.strip(),
+        contextune("--version").stdout.strip(),
+    } == written

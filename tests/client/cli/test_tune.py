@@ -22,7 +22,7 @@ from tests.client.standin import StandIn, says
 INTERVALS = {f"{name}_ci95": [0.5, 1.0] for name in ("accuracy", "macro_f1", "nll", "ece", "brier")}
 SCORE = {"accuracy": 0.75, "macro_f1": 0.7, "nll": 0.4, "ece": 0.1, "brier": 0.2, "n": 4, **INTERVALS}
 REPORT = {
-    "verdict": {"decision": "serve_above_threshold", "reason": "Above 0.60 the error is at most 5%."},
+    "verdict": {"decision": "serve_above_threshold", "reason": "above 0.60 the error is at most 5%."},
     "icl": SCORE,
     "tuned": {**SCORE, "accuracy": 1.0},
     "difference": {"accuracy": 0.25, "accuracy_ci95": [-0.1, 0.5], "nll": -0.1, "nll_ci95": [-0.2, 0.1]},
@@ -170,6 +170,7 @@ def test_labels_of_the_base_stay(service: StandIn, command: Command) -> None:
     [
         (),
         ("FILE", "--remove-example", "/examples/1"),
+        ("--base", "intents", "--remove-example", "3"),
         ("FILE", "--labels", "yes", "--labels", "yes=agrees"),
         ("FILE", "--labels", "=agrees"),
     ],

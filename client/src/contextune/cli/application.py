@@ -57,11 +57,20 @@ def application() -> typer.Typer:
     return app
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
 def _contextune(
     context: typer.Context,
     url: Annotated[
         str | None, typer.Option(help="Where the service is; else CONTEXTUNE_URL, else the settings.")
     ] = None,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Turn a handful of labelled examples into a text classifier.
 

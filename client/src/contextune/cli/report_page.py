@@ -63,7 +63,8 @@ def print_report(console: Console, report: Report, labels: Sequence[str], locate
 def _verdict(report: Report) -> Iterator[str]:
     if report.verdict:
         decision = _DECISIONS.get(report.verdict.decision, report.verdict.decision)
-        yield f"Verdict: {decision}. {report.verdict.reason}".rstrip()
+        reason = report.verdict.reason
+        yield f"Verdict: {decision}. {reason[:1].upper()}{reason[1:]}".rstrip()
     yield f"What answers: {_SERVED.get(report.served, report.served)}"
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -28,6 +28,8 @@ from contextune.client import Contextune
 from contextune.errors import InvalidRequestError, SourceError
 from contextune.models.contexts import DryRun, LabelDescription
 from contextune.sources import Columns
+
+_EXAMPLE: Final = re.compile(r"/examples/\d+")
 
 
 def tune(
@@ -73,6 +75,9 @@ def tune(
         raise typer.BadParameter("name a file of examples, or a context with --base", param_hint="FILE")
     if remove_example and base is None:
         raise typer.BadParameter("needs --base, the context that has the example", param_hint="--remove-example")
+    for pointer in remove_example or ():
+        if not _EXAMPLE.fullmatch(pointer):
+            raise typer.BadParameter(f"{pointer!r} is not of the form /examples/3", param_hint="--remove-example")
     columns = Columns(text_column, label_column)
     examples = Examples.read(file, columns, file_format, encoding, alone=base is None) if file else None
     measured = Examples.read(validation, columns, file_format, encoding) if validation else None
