@@ -63,4 +63,4 @@ class GraphMeter:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._weights:
             self._kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # a result that its own graph keeps would keep that graph, for ever
