@@ -98,10 +98,16 @@ def test_every_block_of_the_page_works(page: Path, session: Session) -> None:
     run(list(blocks(page)), session)
 
 
-def test_tree_of_the_readme_names_every_room() -> None:
-    (tree,) = (block.text for block in blocks(TOP / "README.md") if block.note == "tree")
+def test_trees_of_both_readmes_name_every_room() -> None:
+    english, chinese = (
+        [*paths(block.text)]
+        for name in ("README.md", "README.zh.md")
+        for block in blocks(TOP / name)
+        if block.note == "tree"
+    )
     rooms = {path.parent for house in ("app", "worker", "worker/cpt") for path in (TOP / house).glob("*/__init__.py")}
-    assert {f"{room.relative_to(TOP)}/" for room in rooms} <= set(paths(tree))
+    assert {f"{room.relative_to(TOP)}/" for room in rooms} <= set(english)
+    assert chinese == english
 
 
 def test_readme_is_short_enough_to_be_read() -> None:
