@@ -125,5 +125,7 @@ class Announcer:
     def _say(self, say: Callable[[], None]) -> None:
         try:
             say()
-        except Exception as error:  # noqa: BLE001 - the thread must go on: a worker that is silent counts as dead
+        except (redis.RedisError, OSError) as error:
             structlog.get_logger().warning("not_announced", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - the thread must go on: a worker that is silent counts as dead
+            structlog.get_logger().error("announcing_failed", exc_info=error)

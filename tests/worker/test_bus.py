@@ -4,6 +4,7 @@ from typing import cast
 
 import pytest
 import redis
+import structlog
 
 from app.contract.announcements import ANNOUNCEMENT_SECONDS, KEYS
 from app.contract.messages import Announcement, Started
@@ -50,6 +51,27 @@ def test_worker_is_announced_for_a_while_until_it_stops(bus_url: str, bus_client
     assert all(0 < bus_client.ttl(key) <= ANNOUNCEMENT_SECONDS for key in KEYS)
     announcer.stop()
     assert said(bus_client) == []
+    bus.close()
+
+
+def test_fault_of_ours_is_logged_whole_and_the_next_announcement_comes(bus_url: str, bus_client: redis.Redis) -> None:
+    bus, faults = WorkerBus(bus_url, "here"), [KeyError("model")]
+
+    def describe() -> list[Announcement]:
+        if faults:
+            raise faults.pop()
+        return [announcement()]
+
+    with structlog.testing.capture_logs() as lines:
+        announcer = Announcer(bus, describe)
+        announcer.start()
+        eventually(lambda: lines)
+        announcer.announce_now()
+        eventually(lambda: said(bus_client) == [announcement()])
+        announcer.stop()
+    assert [(line["event"], line["log_level"], type(line["exc_info"])) for line in lines] == [
+        ("announcing_failed", "error", KeyError)
+    ]
     bus.close()
 
 

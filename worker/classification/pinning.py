@@ -9,8 +9,10 @@ from typing import Final
 import structlog
 
 from app.contract.names import DEFAULT_TENANT, JobStatus
+from app.records.connection import StoreUnavailable
 from app.records.store import Records
 from worker.classification.resident import ResidentContexts
+from worker.classification.together import failure_of
 
 #: How often names are resolved anew.
 _POLL_SECONDS: Final = 5.0
@@ -40,8 +42,10 @@ class PinningThread:
         while not self._stopped.is_set():
             try:
                 self.pin_now()
-            except Exception as error:  # noqa: BLE001 - the thread must go on: what cannot be pinned now may be later
+            except StoreUnavailable as error:
                 structlog.get_logger().warning("not_pinned", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - the thread must go on: what cannot be pinned now may be later
+                structlog.get_logger().error("pinning_failed", exc_info=error)
             self._stopped.wait(_POLL_SECONDS)
 
     def pin_now(self) -> None:
@@ -67,5 +71,6 @@ class PinningThread:
             self._refused.discard(artifact)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one, the others must be loaded
             if artifact not in self._refused:
-                structlog.get_logger().warning("not_pinned", artifact=artifact, reason=str(error))
+                reason = failure_of(error, ()).message
+                structlog.get_logger().warning("not_pinned", artifact=artifact, reason=reason)
             self._refused.add(artifact)

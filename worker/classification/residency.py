@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from app.contract.messages import ResidencyReply, ResidencyRequest
 from app.contract.names import RESIDENCY_CHANNEL
 from worker.classification.resident import ResidentContexts
+from worker.classification.together import failure_of
 
 _POLL_SECONDS: Final = 0.5
 #: How long after a failure the bus is tried again.
@@ -48,9 +49,11 @@ class ResidencyThread:
         while not self._stopped.is_set():
             try:
                 self._listen()
-            except Exception as error:  # noqa: BLE001 - the thread must go on: aliases would move to what is not ready
+            except (redis.RedisError, OSError) as error:
                 structlog.get_logger().warning("residency_not_heard", reason=str(error))
-                self._stopped.wait(_AGAIN_SECONDS)
+            except Exception as error:  # noqa: BLE001 - the thread must go on: aliases would move to what is not ready
+                structlog.get_logger().error("residency_failed", exc_info=error)
+            self._stopped.wait(_AGAIN_SECONDS)
 
     def _listen(self) -> None:
         with self._client.pubsub() as channel:
@@ -79,6 +82,6 @@ def _load(residents: ResidentContexts, artifact: str) -> bool:
     try:
         residents.get(artifact)
     except Exception as error:  # noqa: BLE001 - whatever it is, the gateway must learn that it cannot answer
-        structlog.get_logger().warning("not_resident", artifact=artifact, reason=str(error))
+        structlog.get_logger().warning("not_resident", artifact=artifact, reason=failure_of(error, ()).message)
         return False
     return True

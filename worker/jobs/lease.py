@@ -123,8 +123,10 @@ class Lease:
                 return
             try:
                 self._beat()
-            except Exception as error:  # noqa: BLE001 - the thread must go on: a job that nobody beats for is lost
+            except StoreUnavailable as error:
                 structlog.get_logger().warning("beat_missed", job_id=self.claim.job_id, reason=str(error))
+            except Exception as error:  # noqa: BLE001 - the thread must go on: a job that nobody beats for is lost
+                structlog.get_logger().error("beat_failed", job_id=self.claim.job_id, exc_info=error)
 
     def _beat(self) -> None:
         with self._beating:

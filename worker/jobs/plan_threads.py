@@ -11,6 +11,8 @@ from threading import Event, Thread
 from typing import Any, Final
 
 import kombu
+import kombu.exceptions
+import redis
 import structlog
 
 from app.contract.names import broker_url, plan_queue
@@ -52,9 +54,11 @@ class PlanThreads:
         while not self._stopped.is_set():
             try:
                 self._consume()
-            except Exception as error:  # noqa: BLE001 - the thread must go on: the bus will be back
+            except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
                 structlog.get_logger().warning("plans_not_consumed", reason=str(error))
-                self._stopped.wait(_POLL_SECONDS)
+            except Exception as error:  # noqa: BLE001 - the thread must go on: else no plan would be made any more
+                structlog.get_logger().error("consuming_failed", exc_info=error)
+            self._stopped.wait(_POLL_SECONDS)
 
     def _consume(self) -> None:
         """Answer until the connection is lost. A message is gone once it is received: its gateway may ask again."""

@@ -2,6 +2,7 @@ from functools import partial
 from typing import NamedTuple
 
 import pytest
+import structlog
 
 from app.contract.objects import Report
 from app.records.claims import TuningClaim
@@ -13,7 +14,7 @@ from tests.worker.tiny import stored_context
 from worker.artifacts import Artifacts
 from worker.classification.pinning import PinningThread
 from worker.classification.preparing import prepare
-from worker.classification.resident import ResidentContexts
+from worker.classification.resident import Resident, ResidentContexts
 from worker.models import LanguageModel
 
 
@@ -74,6 +75,26 @@ def test_refs_of_nothing_and_contexts_that_cannot_be_loaded_do_not_touch_the_oth
         pinning.pin_now()
     assert len(place.residents) == 1
     assert place.residents.get(fine)
+
+
+def test_fault_of_ours_is_logged_whole_and_the_others_are_loaded(place: Place) -> None:
+    refused, fine = place.tuned("a", 0.0), place.tuned("b", 0.1)
+
+    def prepare_one(content: bytes) -> Resident:
+        if content == place.artifacts.get(refused):
+            raise KeyError("tokens")
+        return prepare(place.base, content)
+
+    residents = ResidentContexts(place.artifacts, prepare_one, 1)
+    pinning = PinningThread(place.records, {MODEL: residents}, ("a", "b"))
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(2):
+            pinning.pin_now()
+    assert residents.get(fine)
+    assert [(line["event"], type(line.get("exc_info"))) for line in lines] == [
+        ("classification_failed", KeyError),
+        ("not_pinned", type(None)),
+    ]
 
 
 def test_thread_pins_until_it_is_stopped(place: Place) -> None:
