@@ -1,6 +1,5 @@
 """Batches over HTTP, without a worker: what is taken, what is refused, what is left, and who may do what."""
 
-import errno
 import gzip
 import json
 import sys
@@ -20,10 +19,12 @@ from app.contract.names import artifact_url
 from app.jobs.ending import remove_files, retire
 from app.records.chunks import Chunk, Done
 from app.records.claims import BatchClaim
+from app.records.connection import connect
 from app.records.files import read_file, write_file
 from app.records.limits import Retention
 from app.records.rows import NewerFormat
 from app.records.store import Records
+from tests.app import full_disk
 from tests.app.access.gateway import Service, serve
 from tests.app.records.steps import succeed
 from tests.submissions import MODEL
@@ -416,26 +417,18 @@ def test_upload_that_is_broken_off_leaves_nothing(settings: Settings, tmp_path: 
     serve(settings, scenario)
 
 
-def test_full_disk_is_told_and_leaves_nothing(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Full:
-        def write(self, _piece: bytes) -> None:
-            raise OSError(errno.ENOSPC, "no room")
-
-        def close(self) -> None:
-            pass
-
+def test_full_disk_is_told_and_leaves_nothing(settings: Settings, tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
-        succeed(service.records, "intents")
-        before = files(tmp_path)
-        monkeypatch.setattr("app.records.uploads.open_to_write", lambda _url: Full())
         answer = await service.http.post("/batches?context=intents", content=LINE, headers=JSONL)
         assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
         assert files(tmp_path) == before
         assert service.records.garbage.files() == {}
 
-    serve(settings, scenario)
+    with connect(settings.store_url or "") as store:
+        succeed(Records(store, artifacts_url=f"file://{tmp_path}/artifacts"), "intents")
+    before = files(tmp_path)
+    full_disk.register()
+    serve(settings.model_copy(update={"artifacts_url": f"full://{tmp_path}/artifacts"}), scenario)
 
 
 def test_batch_of_a_newer_release_is_refused_by_name(settings: Settings, records: Records) -> None:
