@@ -27,7 +27,7 @@ from app.records.store import TenantRecords
 from app.routes.guard import GuardedRoute, needs, note_changed
 from app.routes.idempotency import IdempotencyKey, attempt_streamed
 from app.routes.lists import After, Limit, Listing
-from app.routes.openapi import BODY, CHANGES, STORE, problems
+from app.routes.openapi import BODY, CHANGES, ONCE, STORE, problems
 from app.routes.receiving import receive
 
 router = APIRouter(tags=["batches"], route_class=GuardedRoute)
@@ -77,9 +77,7 @@ def _stream(kinds: tuple[str, ...], what: str) -> dict[int | str, dict[str, Any]
         ErrorCode.CONTEXT_FAILED,
         ErrorCode.TOO_MANY_INPUTS,
         ErrorCode.MALFORMED_REQUEST,
-        ErrorCode.IDEMPOTENCY_IN_PROGRESS,
-        ErrorCode.IDEMPOTENCY_KEY_REUSED,
-        ErrorCode.DELETED,
+        *ONCE,
         ErrorCode.QUOTA,
         ErrorCode.DISK_FULL,
         ErrorCode.ARTIFACTS_UNAVAILABLE,

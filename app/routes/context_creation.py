@@ -32,7 +32,7 @@ from app.records.store import TenantRecords
 from app.routes.bodies import json_body
 from app.routes.guard import GuardedRoute, log_ids, needs, note_changed, note_unchanged
 from app.routes.idempotency import IdempotencyKey, attempt
-from app.routes.openapi import BODY, CHANGES, problems, request_body
+from app.routes.openapi import BODY, CHANGES, ONCE, problems, request_body
 
 router = APIRouter(tags=["contexts"], route_class=GuardedRoute)
 
@@ -119,9 +119,7 @@ class DryRun(Plan):
         ErrorCode.MODEL_UNKNOWN,
         ErrorCode.MODEL_UNSUPPORTED,
         ErrorCode.CONTEXT_NOT_FOUND,
-        ErrorCode.IDEMPOTENCY_IN_PROGRESS,
-        ErrorCode.IDEMPOTENCY_KEY_REUSED,
-        ErrorCode.DELETED,
+        *ONCE,
         ErrorCode.QUOTA,
         *CHANGES,
         *BODY,

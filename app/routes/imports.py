@@ -19,7 +19,7 @@ from app.routes.bodies import checked
 from app.routes.context_creation import Created
 from app.routes.guard import GuardedRoute, log_ids, needs, note_changed
 from app.routes.idempotency import IdempotencyKey, attempt_streamed
-from app.routes.openapi import BODY, CHANGES, problems
+from app.routes.openapi import BODY, CHANGES, ONCE, problems
 from app.routes.receiving import receive
 
 router = APIRouter(tags=["contexts"], route_class=GuardedRoute)
@@ -72,9 +72,7 @@ _BODY: Final[dict[str, Any]] = {
         ErrorCode.MODEL_CHANGED,
         ErrorCode.FORMAT_UNSUPPORTED,
         ErrorCode.MALFORMED_REQUEST,
-        ErrorCode.IDEMPOTENCY_IN_PROGRESS,
-        ErrorCode.IDEMPOTENCY_KEY_REUSED,
-        ErrorCode.DELETED,
+        *ONCE,
         ErrorCode.QUOTA,
         ErrorCode.DISK_FULL,
         ErrorCode.ARTIFACTS_UNAVAILABLE,

@@ -23,7 +23,7 @@ from app.routes.bodies import json_body
 from app.routes.guard import GuardedRoute, needs, note_changed
 from app.routes.idempotency import IdempotencyKey, attempt
 from app.routes.lists import After, Limit, Listing
-from app.routes.openapi import BODY, CHANGES, problems, request_body
+from app.routes.openapi import BODY, CHANGES, ONCE, problems, request_body
 
 router = APIRouter(tags=["keys"], route_class=GuardedRoute)
 
@@ -50,9 +50,7 @@ EXAMPLE_BODY = {
     status_code=status.HTTP_201_CREATED,
     responses=problems(
         ErrorCode.TENANT_DELETING,
-        ErrorCode.IDEMPOTENCY_IN_PROGRESS,
-        ErrorCode.IDEMPOTENCY_KEY_REUSED,
-        ErrorCode.DELETED,
+        *ONCE,
         *CHANGES,
         *BODY,
     ),

@@ -21,6 +21,8 @@ _ALWAYS: Final = (ErrorCode.INVALID_REQUEST, ErrorCode.HOST_NOT_ALLOWED)
 STORE: Final = (ErrorCode.STORE_UNAVAILABLE,)
 #: What a route that changes something may answer.
 CHANGES: Final = (*STORE, ErrorCode.ORIGIN_NOT_ALLOWED)
+#: What a route that takes an `Idempotency-Key` may answer.
+ONCE: Final = (ErrorCode.IDEMPOTENCY_IN_PROGRESS, ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.DELETED)
 #: What a route with a JSON body may answer.
 BODY: Final = (
     ErrorCode.ORIGIN_NOT_ALLOWED,

@@ -24,7 +24,7 @@ from app.routes.bodies import json_body
 from app.routes.guard import GuardedRoute, needs, note_changed
 from app.routes.idempotency import Attempt, IdempotencyKey, attempt
 from app.routes.lists import Listing
-from app.routes.openapi import BODY, CHANGES, STORE, problems, request_body
+from app.routes.openapi import BODY, CHANGES, ONCE, STORE, problems, request_body
 from app.webhooks.addresses import is_private_host
 
 router = APIRouter(tags=["webhooks"], route_class=GuardedRoute)
@@ -63,9 +63,7 @@ class CreatedWebhook(Webhook):
     responses=problems(
         ErrorCode.WEBHOOKS_DISABLED,
         ErrorCode.QUOTA,
-        ErrorCode.IDEMPOTENCY_IN_PROGRESS,
-        ErrorCode.IDEMPOTENCY_KEY_REUSED,
-        ErrorCode.DELETED,
+        *ONCE,
         *CHANGES,
         *BODY,
     ),

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.waiting import eventually
 from tests.worker.architectures import MODELS, MORE_MODELS, tiny_model
+from tests.worker.hearing import CHANNEL
 from tests.worker.tiny import base_model
 from worker.artifacts import Artifacts
 from worker.models import LanguageModel, _dequantised, _gguf_file
@@ -77,3 +80,19 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture
+def bus_client(bus_url: str) -> Iterator[redis.Redis]:
+    """A client of the bus, which is empty."""
+    with redis.Redis.from_url(bus_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def replies(bus_client: redis.Redis) -> Iterator[Any]:
+    """What is said on the channel of a gateway."""
+    with bus_client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe(CHANNEL)
+        eventually(lambda: bus_client.pubsub_numsub(CHANNEL) == [(CHANNEL, 1)])
+        yield pubsub

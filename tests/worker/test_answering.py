@@ -9,11 +9,9 @@ import redis
 
 from app.contract.announcements import BusClock
 from app.contract.messages import MESSAGE_FORMAT, ClassifyBatch, ClassifyReply, Message, Refusal, Started
-from tests.waiting import eventually
+from tests.worker.hearing import CHANNEL, heard
 from worker.answering import Answering
 from worker.bus import WorkerBus
-
-CHANNEL = "replies"
 
 
 class Worker:
@@ -48,24 +46,6 @@ def other(bus_url: str) -> Iterator[Worker]:
     worker = Worker(bus_url, "worker-2")
     yield worker
     worker.bus.close()
-
-
-@pytest.fixture
-def bus_client(bus_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(bus_url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def replies(bus_client: redis.Redis) -> Iterator[Any]:
-    with bus_client.pubsub(ignore_subscribe_messages=True) as pubsub:
-        pubsub.subscribe(CHANNEL)
-        eventually(lambda: bus_client.pubsub_numsub(CHANNEL) == [(CHANNEL, 1)])
-        yield pubsub
-
-
-def heard(replies: Any) -> str:
-    return str(eventually(lambda: replies.get_message(timeout=1))["data"])
 
 
 def batch(client: redis.Redis, batch_id: str = "batch_1", expires_in: float = 60, **fields: Any) -> str:

@@ -1,8 +1,6 @@
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-import pytest
 import redis
 import structlog
 
@@ -11,12 +9,6 @@ from app.contract.messages import Announcement, Started
 from app.standalone.embedded import EmbeddedServer
 from tests.waiting import eventually
 from worker.bus import Announcer, WorkerBus
-
-
-@pytest.fixture
-def bus_client(bus_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(bus_url, decode_responses=True) as client:
-        yield client
 
 
 def said(client: redis.Redis) -> list[Announcement]:

@@ -19,14 +19,13 @@ from app.contract.version import VERSION
 from app.records.store import Records
 from tests.submissions import EXAMPLES, MODEL, submission
 from tests.waiting import eventually
+from tests.worker.hearing import CHANNEL, heard
 from tests.worker.tiny import CONTEXT_LENGTH, base_model, causal_model, classifier, part, stored_context, tokenizer
 from worker.artifacts import Artifacts
 from worker.classification.preparing import prepare
 from worker.config import ModelSource, WorkerSettings
 from worker.devices import NoSuchDevice
 from worker.host import Host
-
-CHANNEL = "replies"
 
 
 @pytest.fixture
@@ -44,25 +43,6 @@ def host(settings: WorkerSettings) -> Iterator[Host]:
     host.start()
     yield host
     host.stop()
-
-
-@pytest.fixture
-def bus_client(bus_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(bus_url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def replies(bus_client: redis.Redis) -> Iterator[Any]:
-    """What is said on the channel of a gateway."""
-    with bus_client.pubsub(ignore_subscribe_messages=True) as pubsub:
-        pubsub.subscribe(CHANNEL)
-        eventually(lambda: bus_client.pubsub_numsub(CHANNEL) == [(CHANNEL, 1)])
-        yield pubsub
-
-
-def heard(replies: Any) -> str:
-    return str(eventually(lambda: replies.get_message(timeout=1))["data"])
 
 
 def announced(client: redis.Redis) -> list[Announcement]:

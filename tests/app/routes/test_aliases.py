@@ -1,7 +1,6 @@
 """Aliases over HTTP: moved atomically, only to what can answer, only where the report bears it out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import pytest
 
 from app.config import Settings
 from app.contract.objects import Report, Score
-from app.main import create_app
 from app.records.store import Records
+from tests.app.gateway import ask
 from tests.app.records.steps import FAILURE, claim, submit
 
 PROD = "/contexts/intents/aliases/prod"
@@ -34,19 +33,6 @@ def version(records: Records, report: Report) -> str:
 @pytest.fixture
 def settings(tmp_path: Path, store_url: str, bus_url: str) -> Settings:
     return Settings(data_dir=tmp_path, store_url=store_url, bus_url=bus_url)
-
-
-def ask(settings: Settings, scenario: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        app = create_app(settings)
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as http,
-        ):
-            await scenario(http)
-
-    asyncio.run(whole())
 
 
 def test_alias_is_moved_read_rolled_back_and_deleted(settings: Settings, records: Records) -> None:

@@ -1,15 +1,13 @@
 """``/jobs/{id}/events`` as a client sees it."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.config import Settings
-from app.main import create_app
 from app.records.store import Records
+from tests.app.gateway import ask
 from tests.app.records.steps import FAILURE, claim, submit
 
 
@@ -25,19 +23,6 @@ def ended_job(records: Records) -> str:
     records.message(claimed, "resumed after a lost worker", {"attempt": 2}, "warning")
     records.finish_failed(claimed, FAILURE)
     return claimed.job_id
-
-
-def ask(settings: Settings, scenario: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        app = create_app(settings)
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as http,
-        ):
-            await scenario(http)
-
-    asyncio.run(whole())
 
 
 def test_events_are_listed_oldest_first_page_by_page(settings: Settings, ended_job: str) -> None:

@@ -1,7 +1,5 @@
 """``/webhooks`` as a client sees it."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +7,9 @@ import httpx
 import pytest
 
 from app.config import Settings
-from app.main import create_app
+from tests.app.gateway import ask
 
 HOOK = {"url": "https://example.com/hook"}
-
-
-def ask(settings: Settings, scenario: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        app = create_app(settings)
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as http,
-        ):
-            await scenario(http)
-
-    asyncio.run(whole())
 
 
 @pytest.fixture

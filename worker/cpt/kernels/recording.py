@@ -171,13 +171,13 @@ def _run_again(work: Work, inputs: Sequence[Tensor], memory: Memory) -> tuple[Ca
 def _graph(work: Work, inputs: Sequence[Tensor], memory: Memory) -> tuple[Callable[[], object], tuple[Tensor, ...]]:
     """A CUDA graph."""
     device, graph = inputs[0].device, torch.cuda.CUDAGraph()
-    aside, usual = _aside(device), torch.cuda.current_stream(device)
-    aside.wait_stream(usual)
+    aside, current = _aside(device), torch.cuda.current_stream(device)
+    aside.wait_stream(current)
     try:
         with torch.cuda.device(device), torch.cuda.stream(aside):  # which ends well also where a capture does not
             with _WithoutTheHost():
                 work(*inputs)  # also chooses kernels and allocates workspaces
-            usual.wait_stream(aside)
+            current.wait_stream(aside)
             # Other threads may load models and contexts meanwhile.
             with torch.cuda.graph(graph, pool=memory.pool, stream=aside, capture_error_mode="thread_local"):
                 outputs = work(*inputs)
