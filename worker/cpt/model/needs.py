@@ -5,12 +5,15 @@ from typing import Any, Final
 
 import torch
 
-from worker.cpt.model.sizes import ON_CPU, Sizes, token_bytes
+from worker.cpt.model.sizes import ON_CPU, Sizes, inner_size, token_bytes
 
 #: Bytes of a logit while a pass is scored: see `Sizes`.
 _LOGIT_BYTES: Final = 12
 #: Keys and values of a context, and gradients of theirs in float32.
 _GRADIENT_BYTES: Final = 4
+#: What a layer holds of a token while it runs without a graph, in multiples of the widths of its two halves.
+_HIDDEN_COPIES: Final = 5
+_INNER_COPIES: Final = 3
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,15 @@ class Needs:
         sizes = Sizes.within(0, config, dtype)
         numbers = context_tokens * _cached_numbers(text)  # of keys and values
         logits = ON_CPU.pass_logits * _LOGIT_BYTES
-        states = sizes.pass_tokens * text.hidden_size * (text.num_hidden_layers + 1) * dtype.itemsize
+        layer = (_HIDDEN_COPIES * text.hidden_size + _INNER_COPIES * inner_size(text)) * dtype.itemsize
+        states = text.hidden_size * (text.num_hidden_layers + 1) * dtype.itemsize
+        of_queries = sizes.pass_tokens * (layer + states) + logits
         graph = sizes.chunk_tokens * token_bytes(config, dtype)
         return cls(
             weights=weights,
             tune=weights + numbers * (2 * dtype.itemsize + _GRADIENT_BYTES) + graph + logits,
-            serve=weights + numbers * dtype.itemsize + states + logits,
+            # Keys and values are computed in one pass over the context, then queries follow.
+            serve=weights + numbers * dtype.itemsize + max(context_tokens * layer, of_queries),
         )
 
 

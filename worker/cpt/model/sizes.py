@@ -74,10 +74,14 @@ def launch_bound_tokens(parameters: int) -> int:
 def token_bytes(config: Any, dtype: torch.dtype) -> int:
     """Bytes of a token's activations that a graph keeps, in all layers; rather too many than too few."""
     text = config.get_text_config()
-    inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     heads = text.num_attention_heads * (getattr(text, "head_dim", None) or 0)
-    width = _HIDDEN_COPIES * max(text.hidden_size, heads) + _INNER_COPIES * inner
+    width = _HIDDEN_COPIES * max(text.hidden_size, heads) + _INNER_COPIES * inner_size(text)
     return int(text.num_hidden_layers * width * dtype.itemsize)
+
+
+def inner_size(text: Any) -> int:
+    """Width of the second half of a layer."""
+    return int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
 
 
 _found: Final[WeakKeyDictionary[Any, Sizes]] = WeakKeyDictionary()

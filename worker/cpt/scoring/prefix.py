@@ -41,5 +41,9 @@ class PrefixKV:
         """Run the context's embeddings [T, H] through the model, which is prepared if it was not."""
         base_model.prepare(model)
         packing = Packing.causal([len(embeds)], 0, model.device)
-        _, layers = base_model.run(model, embeds.to(model.device), packing)
-        return cls(tuple((key.contiguous(), value.contiguous()) for key, value in layers))
+        _, computed = base_model.run(model, embeds.to(model.device), packing)
+        layers = []
+        while computed:  # no layer is held twice for longer than its own copy takes
+            key, value = computed.pop(0)
+            layers.append((key.contiguous(), value.contiguous()))
+        return cls(tuple(layers))
