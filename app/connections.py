@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -16,14 +16,6 @@ from app.contract.names import ErrorCode
 from app.errors import DomainError
 from app.problems import problem_document
 from app.records.connection import new_id
-
-#: How long a connection may take to send the header of a request, counted from its first byte; one that is new, from
-#: when it was made.
-HEADER_SECONDS: Final = 10.0
-#: How long what is left of a body is read after the answer, so that the client sees the answer.
-DRAIN_SECONDS: Final = 10.0
-#: How long a client may read nothing of its answer.
-WRITE_SECONDS: Final = 30.0
 
 _Waiting = Literal["nothing", "headers", "rest of body"]
 
@@ -46,6 +38,15 @@ class Connections:
     """
 
     limit: int
+    #: How long a TLS handshake may take.
+    handshake_seconds: float = 10.0
+    #: How long a connection may take to send the header of a request, counted from its first byte; one that is new,
+    #: from when it was made.
+    header_seconds: float = 10.0
+    #: How long what is left of a body is read after the answer, so that the client sees the answer.
+    drain_seconds: float = 10.0
+    #: How long a client may read nothing of its answer.
+    write_seconds: float = 30.0
     #: Connections without a request, the one that has been idle for longest first.
     idle: dict[Bounded, None] = field(default_factory=dict)
     _open: set[Bounded] = field(init=False, default_factory=set)
@@ -115,7 +116,7 @@ class BoundedProtocol(H11Protocol):
         """Give the client some time to read."""
         super().pause_writing()
         self._cancel_write_deadline()
-        self._write_deadline = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+        self._write_deadline = self.loop.call_later(self._all.write_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Go on, as the client has read."""
@@ -174,7 +175,7 @@ class BoundedProtocol(H11Protocol):
             self._deadline.cancel()
             self._deadline = None
         if waiting != "nothing":
-            seconds = HEADER_SECONDS if waiting == "headers" else DRAIN_SECONDS
+            seconds = self._all.header_seconds if waiting == "headers" else self._all.drain_seconds
             self._deadline = self.loop.call_later(seconds, self.transport.close)
 
     def _cancel_write_deadline(self) -> None:

@@ -15,8 +15,6 @@ import structlog
 
 from app.connections import BoundedProtocol, Connections
 
-#: How long a client may take to end the handshake, counted from when its connection was made.
-HANDSHAKE_SECONDS: Final = 10.0
 #: How long nothing is accepted after it could not be, as without file descriptors.
 _PAUSE_SECONDS: Final = 1.0
 
@@ -57,7 +55,7 @@ class Handshake:
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(
-                begin, self._client, ssl=context, ssl_handshake_timeout=HANDSHAKE_SECONDS
+                begin, self._client, ssl=context, ssl_handshake_timeout=self._all.handshake_seconds
             )
         except OSError:
             pass  # closed, too slow, or no TLS

@@ -25,7 +25,6 @@ BELIEVED_SECONDS: Final = 1.0
 #: Keys that are looked up at once, by threads of their own: a flood of wrong ones takes nobody else's, and nothing else
 #: that waits for the store keeps requests out.
 _LOOKUPS: Final = 8
-_LOOKUP_SECONDS: Final = 5.0
 _MOST_REMEMBERED: Final = 10_000
 
 
@@ -69,10 +68,14 @@ def _loopback(host: str) -> bool:
 
 
 class Callers:
-    """Finds out who calls, from ``records``. What the store said is believed for `BELIEVED_SECONDS`."""
+    """Finds out who calls, from ``records``. What the store said is believed for `BELIEVED_SECONDS`.
 
-    def __init__(self, records: AccessRecords, settings: Settings) -> None:
+    A key that is not looked up within ``lookup_seconds`` keeps its request out.
+    """
+
+    def __init__(self, records: AccessRecords, settings: Settings, lookup_seconds: float = 5.0) -> None:
         self._records = records
+        self._lookup_seconds = lookup_seconds
         self._off = settings.auth == "off"
         self._may_be_open = may_be_open(settings)
         self._remembered: dict[str, tuple[float, FoundKey]] = {}
@@ -152,7 +155,7 @@ class Callers:
             self._pending[secret_hash] = task
             task.add_done_callback(lambda done: self._asked(secret_hash, done))
         # Unlike a timeout around it, this takes an answer that came while a crowd of requests held up the event loop.
-        done, _ = await asyncio.wait({task}, timeout=_LOOKUP_SECONDS)
+        done, _ = await asyncio.wait({task}, timeout=self._lookup_seconds)
         if not done:
             raise StoreUnavailable("a key was not looked up in time")
         return task.result()

@@ -22,10 +22,8 @@ from app.problems import problem_response
 #: Most bytes of a body that is held in memory; routes that take more have it written to a file.
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 
-#: A body arrives at least this fast (bytes a second), after some seconds in which nothing need come; nor may it stop
-#: for as long in between.
+#: A body arrives at least this fast (bytes a second), after `BodyMemory.grace_seconds`.
 _LEAST_RATE: Final = 64 * 1024
-_GRACE_SECONDS: Final = 10.0
 #: How long a large body waits for others to be parsed, or received.
 _TURN_SECONDS: Final = 30.0
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -43,6 +41,8 @@ class BodyMemory:
 
     capacity: int
     wait_seconds: float = 10.0
+    #: For how long nothing of a body need come, at its begin or in between.
+    grace_seconds: float = 10.0
     #: Held while a large body is parsed: what comes of it takes many times its bytes.
     parsing: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
     #: Held while a body is written to a file and read from it: there is one at a time.
@@ -131,9 +131,10 @@ class ArrivingBody:
             return await self._receive()
         if self._streamed:
             self._began += time.monotonic() - self._returned  # what we made it wait is not the client's fault
-        due = self._began + _GRACE_SECONDS + self._size / _LEAST_RATE
+        grace = self._memory.grace_seconds
+        due = self._began + grace + self._size / _LEAST_RATE
         try:
-            async with asyncio.timeout(min(due - time.monotonic(), _GRACE_SECONDS)):
+            async with asyncio.timeout(min(due - time.monotonic(), grace)):
                 message = await self._receive()
         except TimeoutError:
             raise DomainError(ErrorCode.REQUEST_TIMEOUT, "the body did not arrive in time") from None

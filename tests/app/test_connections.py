@@ -5,10 +5,11 @@ import json
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,12 +18,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app import connections, handshakes
 from app.connections import BoundedProtocol, Connections
 from app.server import Server
 from tests.waiting import eventually
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HURRIED = {"header_seconds": 0.1, "drain_seconds": 0.1, "write_seconds": 0.1}
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,9 +45,11 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def serving(limit: int = 100, **tls: Any) -> AsyncIterator[tuple[int, Connections]]:
-    """The port of a server, and its connections."""
-    every = Connections(limit)
+async def serving(
+    limit: int = 100, waits: Mapping[str, Any] = MappingProxyType({}), **tls: Any
+) -> AsyncIterator[tuple[int, Connections]]:
+    """The port of a server, and its connections, which it ``waits`` for as long as that says."""
+    every = Connections(limit, **waits)
     protocol: Any = partial(BoundedProtocol, connections=every)
     config = uvicorn.Config(
         application, http=protocol, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1, **tls
@@ -69,12 +72,6 @@ async def happens(look: Callable[[], object]) -> None:
 
 def scenario(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(test())  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HEADER_SECONDS", "DRAIN_SECONDS", "WRITE_SECONDS"):
-        monkeypatch.setattr(connections, name, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +109,9 @@ async def ends(reader: asyncio.StreamReader) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
-def test_connection_without_a_whole_header_is_closed(hurried: None, sent: bytes) -> None:
+def test_connection_without_a_whole_header_is_closed(sent: bytes) -> None:
     async def test() -> None:
-        async with serving() as (port, every):
+        async with serving(waits=HURRIED) as (port, every):
             reader, writer = await connect(port)
             writer.write(sent)
             assert await reader.read() == b""
@@ -124,9 +121,9 @@ def test_connection_without_a_whole_header_is_closed(hurried: None, sent: bytes)
     scenario(test)
 
 
-def test_header_that_comes_a_byte_at_a_time_is_not_waited_for(hurried: None) -> None:
+def test_header_that_comes_a_byte_at_a_time_is_not_waited_for() -> None:
     async def test() -> None:
-        async with serving() as (port, _):
+        async with serving(waits=HURRIED) as (port, _):
             reader, writer = await connect(port)
             for byte in GET:
                 if reader.at_eof() or writer.is_closing():
@@ -139,9 +136,9 @@ def test_header_that_comes_a_byte_at_a_time_is_not_waited_for(hurried: None) -> 
     scenario(test)
 
 
-def test_connection_that_had_a_request_stays_open_between_requests(hurried: None) -> None:
+def test_connection_that_had_a_request_stays_open_between_requests() -> None:
     async def test() -> None:
-        async with serving() as (port, _):
+        async with serving(waits=HURRIED) as (port, _):
             reader, writer = await connect(port)
             for _ in range(2):
                 writer.write(GET)
@@ -154,9 +151,9 @@ def test_connection_that_had_a_request_stays_open_between_requests(hurried: None
     scenario(test)
 
 
-def test_body_that_nobody_reads_is_not_received_for_ever(hurried: None) -> None:
+def test_body_that_nobody_reads_is_not_received_for_ever() -> None:
     async def test() -> None:
-        async with serving() as (port, _):
+        async with serving(waits=HURRIED) as (port, _):
             reader, writer = await connect(port)
             writer.write(b"POST /ignore HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
             assert await answer(reader) == (200, b"ignored")
@@ -180,9 +177,9 @@ def test_rest_of_a_body_may_follow_the_answer() -> None:
     scenario(test)
 
 
-def test_client_that_does_not_read_is_dropped(hurried: None) -> None:
+def test_client_that_does_not_read_is_dropped() -> None:
     async def test() -> None:
-        async with serving() as (port, every):
+        async with serving(waits=HURRIED) as (port, every):
             _, writer = await connect(port)
             writer.write(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
             writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -259,13 +256,9 @@ async def answered_by_https(port: int, certificate: Path) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00", GET])
-def test_handshake_that_does_not_end_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, tls: dict[str, Any], sent: bytes
-) -> None:
-    monkeypatch.setattr(handshakes, "HANDSHAKE_SECONDS", 0.5)
-
+def test_handshake_that_does_not_end_is_given_up(tls: dict[str, Any], sent: bytes) -> None:
     async def test() -> None:
-        async with serving(**tls) as (port, every):
+        async with serving(waits={"handshake_seconds": 0.5}, **tls) as (port, every):
             reader, writer = await connect(port)
             writer.write(sent)
             await reader.read()

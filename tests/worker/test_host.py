@@ -94,12 +94,13 @@ def test_unsupported_model_is_announced_with_its_reason_and_the_others_serve(
     assert refused.unsupported == "Gemma2Config: soft-capped attention is not supported."
 
 
-def test_context_with_a_head_answers_where_embeddings_are_narrower_than_hidden_states(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_head", [True, False])
+def test_context_answers_where_embeddings_are_narrower_than_hidden_states(tmp_path: Path, with_head: bool) -> None:
     sizes = {"hidden_size": 32, "word_embed_proj_dim": 16, "ffn_dim": 48, "num_hidden_layers": 8}
     model = OPTForCausalLM(OPTConfig(vocab_size=258, num_attention_heads=4, **sizes)).eval()
     base, spec = replace(base_model(), model=model), TuningSpec(examples=EXAMPLES)
     artifacts = Artifacts(f"file://{tmp_path}")
-    head = classifier(len(spec.label_names), hidden=32)
+    head = classifier(len(spec.label_names), hidden=32) if with_head else None
     resident = prepare(base, artifacts.get(stored_context(base, artifacts, spec, classifier=head)))
     found = resident.predictor.probabilities(base.model, None, [[5, 6]], ["a film"])
     assert found.sum().item() == pytest.approx(1)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.access import callers as callers_module
 from app.access.callers import BELIEVED_SECONDS, EVERYBODY, Caller, Callers, may_be_open
 from app.access.secrets import hash_of
 from app.config import Settings
@@ -140,20 +139,18 @@ def test_many_requests_with_one_key_ask_the_store_once(records: Records, client:
     with_callers(records, scenario)
 
 
-def test_answer_that_came_while_the_event_loop_was_held_up_counts(
-    records: Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answer_that_came_while_the_event_loop_was_held_up_counts(records: Records) -> None:
     make(records)
-    monkeypatch.setattr(callers_module, "_LOOKUP_SECONDS", 0.2)
 
-    async def scenario(callers: Callers) -> None:
+    async def scenario() -> None:
+        callers = Callers(records.access, Settings(), lookup_seconds=0.2)
         asking = asyncio.create_task(called(callers))
         for _ in range(3):  # until a thread asks
             await asyncio.sleep(0)
         time.sleep(1)  # noqa: ASYNC251 - as a crowd of requests does
         assert isinstance(await asking, Caller)
 
-    with_callers(records, scenario)
+    asyncio.run(scenario())
 
 
 def test_other_waits_for_the_store_keep_no_caller_out(records: Records) -> None:

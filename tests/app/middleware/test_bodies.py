@@ -9,7 +9,6 @@ from fastapi import FastAPI, Request
 from starlette.types import Message
 
 from app.errors import DomainError
-from app.middleware import bodies
 from app.middleware.bodies import ArrivingBody, BodyMemory, BodyMiddleware
 from app.middleware.request_ids import RequestIdMiddleware
 from app.problems import install_error_handlers
@@ -82,8 +81,7 @@ def test_body_that_no_route_reads_is_not_waited_for() -> None:
     assert ask(chunks(9, LIMIT // 8), "/ignore").json() == "ignored"
 
 
-def test_slow_body_is_408_and_the_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_GRACE_SECONDS", 0.05)
+def test_slow_body_is_408_and_the_connection_ends() -> None:
     never = asyncio.Event
     answered: list[Message] = []
 
@@ -101,7 +99,7 @@ def test_slow_body_is_408_and_the_connection_ends(monkeypatch: pytest.MonkeyPatc
             answered.append(message)
 
         scope = {"type": "http", "method": "POST", "path": "/any", "query_string": b"", "headers": []}
-        await application(BodyMemory(LIMIT))(scope, receive, send)
+        await application(BodyMemory(LIMIT, grace_seconds=0.05))(scope, receive, send)
 
     asyncio.run(scenario())
     assert answered[0]["status"] == 408

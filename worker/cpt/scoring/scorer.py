@@ -90,7 +90,9 @@ def read(
             scores, states = read_rectangle(model, prefix, rows[0][1], [query for query, _ in rows], views)
         else:
             scores, states = _read_pass(model, prefix, rows, views, marks)
-        found.scores[numbers], found.states[:, numbers] = scores, states
+        found.scores[numbers] = scores
+        if views:  # without, the states have no size: embeddings may be narrower than hidden states
+            found.states[:, numbers] = states
 
     lengths = [len(query) + len(trie.tokens) for query, trie in zip(queries, tries, strict=True)]
     for several in passes(lengths, sizes.pass_tokens, most=most, at_once=lanes(model.device)) if lengths else []:
