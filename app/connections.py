@@ -127,7 +127,8 @@ class BoundedProtocol(H11Protocol):
         """Answer that there are too many connections, and close."""
         self._all.forget(self)
         error = DomainError(ErrorCode.OVERLOADED, "too many connections are open")
-        self._send_problem(error, 503, [("Retry-After", "5"), ("retry-after-ms", "5000")])
+        # The server has no room, whoever asks: 503, not the 429 of a client that asks too much.
+        self._send_problem(error, [("Retry-After", "5"), ("retry-after-ms", "5000")], status=503)
 
     def close(self) -> None:
         """Close a connection that is idle."""
@@ -135,9 +136,9 @@ class BoundedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, and close."""
-        self._send_problem(DomainError(ErrorCode.MALFORMED_REQUEST, msg), 400, [])
+        self._send_problem(DomainError(ErrorCode.MALFORMED_REQUEST, msg), [])
 
-    def _send_problem(self, error: DomainError, status: int, headers: list[tuple[str, str]]) -> None:
+    def _send_problem(self, error: DomainError, headers: list[tuple[str, str]], status: int | None = None) -> None:
         document = problem_document(error, "", new_id("req"), status)
         content = document.model_dump_json().encode()
         headers = [
@@ -148,7 +149,7 @@ class BoundedProtocol(H11Protocol):
             ("Connection", "close"),
         ]
         for event in (
-            h11.Response(status_code=status, headers=headers),
+            h11.Response(status_code=document.status, headers=headers),
             h11.Data(data=content),
             h11.EndOfMessage(),
         ):
