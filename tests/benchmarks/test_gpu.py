@@ -1,6 +1,7 @@
 """The script for GPUs, on the CPU with tiny shapes."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import report
-from benchmarks.gpu.__main__ import card_of, run_parts
+from benchmarks.gpu.__main__ import card_of, run_parts, without_figures
 from benchmarks.gpu.parts import parts_for
 
 # PEFT reads an attribute that transformers has deprecated; peers name the cache as transformers 5.17 does.
@@ -63,10 +64,22 @@ def test_another_commit_is_measured_anew(tmp_path: Path) -> None:
     assert run_parts({"a": lambda _: {"x": 1}}, CPU, "def", out) == ["a"]
 
 
-def test_no_part_is_begun_after_the_time_that_is_given(tmp_path: Path) -> None:
-    out = tmp_path / "gpu.json"
-    assert run_parts({"a": lambda _: {"x": 1}}, CPU, "abc", out, seconds=-1.0) == []
-    assert not out.exists()
+def test_run_ends_in_time_and_goes_on_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that runs too long, or beyond the end of the run, is broken off wherever it is; what is left is named."""
+
+    def endless(_: torch.device) -> dict[str, Any]:
+        time.sleep(60)
+        return {}
+
+    out, parts = tmp_path / "gpu.json", {"a": endless, "b": lambda _: {"x": 2}, "c": lambda _: {"x": 3}}
+    assert run_parts(parts, CPU, "abc", out, seconds=0.2) == ["a"]
+    assert json.loads(out.read_text())["a"]["error"].startswith("OutOfTime: not done within")
+    assert without_figures(parts, CPU, "abc", out) == ["a", "b", "c"]
+    monkeypatch.setattr("benchmarks.gpu.__main__._PART_SECONDS", {"cpu": 1.0})
+    assert run_parts(parts, CPU, "abc", out) == ["a", "b", "c"]
+    assert without_figures(parts, CPU, "abc", out) == ["a"]
+    assert run_parts(parts | {"a": lambda _: {"x": 1}}, CPU, "abc", out) == ["a"]
+    assert without_figures(parts, CPU, "abc", out) == []
 
 
 def test_what_a_machine_without_a_network_is_brought_is_pinned() -> None:
