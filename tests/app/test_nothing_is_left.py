@@ -15,7 +15,7 @@ from tests.app.artifact_files import partly_written, written
 from tests.app.records.steps import REPORT, claim, content, submit
 from tests.waiting import eventually
 
-COUNT = 200
+COUNT = 1_000
 #: A few numbers that the store keeps for good, whatever it holds.
 CONSTANT = {
     *("{ct}:backlog", "{ct}:queued", "{ct}:swept", "{ct}:totals", "{ct}:turn"),
