@@ -17,8 +17,8 @@ import pytest
 import redis
 
 from app.config import Settings
-from app.contexts import archives, importing
-from app.contract.adapters import Imported, ImportReply
+from app.contexts import importing
+from app.contract.adapters import MAX_ADAPTER_BYTES, Imported, ImportReply
 from app.contract.messages import Failure
 from app.contract.names import ErrorCode, artifact_url, plan_queue
 from app.records.files import read_file, write_file
@@ -50,6 +50,15 @@ def packed(files: Mapping[str, str | bytes], compression: int = zipfile.ZIP_STOR
     with zipfile.ZipFile(content, "w", compression) as archive:
         for name, held in files.items():
             archive.writestr(name, held)
+    return content.getvalue()
+
+
+def packed_as_if(size: int) -> bytes:
+    """A zip whose directory says that a file has so many bytes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("contextune.json", "{}")
+        archive.filelist[0].file_size = size
     return content.getvalue()
 
 
@@ -380,12 +389,10 @@ def test_body_that_is_not_received_is_refused_and_leaves_nothing(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "MAX_ADAPTER_BYTES", 1000)
-    monkeypatch.setattr(archives, "MAX_ADAPTER_BYTES", 20)
 
     async def scenario(service: Service) -> None:
         for content, headers, status, code in (
             (b"x" * 1001, ZIP, 413, "body_too_large"),
-            (packed({"contextune.json": "{}", "contextune.safetensors": b"x" * 30}), ZIP, 422, "adapter_invalid"),
             (export(), {"Content-Type": "application/json"}, 415, "unsupported_media_type"),
             (export(), {}, 415, "unsupported_media_type"),
             (export(), {**ZIP, "Content-Encoding": "gzip"}, 400, "malformed_request"),
@@ -405,5 +412,8 @@ def test_body_that_is_not_received_is_refused_and_leaves_nothing(
             assert files(tmp_path) == set(), told
         declared = {**ZIP, "Content-Length": str(600 * MIB)}
         assert (await service.http.post(IMPORT, content=b"x", headers=declared)).status_code == 413
+        bomb = await service.http.post(IMPORT, content=packed_as_if(MAX_ADAPTER_BYTES + 1), headers=ZIP)
+        assert (bomb.status_code, bomb.json()["code"]) == (422, "adapter_invalid")
+        assert f"more than {MAX_ADAPTER_BYTES} bytes" in bomb.json()["detail"]
 
     serve(settings, scenario)
