@@ -120,7 +120,7 @@ def _commit() -> str:
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda")
     parser.add_argument("--commit", default=None, help="where the tree is no git repository")
     parser.add_argument("--only", default="", help="parts whose name begins so")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/gpu.json"))
@@ -131,6 +131,8 @@ def main() -> None:
         report.write(given.out, Path(__file__).parents[1] / "README.md")
         return
     device = torch.device(given.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no GPU here; --device cpu tries the script with tiny shapes")
     chosen = {name: part for name, part in parts_for(device).items() if name.startswith(given.only)}
     seconds = _RUN_SECONDS.get(device.type, math.inf) if given.seconds is None else given.seconds
     run_parts(chosen, device, given.commit or _commit(), given.out, seconds)

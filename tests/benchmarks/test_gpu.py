@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from benchmarks.gpu import report
-from benchmarks.gpu.__main__ import card_of, run_parts, without_figures
+from benchmarks.gpu.__main__ import card_of, main, run_parts, without_figures
 from benchmarks.gpu.parts import parts_for
+from tests.gpu.conftest import refuse_absent
 
 # PEFT reads an attribute that transformers has deprecated; peers name the cache as transformers 5.17 does.
 pytestmark = [
@@ -80,6 +81,19 @@ def test_run_ends_in_time_and_goes_on_the_next_time(tmp_path: Path, monkeypatch:
     assert without_figures(parts, CPU, "abc", out) == ["a"]
     assert run_parts(parts | {"a": lambda _: {"x": 1}}, CPU, "abc", out) == ["a"]
     assert without_figures(parts, CPU, "abc", out) == []
+
+
+def test_machine_without_a_gpu_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["benchmarks.gpu"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "there is no GPU here; --device cpu tries the script" in capsys.readouterr().err
+    with pytest.raises(pytest.UsageError, match="no cuda:0 here; --device cpu"):
+        refuse_absent("cuda:0")
+    refuse_absent("cpu")
 
 
 def test_what_a_machine_without_a_network_is_brought_is_pinned() -> None:

@@ -15,6 +15,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cuda:0")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to begin without the device."""
+    refuse_absent(config.getoption("--device", default="cpu"))
+
+
+def refuse_absent(device: str) -> None:
+    """Raises UsageError, one line, for a GPU that is not there."""
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError(
+            f"There is no {device} here; --device cpu tries the logic of these tests without a GPU."
+        )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The libraries of a machine with a GPU are its own: what they warn of is no failure."""
     for item in items:

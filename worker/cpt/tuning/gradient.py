@@ -90,6 +90,7 @@ class SharedContext:
 
     def forward(self, number: int) -> Tensor:
         """Run a segment after the ones before it; returns its loss."""
+        # Metering also keeps what is read of the buffers from being taken for changed once later segments are written.
         meter = GraphMeter(self._model)
         with torch.set_grad_enabled(number >= self._keep_from), meter.metering():
             segment = self._run(number)
