@@ -8,6 +8,7 @@ from tests.worker.tiny import base_model, sentence_encoder
 from worker.cpt.tuning.projection import epsilon
 from worker.jobs.defaults import automatic_seconds, resolve, search_settings
 from worker.jobs.encoding import Encoded, encode
+from worker.jobs.pricing import Pricing
 from worker.models import LanguageModel
 
 
@@ -108,6 +109,16 @@ def test_fewer_are_read_where_the_budget_wants_it(base: LanguageModel) -> None:
     counts = [resolved(base, some, max_seconds=seconds).trials[0].examples for seconds in (0.001, 3.0, 86_400.0)]
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (48, 400)
+
+
+@pytest.mark.parametrize(("labels", "most"), [(2, True), (20, False)])
+def test_where_examples_of_a_label_are_many_none_is_left_unread_for_tuning(
+    base: LanguageModel, labels: int, most: bool
+) -> None:
+    some = encoded(base, 400, labels)
+    whole = resolved(base, some, max_seconds=86_400.0)
+    seconds = 2 * Pricing(base, some, whole.model_dump()).trial(whole.trials[0])
+    assert (resolved(base, some, max_seconds=seconds).trials[0].examples == 400) == most
 
 
 def test_given_trials_are_run_whole(base: LanguageModel) -> None:
