@@ -23,9 +23,10 @@ FILE_NAME: Final = "admin-key"
 
 
 def ensure_first_key(settings: Settings, records: Records) -> None:
-    """Store the configured key; or, where the service needs a key and none was ever made, make one and show it.
+    """Store the configured key; or, where the service needs a key and none can make others, make one and show it.
 
-    However many gateways start at once, one key is made. Raises `StoreUnavailable`, `TenantDeleting`, and OSError where
+    A key without the scope admin, such as that of a monitoring system, may have been made in the store before. However
+    many gateways start at once, one key is made. Raises `StoreUnavailable`, `TenantDeleting`, and OSError where
     the key cannot be written to the data folder; then none is made.
     """
     if settings.admin_key is not None:
@@ -50,7 +51,7 @@ def _make(settings: Settings, records: Records) -> None:
     path = settings.data_dir / FILE_NAME
     pending = path.with_name(f"{FILE_NAME}.{os.getpid()}")
     if not pending.exists():  # else an answer of the store was lost
-        if records.access.find("").any_made:
+        if records.access.find("").any_admin_made:
             return
         _write(pending, new_secret())
     secret = pending.read_text().strip()

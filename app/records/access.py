@@ -19,7 +19,8 @@ from app.records.rows import FORMAT, Row, optional_time, refuse_newer, row_of, t
 
 _SCOPES: TypeAdapter[tuple[Scope, ...]] = TypeAdapter(tuple[Scope, ...])
 
-#: On the ``first`` occasion a key is made only if none ever was; a ``configured`` one replaces the last configured one.
+#: On the ``first`` occasion a key is made only if none with the scope admin ever was; a ``configured`` one replaces the
+#: last configured one.
 Occasion = Literal["asked", "first", "configured"]
 
 
@@ -42,10 +43,11 @@ class FoundKey:
 
 @dataclass(frozen=True)
 class Lookup:
-    """What the store says of a secret: its key, and whether any key was ever made."""
+    """What the store says of a secret: its key, and whether any key, and any with the scope admin, was ever made."""
 
     found: FoundKey | None
     any_made: bool
+    any_admin_made: bool
 
 
 class AccessRecords:
@@ -94,10 +96,10 @@ class AccessRecords:
     def find(self, secret_hash: str) -> Lookup:
         """What there is to know of a secret with this hash ('' for none)."""
         answer = self._store.run("find_key", secret_hash)
-        made, flat, left = cast("tuple[int, list[str] | None, int | None]", answer)
+        made, administered, flat, left = cast("tuple[int, int, list[str] | None, int | None]", answer)
         key = key_from_row(row_of(flat)) if flat else None
         found = FoundKey(secret_hash, key, left / 1000 if left else None) if key else None
-        return Lookup(found, bool(made))
+        return Lookup(found, bool(made), bool(administered))
 
     def keys(self, limit: int, after: str | None, tenant: str | None) -> Page[Key]:
         """A page of the keys of a tenant, or of all with None, newest first. Raises `UnknownCursor`."""

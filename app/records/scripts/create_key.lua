@@ -1,18 +1,18 @@
 #!lua
 -- Make a key, and with its first key a tenant.
 -- ARGV: tenant, hash of the secret, occasion, and as JSON the key's fields and the claim on an idempotency key or null,
--- then the tenant of the claim. On the occasion 'first' nothing is made if a key
--- was ever made; on 'configured' the new key takes the place of the one that was made on the last such occasion.
+-- then the tenant of the claim. On the occasion 'first' nothing is made if a key with the scope admin was ever made; on
+-- 'configured' the new key takes the place of the one that was made on the last such occasion.
 -- Returns {'created', its fields}; {'exists'} when there was nothing to make, {'expired'} when its end is past,
 -- {'deleting'} when the tenant is being removed, {'lost'} when the claim has gone to another request.
 local tenant, hash, occasion, access = ARGV[1], ARGV[2], ARGV[3], shared('access')
-local configured, made = fields(access, 'configured', 'made')
+local configured, administered = fields(access, 'configured', 'administered')
 local row, given = shared('key', hash), cjson.decode(ARGV[4])
 if given.expires_at ~= '' and tonumber(given.expires_at) <= now then return {'expired'} end
 if redis.call('EXISTS', row) == 1 and (occasion ~= 'configured' or configured == hash) then
   return {occasion == 'configured' and 'exists' or 'created', redis.call('HGETALL', row)}
 end
-if occasion == 'first' and made then return {'exists'} end
+if occasion == 'first' and administered then return {'exists'} end
 local claim = cjson.decode(ARGV[5])
 if claim == cjson.null then claim = nil end
 if not may_answer(ARGV[6], claim) then return {'lost'} end
@@ -25,6 +25,9 @@ if occasion == 'configured' then
 end
 
 redis.call('HSET', access, 'made', 1)
+for _, scope in ipairs(cjson.decode(given.scopes)) do
+  if scope == 'admin' then redis.call('HSET', access, 'administered', 1) end
+end
 local order = redis.call('HINCRBY', access, 'sequence', 1)
 save(row, given)
 redis.call('HSET', row, 'tenant', tenant, 'created_at', now)

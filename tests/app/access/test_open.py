@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from app.access.first_key import FILE_NAME, ensure_first_key
 from app.access.secrets import hash_of, new_secret
 from app.config import Settings
-from app.contract.access import ALL_SCOPES, Scope
+from app.contract.access import ALL_SCOPES, KeyLimits, Scope
 from app.records.store import Records
 from tests.app.access.gateway import Service, serve
 from tests.waiting import eventually
@@ -105,6 +105,18 @@ def test_a_start_whose_answer_of_the_store_was_lost_ends_with_the_key_that_the_s
     file.rename(file.with_name(f"{FILE_NAME}.{os.getpid()}"))  # as a crash leaves it
     ensure_first_key(settings, records)
     assert records.access.find(hash_of(file.read_text().strip())).found
+
+
+def test_a_key_that_monitoring_was_given_before_takes_no_first_key_from_anybody(
+    settings: Settings, records: Records
+) -> None:
+    given = ("key_1", hash_of("monitoring"), "default", "prometheus", (Scope.OPERATOR,), KeyLimits(), None)
+    assert records.access.create_key(*given)
+    ensure_first_key(settings.model_copy(update={"host": "0.0.0.0"}), records)
+    secret = (settings.data_dir / FILE_NAME).read_text().strip()
+    found = records.access.find(hash_of(secret)).found
+    assert found is not None
+    assert found.key.scopes == ALL_SCOPES
 
 
 def test_where_the_key_cannot_be_written_none_is_made(settings: Settings, records: Records) -> None:
