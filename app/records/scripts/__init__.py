@@ -60,7 +60,7 @@ All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said other
 ``tenant:<id>``                    hash    a tenant; ``tenants`` holds the ids by order of creation
 ``tenants:deleting``               set     ids of tenants that are being deleted
 ``tenants:removed``                zset    ids of tenants that were deleted in the last day, by when
-``access``                         hash    ``made`` and ``administered`` once there was a key, and one with the scope admin;
+``access``                         hash    ``made``, ``administered`` once there was a key, one with the scope admin;
                                            ``configured``: that one's hash, ``sequence``
 ``format``                         hash    ``format`` of the store, ``min_reader``: the oldest that may read it
 ``events``                         -       channel on which the member of a changed job is published
