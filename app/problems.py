@@ -86,8 +86,8 @@ UNPROCESSABLE: Final = 422
 
 #: Seconds until another try, where the failure itself does not know them; a status that is not listed tells none.
 RETRY_AFTER_SECONDS: Final[Mapping[int, float]] = {429: 1, 503: 5, 507: 30}
-#: Failures that waiting alone does not mend, whatever their status, unless they know a time themselves.
-_LASTING: Final = frozenset({ErrorCode.QUOTA})
+#: The same for a quota: room is made by whoever deletes something, or raises the tenant's limits.
+QUOTA_RETRY_SECONDS: Final = 60.0
 
 #: Exceptions of store, bus and batcher.
 _KNOWN: Final[Mapping[type[Exception], tuple[ErrorCode, str, str | None]]] = {
@@ -175,8 +175,8 @@ def problem_response(request: Request, error: DomainError, status: int | None = 
 
 def _retry_headers(error: DomainError, status: int, longest: float) -> dict[str, str]:
     seconds = error.retry_after
-    if seconds is None and error.code not in _LASTING:
-        seconds = RETRY_AFTER_SECONDS.get(status)
+    if seconds is None:
+        seconds = QUOTA_RETRY_SECONDS if error.code == ErrorCode.QUOTA else RETRY_AFTER_SECONDS.get(status)
     if seconds is None:
         return {}
     seconds = min(seconds, longest)

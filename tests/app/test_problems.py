@@ -12,7 +12,7 @@ from app.contract.payload import Payload
 from app.errors import DomainError
 from app.middleware.bodies import BodyMemory, BodyMiddleware
 from app.middleware.request_ids import RequestIdMiddleware
-from app.problems import RETRY_AFTER_SECONDS, STATUS, install_error_handlers
+from app.problems import QUOTA_RETRY_SECONDS, RETRY_AFTER_SECONDS, STATUS, install_error_handlers
 from app.records.connection import StoreUnavailable
 from app.routes.bodies import json_body
 
@@ -63,8 +63,8 @@ def test_every_code_is_a_problem_document_with_its_status(code: ErrorCode) -> No
     assert (status == 500) == (code in {ErrorCode.INTERNAL, ErrorCode.ARTIFACT_CORRUPT})
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-request-id"].startswith("req_")
-    waits = status in RETRY_AFTER_SECONDS and code != ErrorCode.QUOTA
-    assert response.headers.get("retry-after") == (str(RETRY_AFTER_SECONDS[status]) if waits else None)
+    wait = QUOTA_RETRY_SECONDS if code == ErrorCode.QUOTA else RETRY_AFTER_SECONDS.get(status)
+    assert response.headers.get("retry-after") == (None if wait is None else f"{wait:.0f}")
     assert response.json() == {
         "type": f"urn:contextune:problem:{code}",
         "title": response.json()["title"],

@@ -24,7 +24,7 @@ _SECONDS: Final = 280
 _END: Final = "\x1e"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 _ID = re.compile(r"\b([a-z]{2,4})_[0-9a-f]{24}\b")
-_NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
+_NUMBER = re.compile(r"\d+(,\d{3})*(\.\d+)?(e[-+]?\d+)?")
 
 
 class Session:

@@ -442,7 +442,7 @@ def test_readers_of_events_miss_nothing_and_see_nothing_twice_whatever_dies(seve
         eventually(lambda: all(reader.events[-1:] and reader.connections for reader in readers[:1]))
         several.restart_all()
         for one in reading:
-            one.result(150)
+            one.result(300)
     listed = Reader(several.clients, job_id).read()
     told = [event for event in listed if event["type"] != "metrics"]
     for reader in readers:

@@ -76,8 +76,10 @@ class Supervised:
 @pytest.fixture
 def supervised(tmp_path: Path) -> Iterator[Supervised]:
     harness = Supervised(tmp_path)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what nohup ignores, a child goes on to ignore
     yield harness
     harness.close()
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
