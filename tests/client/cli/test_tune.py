@@ -232,11 +232,13 @@ def test_setting_without_a_value_is_a_wrong_argument(command: Command, file: Pat
 def on_a_terminal(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A command in a process of its own, and the other end of its terminal; it is ended with the block."""
     terminal, other = pty.openpty()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what is ignored here, a child goes on to ignore
     process = subprocess.Popen(
         [sys.executable, "-m", "contextune.cli", *arguments],
         env={**os.environ, "PYTHONPATH": str(SOURCES), "TERM": "xterm"},
         stdin=other, stdout=other, stderr=other, start_new_session=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     os.close(other)
     try:
         yield process, terminal
