@@ -84,8 +84,9 @@ def running(
 ) -> Iterator[Service]:
     """`contextune up` with these models, until the block ends; unpacked models come from the folder `cache`.
 
-    Its data folder is in `place`.
+    Its data folder is in `place`. SIGTERM ends the block as Ctrl-C does.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="contextune-bench-", dir=place) as folder:
         Path(folder, "models").symlink_to(cache.resolve())

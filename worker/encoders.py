@@ -40,8 +40,11 @@ def load_encoder(path: str, device: str, cache: Path, stage: Callable[[str], Non
         path = _DEFAULT if importlib.util.find_spec(_EMBEDDED[_DEFAULT][0]) else "none"
     if path == "none":
         return None
-    packed = _packed(path)
-    folder = str(unpacked(packed, cache, partial(_unpack, path, packed, stage))) if packed else path
+    packed, folder = _packed(path), path
+    hashing = partial(stage, f"hashing encoder {path}")
+    if packed is not None:
+        content = fingerprint([packed], cache, hashing)
+        folder = str(unpacked(packed.stem, content, cache, partial(_unpack, path, packed, stage)))
     stage(f"loading encoder {path}")
     model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
     model.pooler = None  # trained for other tasks, and missing in some files
@@ -54,7 +57,7 @@ def load_encoder(path: str, device: str, cache: Path, stage: Callable[[str], Non
         tokenizer=tokenizer,
         pooling=_pooling(_json(folder, _POOLING)),
         prompt=_prompt(path, _json(folder, _PROMPTS)),
-        fingerprint=fingerprint(files, cache, lambda: stage(f"hashing encoder {path}")),
+        fingerprint=fingerprint(files, cache, hashing),
     ).prepare()
 
 

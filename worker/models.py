@@ -80,11 +80,13 @@ def load_language_model(model_id: str, source: ModelSource, cache: Path, stage: 
     """
     gguf = _gguf_file(source.path)
     hashing = partial(stage, f"hashing the files of {model_id}")
-    content = fingerprint([gguf], cache, hashing) if gguf is not None else None
     device = resolve(source.device)
-    folder = source.path
+    content, folder = None, source.path
     if gguf is not None:
-        folder = str(_dequantised(model_id, gguf, cache, stage, _dequantised_dtype(source.dtype, device, gguf)))
+        content = fingerprint([gguf], cache, hashing)
+        dtype = _dequantised_dtype(source.dtype, device, gguf)
+        dequantise = partial(_dequantise, model_id, gguf, dtype, stage)
+        folder = str(unpacked(gguf.stem, f"{content} {dtype}", cache, dequantise))
     revision = source.revision if gguf is None else None
     stage(f"loading {model_id}")
     config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
@@ -150,23 +152,14 @@ def _dequantised_dtype(name: str, device: str, gguf: Path) -> torch.dtype:
     return dtype_for(name, device, config)
 
 
-def _dequantised(
-    model_id: str, gguf: Path, cache: Path, stage: Callable[[str], None], dtype: torch.dtype = torch.float32
-) -> Path:
-    """A folder with the model of ``gguf`` as safetensors, made on first use.
-
-    Tensors are dequantised one by one, each at once into ``dtype``.
-    """
-
-    def dequantise(folder: Path) -> None:
-        stage(f"dequantising {model_id} (first start only)")
-        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=dtype)
-        # Its weights are whole numbers no more, but transformers would not save those of a quantised model.
-        del model.config.quantization_config, model.hf_quantizer, model.is_quantized, model.quantization_method
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(folder)
-
-    return unpacked(gguf, cache, dequantise, f" {dtype}" * (dtype != torch.float32))
+def _dequantise(model_id: str, gguf: Path, dtype: torch.dtype, stage: Callable[[str], None], folder: Path) -> None:
+    """Write the model of ``gguf`` as safetensors, its tensors dequantised one by one, each at once into ``dtype``."""
+    stage(f"dequantising {model_id} (first start only)")
+    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=dtype)
+    # Its weights are whole numbers no more, but transformers would not save those of a quantised model.
+    del model.config.quantization_config, model.hf_quantizer, model.is_quantized, model.quantization_method
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(folder)
 
 
 def dtype_for(name: str, device: str, config: Any) -> torch.dtype:

@@ -10,19 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from app.contract.model_files import SUMS, file_key, sha256
+from app.contract.model_files import SUMS, sha256
 
 #: From this age on a folder that is not whole is what a killed process left.
 _ABANDONED_SECONDS: Final = 3600.0
 
 
-def unpacked(packed: Path, cache: Path, unpack: Callable[[Path], None], variant: str = "") -> Path:
-    """The folder in ``cache`` for a ``variant`` of the model in the file ``packed``; ``unpack`` fills it on first use.
+def unpacked(name: str, content: str, cache: Path, unpack: Callable[[Path], None]) -> Path:
+    """The folder in ``cache`` for the model ``name`` made of this ``content``; ``unpack`` fills it on first use.
 
-    Raises what ``unpack`` raises, and OSError.
+    ``content`` is a hash and whatever else decides what is unpacked: a file that is installed again is not unpacked
+    again. Raises what ``unpack`` raises, and OSError.
     """
-    key = hashlib.sha256(f"{file_key(packed)}{variant}".encode()).hexdigest()
-    folder = cache / f"{packed.stem}-{key[:12]}"
+    key = hashlib.sha256(content.encode()).hexdigest()
+    folder = cache / f"{name}-{key[:12]}"
     if folder.exists():
         return folder
     _remove_abandoned(folder)

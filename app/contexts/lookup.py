@@ -44,7 +44,7 @@ def find_ready(records: TenantRecords, ref: str, param: str = "/context") -> tup
     if pending is None:
         detail = f"its job {stored.context.job_id} has {_ended(stored.context.status)}; no version of it can answer"
         raise DomainError(ErrorCode.CONTEXT_FAILED, detail, param)
-    detail = f"its job {pending} has not ended yet; wait for it with GET /jobs/{pending}?wait=60"
+    detail = f"its job {pending} has not ended yet; wait for that job"
     wait = _seconds_until_ready(records, pending)
     raise DomainError(ErrorCode.CONTEXT_NOT_READY, detail, param, retry_after=wait)
 

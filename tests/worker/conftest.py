@@ -15,7 +15,8 @@ from tests.worker.architectures import MODELS, MORE_MODELS, tiny_model
 from tests.worker.hearing import CHANNEL
 from tests.worker.tiny import base_model
 from worker.artifacts import Artifacts
-from worker.models import LanguageModel, _dequantised, _gguf_file
+from worker.config import ModelSource
+from worker.models import LanguageModel, load_language_model
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,9 +46,8 @@ def llama() -> Any:
 @pytest.fixture(scope="session")
 def smollm2_folder(models: Path) -> Path:
     """The default base model as a transformers folder, unpacked once and kept from one run to the next."""
-    packed = _gguf_file("embedded:smollm2-135m-instruct")
-    assert packed
-    return _dequantised("smollm2", packed, models, lambda _: None)
+    source = ModelSource(path="embedded:smollm2-135m-instruct")
+    return Path(load_language_model("smollm2", source, models, lambda _: None).model.name_or_path)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, MistralConf
 
 from tests.worker.tiny import CONTEXT_LENGTH, causal_model, tokenizer
 from worker.config import ModelSource
-from worker.models import LanguageModel, _dequantised_dtype, dtype_for, load_language_model
+from worker.models import LanguageModel, _dequantised_dtype, _gguf_file, dtype_for, load_language_model
 
 
 @pytest.fixture
@@ -121,6 +121,18 @@ def test_weights_of_a_gguf_file_are_dequantised_into_the_dtype_that_they_are_loa
     nowhere = tmp_path / "none.gguf"
     assert _dequantised_dtype("auto", "cpu", nowhere) == torch.float32
     assert _dequantised_dtype("bfloat16", "cuda:0", nowhere) == torch.bfloat16
+
+
+def test_gguf_file_that_is_installed_again_is_not_dequantised_again(
+    smollm2_folder: Path, models: Path, tmp_path: Path
+) -> None:
+    packed = _gguf_file("embedded:smollm2-135m-instruct")
+    assert packed is not None
+    stages: list[str] = []
+    again = shutil.copy(packed, tmp_path)
+    found = load_language_model("again", ModelSource(path=str(again)), models, stages.append)
+    assert found.model.name_or_path == str(smollm2_folder)
+    assert not [stage for stage in stages if "dequantising" in stage]
 
 
 def test_gguf_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -9,13 +9,6 @@ import pytest
 from worker.unpacking import unpacked
 
 
-@pytest.fixture
-def packed(tmp_path: Path) -> Path:
-    """A file that holds a model."""
-    (tmp_path / "tiny.gguf").write_bytes(b"packed")
-    return tmp_path / "tiny.gguf"
-
-
 def fill(folder: Path) -> None:
     """Unpack two files."""
     (folder / "inner").mkdir(parents=True)
@@ -28,30 +21,30 @@ def refuse(_: Path) -> None:
     raise AssertionError("unpacked twice")
 
 
-def test_model_is_unpacked_once_with_the_hashes_of_its_files(packed: Path, tmp_path: Path) -> None:
-    folder = unpacked(packed, tmp_path / "models", fill)
+def test_model_is_unpacked_once_with_the_hashes_of_its_files(tmp_path: Path) -> None:
+    folder = unpacked("tiny", "hash", tmp_path / "models", fill)
     digest = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
     assert (folder / "SHA256SUMS").read_text() == f"{digest}  inner/config.json\n{digest}  model.safetensors\n"
-    assert unpacked(packed, tmp_path / "models", refuse) == folder
-    assert unpacked(packed, tmp_path / "models", fill, "bfloat16") != folder
+    assert unpacked("tiny", "hash", tmp_path / "models", refuse) == folder
+    assert unpacked("tiny", "hash bfloat16", tmp_path / "models", fill) != folder
 
 
-def test_failure_leaves_nothing(packed: Path, tmp_path: Path) -> None:
+def test_failure_leaves_nothing(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         fill(folder)
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        unpacked(packed, tmp_path / "models", fail)
+        unpacked("tiny", "hash", tmp_path / "models", fail)
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_and_what_another_does_is_not(packed: Path, tmp_path: Path) -> None:
-    folder = unpacked(packed, tmp_path / "models", fill)
+def test_what_a_killed_process_left_is_removed_and_what_another_does_is_not(tmp_path: Path) -> None:
+    folder = unpacked("tiny", "hash", tmp_path / "models", fill)
     abandoned, under_way = (folder.with_name(f".{folder.name}.{tail}") for tail in ("old", "new"))
     folder.rename(abandoned)
     fill(under_way)
     two_hours_ago = time.time() - 7200
     os.utime(abandoned, (two_hours_ago, two_hours_ago))
-    assert unpacked(packed, tmp_path / "models", fill) == folder
+    assert unpacked("tiny", "hash", tmp_path / "models", fill) == folder
     assert (abandoned.exists(), under_way.exists()) == (False, True)

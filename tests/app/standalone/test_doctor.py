@@ -171,15 +171,12 @@ def test_file_of_a_model_that_is_damaged_is_named(
 def test_unpacked_files_that_are_damaged_or_gone_are_named_with_the_folder_to_remove(
     store_url: str, bus_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed, models = tmp_path / "tiny.gguf", tmp_path / "models"
-    packed.write_bytes(b"packed")
-
     def unpack(folder: Path) -> None:
         folder.mkdir(parents=True)
         for name in ("config.json", "model.safetensors"):
             (folder / name).write_text(name)
 
-    folder = unpacked(packed, models, unpack)
+    folder = unpacked("tiny", "hash", tmp_path / "models", unpack)
     where = {"STORE_URL": store_url, "BUS_URL": bus_url, "DATA_DIR": str(tmp_path)}
     assert ("models", "ok") in examined(monkeypatch, **where)[1]
     (folder / "model.safetensors").write_text("model.safetensorz")

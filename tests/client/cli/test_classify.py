@@ -36,6 +36,14 @@ def inputs(service: StandIn) -> list[str]:
     return [text for one in service.seen if one.path == "/classify" for text in json.loads(one.body)["inputs"]]
 
 
+def test_context_that_is_not_ready_names_the_command_that_waits(service: StandIn, command: Command) -> None:
+    problem = {"title": "Not ready", "status": 409, "code": "context_not_ready", "detail": "job_1 has not ended yet"}
+    service.then(says(problem, 409, retry_after="9"))
+    said = command("classify", "intents", "hello")
+    assert (said.status, said.out) == (8, "")
+    assert said.err.endswith(" has not ended yet [409 context_not_ready]; `contextune jobs wait` waits for a job\n")
+
+
 def test_piped_predictions_are_lines_with_tabs(service: StandIn, command: Command) -> None:
     service.then(says(answer(0.9, 0.2)))
     said = command("classify", "intents", "is it?", "surely\tnot\nno")

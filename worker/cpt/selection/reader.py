@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -58,11 +59,16 @@ class Reader:
         done = sum(part.shape[1] for part in self.record.names)
         return range(done, len(self.task.shots.label_texts) if self.task.states else done)
 
-    def _examples_left(self) -> list[int]:
+    def _examples_left(self) -> Sequence[int]:
+        return self._examples[len(self.record.numbers) :]
+
+    @cached_property
+    def _examples(self) -> Sequence[int]:
+        """The examples that are to be read, in their order."""
         task, truth = self.task, self.task.shots.truth
         unseen = by_turns(self.plan.unseen, truth)
         others = set(range(len(task.shots)) if task.reads and self.plan.served else ()) - set(unseen)
-        return read_order(unseen, by_turns(sorted(others), truth))[: self.most][len(self.record.numbers) :]
+        return read_order(unseen, by_turns(sorted(others), truth))[: self.most]
 
     def _unlabelled_left(self) -> Sequence[tuple[int, ...]]:
         return self.task.calibration[sum(map(len, self.record.calibration)) :] if self.task.reads else ()

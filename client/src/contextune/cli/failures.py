@@ -88,6 +88,8 @@ def _line(error: ContextuneError) -> str:
         return f"{error}; set CONTEXTUNE_API_KEY, or `contextune config set key`"
     if isinstance(error, ServiceUnreachableError):
         return f"{error}; is it running? `contextune up` starts one here, --url names another"
+    if isinstance(error, ConflictError) and error.code == "context_not_ready":
+        return f"{error}; `contextune jobs wait` waits for a job"
     return str(error)
 
 
