@@ -7,7 +7,7 @@ from typing import Any
 
 from app.contract.access import AuditEntry, Key, Outcome
 from app.records.connection import Store
-from app.records.lists import Page, read_rows
+from app.records.lists import STREAM_CURSOR, Page, read_rows
 from app.records.rows import Row
 
 
@@ -43,7 +43,7 @@ class AuditLog:
 
     def page(self, limit: int, after: str | None = None) -> Page[AuditEntry]:
         """A page of entries, newest first. Raises `UnknownCursor`."""
-        return read_rows(self._fetch, limit, after, _entry)
+        return read_rows(self._fetch, limit, after, _entry, STREAM_CURSOR)
 
     def _fetch(self, upper: str, most: int) -> Any:
         upper = "+" if upper == "+inf" else upper

@@ -100,7 +100,7 @@ def store_errors() -> Iterator[None]:
     ) as error:
         raise StoreUnavailable(str(error)) from error
     except redis.ResponseError as error:
-        if str(error).startswith(("MISCONF", "NOREPLICAS", "OOM")):
+        if str(error).startswith(("BUSY", "MISCONF", "NOREPLICAS", "OOM")):
             raise StoreUnavailable(str(error)) from error
         raise
 

@@ -16,8 +16,10 @@ from app.records.connection import Store
 from app.records.rows import NewerFormat, Row, row_of
 
 _T = TypeVar("_T")
-#: An order of creation, or the id of an entry in a stream.
-_CURSOR: Final = re.compile(rb"1\.([0-9]{1,15}(?:-[0-9]{1,10})?)")
+#: Holds an order of creation.
+_CURSOR: Final = re.compile(rb"1\.([0-9]{1,15})")
+#: Holds the id of an entry in a stream.
+STREAM_CURSOR: Final = re.compile(rb"1\.([0-9]{1,15}-[0-9]{1,10})")
 
 
 class UnknownCursor(Exception):
@@ -89,13 +91,18 @@ def read_page(
 
 
 def read_rows(
-    fetch: Callable[[str, int], Any], limit: int, after: str | None, load: Callable[[str, Row], _T]
+    fetch: Callable[[str, int], Any],
+    limit: int,
+    after: str | None,
+    load: Callable[[str, Row], _T],
+    cursor: re.Pattern[bytes] = _CURSOR,
 ) -> Page[_T]:
     """Like `read_page`, from a script of one's own: ``fetch`` runs it with an upper bound and the most rows to return.
 
-    The script returns rows of {id, order, fields}, and the bound to go on from, or false at the end.
+    The script returns rows of {id, order, fields}, and the bound to go on from, or false at the end. ``cursor`` is what
+    the list's cursors hold.
     """
-    upper: str | None = "+inf" if after is None else f"({_order(after)}"
+    upper: str | None = "+inf" if after is None else f"({_order(after, cursor)}"
     found: list[tuple[str, _T]] = []
     while upper is not None and len(found) <= limit:
         rows, bound = cast("tuple[list[tuple[str, str, list[str]]], str | None]", fetch(upper, limit + 1 - len(found)))
@@ -113,12 +120,12 @@ def _cursor(order: str) -> str:
     return base64.urlsafe_b64encode(f"1.{order}".encode()).decode().rstrip("=")
 
 
-def _order(cursor: str) -> str:
+def _order(given: str, cursor: re.Pattern[bytes]) -> str:
     try:
-        decoded = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
+        decoded = base64.b64decode(given + "=" * (-len(given) % 4), b"-_", validate=True)
     except ValueError:
-        raise UnknownCursor(cursor) from None
-    match = _CURSOR.fullmatch(decoded)
+        raise UnknownCursor(given) from None
+    match = cursor.fullmatch(decoded)
     if match is None:
-        raise UnknownCursor(cursor)
+        raise UnknownCursor(given)
     return match[1].decode()

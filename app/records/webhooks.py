@@ -17,6 +17,7 @@ import structlog
 
 from app.contract.webhooks import EventType, Webhook
 from app.records.connection import Store, new_id
+from app.records.contexts import TenantGone
 from app.records.idempotency import Answered, ClaimLost
 from app.records.rows import FORMAT, NewerFormat, refuse_newer, row_of
 
@@ -62,14 +63,14 @@ class Webhooks:
     ) -> tuple[Webhook, str] | None:
         """A new webhook and its secret, which nothing shows again; None when the tenant has `MAX_WEBHOOKS`.
 
-        ``answered`` is kept under its idempotency key by the same script. Raises `ClaimLost`.
+        ``answered`` is kept under its idempotency key by the same script. Raises `TenantGone` and `ClaimLost`.
         """
         webhook_id, secret = webhook_id or new_id("whk"), f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
         row = {"format": FORMAT, "url": url, "events": ",".join(events), "secret": secret}
         claim = answered.as_json() if answered else "null"
         created = self._store.run("create_webhook", self._tenant, webhook_id, json.dumps(row), MAX_WEBHOOKS, claim)
-        if created == "lost":
-            raise ClaimLost
+        if created in ("gone", "lost"):
+            raise TenantGone if created == "gone" else ClaimLost
         return (_webhook(webhook_id, row_of(created)), secret) if created else None
 
     def get(self, webhook_id: str) -> Webhook | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, status
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from app.access.callers import Caller
 from app.access.secrets import hash_of, new_secret
@@ -28,13 +30,20 @@ from app.routes.openapi import BODY, CHANGES, ONCE, problems, request_body
 router = APIRouter(tags=["keys"], route_class=GuardedRoute)
 
 
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError(ErrorCode.INVALID_REQUEST, "must be within the years 1 to 9999 of UTC") from None
+
+
 class KeyRequest(Payload):
     """A key to be made. ``tenant`` is the caller's unless given; a tenant exists from its first key on."""
 
     name: Annotated[Characters, StringConstraints(min_length=1, max_length=128)]
     scopes: tuple[Scope, ...] = Field(min_length=1, max_length=len(Scope))
     tenant: TenantId | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
     limits: KeyLimits = KeyLimits()
 
 

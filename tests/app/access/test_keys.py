@@ -97,6 +97,8 @@ def test_a_caller_gives_what_it_holds_and_an_operator_anything(
         ({"expires_at": "tomorrow"}, "/expires_at"),
         ({"expires_at": "2026-01-01T00:00:00"}, "/expires_at"),
         ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
+        ({"expires_at": "9999-12-31T23:59:59-12:00"}, "/expires_at"),
+        ({"expires_at": "0001-01-01T00:00:00+12:00"}, "/expires_at"),
         ({"limits": {"requests_per_minute": 0}}, "/limits/requests_per_minute"),
         ({"limits": {"requests_per_minute": 1.5}}, "/limits/requests_per_minute"),
         ({"limits": {"requests_per_hour": 1}}, "/limits/requests_per_hour"),

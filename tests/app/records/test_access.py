@@ -8,6 +8,7 @@ import redis
 
 from app.contract.access import ALL_SCOPES, Key, KeyLimits, Scope, TenantLimits
 from app.contract.names import DEFAULT_TENANT
+from app.contract.webhooks import EventType
 from app.records.access import Expired, Occasion, TenantDeleting
 from app.records.contexts import QuotaReached, TenantGone
 from app.records.store import Records
@@ -176,12 +177,16 @@ def test_a_deleted_tenant_has_no_keys_takes_nothing_and_leaves_nothing(records: 
         make(records, "3", "acme")
     with pytest.raises(TenantGone):
         records.of("acme").contexts.submit(submission())
+    with pytest.raises(TenantGone):
+        records.of("acme").webhooks.create("https://a.example", tuple(EventType))
     assert records.access.deleting() == ["acme"]
     records.access.remove_rest("acme")
     assert records.access.tenant("acme") is None
     assert records.access.deleting() == []
     with pytest.raises(TenantGone):  # a request that was on its way
         records.of("acme").contexts.submit(submission())
+    with pytest.raises(TenantGone):  # else the next tenant of that name would tell it of its jobs
+        records.of("acme").webhooks.create("https://a.example", tuple(EventType))
     records.of("acme").usage.add({"inputs": 1})
     records.of("acme").audit.append(None, "context.create", None)
     assert list(client.scan_iter("{ct}:t:acme:*")) == []

@@ -1,8 +1,12 @@
 """A store that does not answer, refuses to write, or was started again."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
+import redis
 
 from app.records.connection import StoreUnavailable, connect
 from app.records.store import Records
@@ -47,6 +51,36 @@ def test_store_that_refuses_writes_is_unavailable_and_nothing_is_stored(tmp_path
         client.close()
     finally:
         server.stop()
+
+
+def test_store_that_runs_a_long_script_is_unavailable_meanwhile(own_store: EmbeddedServer) -> None:
+    client, other = connect(own_store.url), connect(own_store.url)
+    records = Records(client)
+    records.ping()
+    client.config_set("busy-reply-threshold", 1)
+    script = Thread(target=_run_until_killed, args=(other,))
+    script.start()
+    try:
+        eventually(lambda: _refused(records.sweep))
+    finally:
+        client.script_kill()
+        script.join()
+    records.ping()
+    client.close()
+    other.close()
+
+
+def _run_until_killed(client: redis.Redis) -> None:
+    with suppress(redis.ResponseError):
+        client.eval("while true do end", 0)
+
+
+def _refused(ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except StoreUnavailable:
+        return True
+    return False
 
 
 def test_records_survive_a_restart_of_the_store(tmp_path: Path) -> None:

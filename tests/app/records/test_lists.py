@@ -35,12 +35,26 @@ def encoded(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-@pytest.mark.parametrize("cursor", ["", "ctx_1", "%%", "é", encoded("2.7"), encoded("1.-7"), encoded("1." + "9" * 99)])
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "ctx_1", "%%", "é", encoded("2.7"), encoded("1.-7"), encoded("1.7-0"), encoded("1." + "9" * 99)],
+)
 def test_text_that_is_no_cursor_is_refused(records: Records, cursor: str) -> None:
     with pytest.raises(UnknownCursor):
         records.of("default").contexts.page(2, cursor)
     with pytest.raises(UnknownCursor):
         records.of("default").jobs.page(2, cursor)
+
+
+def test_cursor_of_the_audit_log_is_none_of_a_list_nor_the_other_way_round(records: Records) -> None:
+    tenant = records.of("default")
+    for _ in range(2):
+        submit(records)
+        tenant.audit.append(None, "context.create", None)
+    with pytest.raises(UnknownCursor):
+        tenant.contexts.page(1, tenant.audit.page(1).next)
+    with pytest.raises(UnknownCursor):
+        tenant.audit.page(1, tenant.contexts.page(1).next)
 
 
 def test_contexts_are_filtered_by_all_that_is_asked(records: Records) -> None:
