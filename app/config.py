@@ -19,6 +19,10 @@ from app.contract.names import DEFAULT_MODELS, parse_model_ids
 Network = IPv4Network | IPv6Network
 #: Written with commas between them.
 Names = Annotated[tuple[str, ...], NoDecode]
+#: For as long as a century: what is kept for longer has no end that a date can state.
+Days = Annotated[float, Field(le=36_525)]
+Hours = Annotated[float, Field(le=24 * 36_525)]
+_DAY_SECONDS: Final = 24 * 3600
 _DEVICE: Final = re.compile(r"cpu|cuda:[0-9]+")
 
 #: Of a secret that somebody chose: as many characters as 16 random bytes have in hexadecimal, of which so many differ,
@@ -136,7 +140,7 @@ class Settings(BaseSettings):
     max_pending_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     """Likewise, the bytes of their texts (64 MiB)."""
 
-    max_wait: float = Field(default=10.0, gt=0)
+    max_wait: float = Field(default=10.0, gt=0, le=_DAY_SECONDS)
     """Seconds that a request with up to 8 inputs may have to wait for its turn; where more is to be expected it
     gets a 429 at once.
     """
@@ -153,32 +157,32 @@ class Settings(BaseSettings):
     max_queued_jobs_per_tenant: int = Field(default=1_000, ge=1)
     """Jobs of one tenant that may be queued; then 429 `quota`."""
 
-    keep_jobs_days: float = Field(default=30.0, ge=0)
+    keep_jobs_days: Days = Field(default=30.0, ge=0)
     """How long a job and its events are kept after its end; contexts are kept until they are deleted."""
 
-    keep_batches_days: float = Field(default=30.0, ge=0)
+    keep_batches_days: Days = Field(default=30.0, ge=0)
     """How long a batch and its files are kept after its end."""
 
-    keep_idempotency_hours: float = Field(default=24.0, gt=0)
+    keep_idempotency_hours: Hours = Field(default=24.0, gt=0)
     """How long what a request with an `Idempotency-Key` made is remembered."""
 
-    keep_names_days: float = Field(default=30.0, gt=0)
+    keep_names_days: Days = Field(default=30.0, gt=0)
     """How long a name whose versions are all deleted goes on counting them."""
 
     webhooks: Literal["off", "public", "any"] = "off"
     """Which addresses webhooks may reach: `off` sends none, `public` refuses private addresses, `any` refuses none.
     """
 
-    keep_deliveries_hours: float = Field(default=24.0, gt=0)
+    keep_deliveries_hours: Hours = Field(default=24.0, gt=0)
     """How long an event that a webhook does not take is tried again."""
 
-    keep_audit_days: float = Field(default=365.0, gt=0)
+    keep_audit_days: Days = Field(default=365.0, gt=0)
     """How long lines of the audit log are kept."""
 
-    keep_usage_days: float = Field(default=400.0, gt=0)
+    keep_usage_days: Days = Field(default=400.0, gt=0)
     """How long the usage of a day is kept."""
 
-    classify_timeout: float = Field(default=60.0, gt=0)
+    classify_timeout: float = Field(default=60.0, gt=0, le=_DAY_SECONDS)
     """Seconds after which a request gets a 504; one with more than 64 inputs gets so long for each 64."""
 
     @field_validator("models", mode="before")

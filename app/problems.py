@@ -234,8 +234,8 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
-    request_id = request.state.request_id
-    structlog.get_logger().error("internal_error", path=request.scope["path"], request_id=request_id, exc_info=error)
+    request_id, route = request.state.request_id, getattr(request.scope.get("route"), "path", "none")
+    structlog.get_logger().error("internal_error", route=route, request_id=request_id, exc_info=error)
     response = problem_response(request, DomainError(ErrorCode.INTERNAL, "an unexpected error; quote the request id"))
     for name in request_id_headers(request.scope["path"]):
         response.headers[name] = request_id  # this answer does not pass through the middleware

@@ -50,11 +50,12 @@ def _make(settings: Settings, records: Records) -> None:
     """A file has the secret before the store has its hash: a key that nobody knows would shut everybody out."""
     path = settings.data_dir / FILE_NAME
     pending = path.with_name(f"{FILE_NAME}.{os.getpid()}")
-    if not pending.exists():  # else an answer of the store was lost
+    secret = _read(pending)  # it is there where an answer of the store was lost
+    if secret is None:
         if records.access.find("").any_admin_made:
             return
-        _write(pending, new_secret())
-    secret = pending.read_text().strip()
+        secret = new_secret()
+        _write(pending, secret)
     if not _create(records, secret, "first start", "first"):
         pending.unlink()
         return
@@ -66,7 +67,17 @@ def _make(settings: Settings, records: Records) -> None:
         sys.stdout.flush()
 
 
+def _read(path: Path) -> str | None:
+    """The secret of a file that was written whole, up to the end of its line."""
+    text = path.read_text() if path.exists() else ""
+    return text.removesuffix("\n") if text.endswith("\n") else None
+
+
 def _write(path: Path, secret: str) -> None:
+    """Write a secret to a file that is on disk then: the store, which is to have its hash, survives a power cut."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # what a crash or a full disk cut off
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secret + "\n")
+        file.flush()
+        os.fsync(file.fileno())

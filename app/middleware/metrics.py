@@ -11,6 +11,9 @@ from app.telemetry.metrics import Metrics
 
 #: The route of a request that none matches: its path is the client's to choose, and must be no label.
 _NO_ROUTE: Final = "none"
+#: A method may be any word of the client's too (RFC 9110, 9.1); what others are called is OpenTelemetry's convention.
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_OTHER_METHOD: Final = "_OTHER"
 
 
 class MetricsMiddleware:
@@ -36,5 +39,6 @@ class MetricsMiddleware:
         finally:
             metrics: Metrics = scope["app"].state.gateway.metrics
             route = getattr(scope.get("route"), "path", _NO_ROUTE).removeprefix("/v1")
-            metrics.requests.labels(scope["method"], route, str(status)).inc()
+            method = scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD
+            metrics.requests.labels(method, route, str(status)).inc()
             metrics.request_seconds.labels(route).observe(time.perf_counter() - started)

@@ -128,8 +128,15 @@ class _Visit:
         except DomainError as refused:
             await problem_response(self._request, refused)(scope, receive, self._send_marked)
             return
+
+        async def receive_while_admitted() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                await self._admit_again()
+            return message
+
         try:
-            await answer(scope, receive, self._send_marked)
+            await answer(scope, receive_while_admitted, self._send_marked)
         except Exception:  # noted, whatever it is, and raised on
             await self._note_change(500)
             raise
@@ -145,6 +152,11 @@ class _Visit:
         await take(request, requests=1)
         self._within_limits = True
         caller.require(*self._access.scopes)
+
+    async def _admit_again(self) -> None:
+        """Refuse a caller whose key was revoked, or has expired, while the body arrived."""
+        if not await self._gateway.access.callers.admits(self._request.state.caller):
+            raise DomainError(ErrorCode.KEY_INVALID, "the key was revoked, or has expired, while the body arrived")
 
     async def _send_marked(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -18,7 +18,17 @@ def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"trusted_proxies": "proxy.example"}, {"tls_cert": Path("cert.pem")}, {"root_path": "api/"}]
+    "values",
+    [
+        {"trusted_proxies": "proxy.example"},
+        {"tls_cert": Path("cert.pem")},
+        {"root_path": "api/"},
+        {"keep_batches_days": "inf"},
+        {"keep_names_days": 1e9},
+        {"keep_idempotency_hours": 1e9},
+        {"classify_timeout": "inf"},
+        {"max_wait": "inf"},
+    ],
 )
 def test_setting_of_the_wrong_form_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

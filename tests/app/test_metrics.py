@@ -15,8 +15,8 @@ MODEL = "tiny"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def scraped(settings: Settings, *paths: str) -> Samples:
-    """The samples of a scrape after GET requests of ``paths``."""
+def scraped(settings: Settings, *paths: str, method: str = "GET") -> Samples:
+    """The samples of a scrape after requests of ``paths``."""
 
     async def whole() -> str:
         app = create_app(settings)
@@ -26,7 +26,7 @@ def scraped(settings: Settings, *paths: str) -> Samples:
             httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as http,
         ):
             for path in paths:
-                await http.get(path)
+                await http.request(method, path)
             answer = await http.get("/metrics")
             assert answer.status_code == 200
             return answer.text
@@ -50,6 +50,12 @@ def test_requests_are_counted_by_route_and_never_by_what_a_client_chose(
     assert of(samples, "contextune_requests_total", method="GET", route="/jobs/{job_id}", status="404") == 2
     assert of(samples, "contextune_requests_total", method="GET", route="none", status="404") == 1
     assert of(samples, "contextune_request_seconds_count", route="/jobs/{job_id}") == 2
+
+
+def test_methods_of_a_clients_own_are_counted_as_one(tmp_path: Path, store_url: str, bus_url: str) -> None:
+    samples = scraped(settings_for(tmp_path, store_url, bus_url), "/jobs/job_1", "/no/such/route", method="BREW")
+    assert of(samples, "contextune_requests_total", method="_OTHER", route="/jobs/{job_id}", status="405") == 1
+    assert "BREW" not in str(samples)
 
 
 def test_queues_of_the_store_are_read_at_each_scrape(

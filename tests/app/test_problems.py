@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 
 from app.contract.messages import Failure
@@ -36,6 +37,7 @@ def failing_app(error: Exception) -> FastAPI:
     app.add_middleware(RequestIdMiddleware)
 
     @app.get("/fail")
+    @app.get("/fail/{name}")
     def fail() -> None:
         raise error
 
@@ -89,6 +91,14 @@ def test_unexpected_error_tells_its_request_id_and_nothing_else() -> None:
     assert response.json()["code"] == "internal"
     assert response.json()["request_id"] == response.headers["x-request-id"] == "mine"
     assert "secret" not in response.text
+
+
+def test_log_of_an_unexpected_error_names_its_route_and_no_word_of_a_user() -> None:
+    with structlog.testing.capture_logs() as lines:
+        assert answer(RuntimeError(), path="/fail/jane-doe").status_code == 500
+    (line,) = [one for one in lines if one["event"] == "internal_error"]
+    assert line["route"] == "/fail/{name}"
+    assert "jane-doe" not in str(lines)
 
 
 def test_store_that_does_not_answer_is_503() -> None:

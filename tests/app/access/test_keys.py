@@ -1,6 +1,7 @@
 """``/keys``, ``/audit`` and ``/usage`` as their users see them."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -110,6 +111,23 @@ def test_a_bad_key_is_refused_and_makes_nothing(settings: Settings, body: dict[s
         answer = await create(service, service.key(), **body)
         assert (answer.status_code, answer.json()["param"]) == (422, param)
         assert len(service.records.access.keys(10, None, None).data) == 1
+
+    serve(settings, scenario)
+
+
+def test_a_key_that_is_revoked_while_its_request_arrives_makes_no_other(settings: Settings) -> None:
+    async def scenario(service: Service) -> None:
+        operator, admin = service.key(Scope.OPERATOR), service.key(Scope.ADMIN, tenant="acme")
+        (key,) = service.records.access.keys(1, None, "acme").data
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b'{"name": "another", '
+            assert (await service.ask(operator, "DELETE", f"/keys/{key.id}")).status_code == 204
+            yield b'"scopes": ["admin"]}'
+
+        answer = await service.ask(admin, "POST", "/keys", content=body(), headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "key_invalid")
+        assert service.records.access.keys(10, None, "acme").data == ()
 
     serve(settings, scenario)
 

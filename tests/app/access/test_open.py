@@ -107,6 +107,16 @@ def test_a_start_whose_answer_of_the_store_was_lost_ends_with_the_key_that_the_s
     assert records.access.find(hash_of(file.read_text().strip())).found
 
 
+@pytest.mark.parametrize("left", ["", "ctk_cut-off-by-a-full-disk"])
+def test_a_secret_that_was_not_written_whole_becomes_no_key(settings: Settings, records: Records, left: str) -> None:
+    settings = settings.model_copy(update={"host": "0.0.0.0"})
+    file = settings.data_dir / FILE_NAME
+    file.with_name(f"{FILE_NAME}.{os.getpid()}").write_text(left)
+    ensure_first_key(settings, records)
+    assert records.access.find(hash_of(left)).found is None
+    assert records.access.find(hash_of(file.read_text().strip())).found
+
+
 def test_a_key_that_monitoring_was_given_before_takes_no_first_key_from_anybody(
     settings: Settings, records: Records
 ) -> None:
