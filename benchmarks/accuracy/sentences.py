@@ -40,7 +40,7 @@ def regression(task: Task, path: str) -> Outcome:
     """Logistic regression on the frozen vectors of the encoder at `path`."""
     encoder = _encoder(path)
     started = time.perf_counter()
-    rows = encoder.embed([text for text, _ in task.shots])
+    rows = encoder.embed([text for text, _ in task.shots])[0]
     center = rows.mean(0)
     numbers = [task.labels.index(label) for _, label in task.shots]
     head = LogisticRegression(max_iter=2000, C=_INVERSE_PENALTY).fit(_unit(rows - center), numbers)
@@ -56,7 +56,7 @@ def regression(task: Task, path: str) -> Outcome:
 def _embedded(path: str, texts: tuple[str, ...]) -> tuple[torch.Tensor, float]:
     """Vectors of the test rows, which all draws of a data set share, and the seconds that they took."""
     started = time.perf_counter()
-    vectors = torch.cat([_encoder(path).embed(texts[i : i + 64]) for i in range(0, len(texts), 64)])
+    vectors = torch.cat([_encoder(path).embed(texts[i : i + 64])[0] for i in range(0, len(texts), 64)])
     return vectors, time.perf_counter() - started
 
 

@@ -70,9 +70,9 @@ def test_pooling_that_is_not_known_is_refused(tmp_path: Path) -> None:
 def test_embedded_encoder_knows_what_texts_mean(models: Path) -> None:
     encoder = load("embedded:multilingual-e5-small", models)
     assert (encoder.size, encoder.prompt) == (384, "query: ")
-    rows = encoder.embed(
+    rows = encoder.embed(  # of the last layer
         ["My card never arrived.", "Where is my new card?", "今天天气很好", "the weather is fine today"]
-    )
+    )[0]
     likeness = rows @ rows.T
     assert likeness[0].argsort(descending=True)[1] == 1
     assert likeness[2].argsort(descending=True)[1] == 3

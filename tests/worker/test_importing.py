@@ -153,16 +153,14 @@ def test_artifact_of_other_files_or_of_another_encoder_is_refused(
     made = taken(needs, here=here).imported
     assert made
     assert made.encoder == "encoder 0"
-    wrong = _encoder_head(classifier(len(LABELS)), size=25)
-    needs = save(replace(tuned, metadata={**tuned.metadata, "encoder": "encoder 0"}, classifier=wrong))
-    assert refused(taken(needs, here=here)) == ("adapter_invalid", "/file")
+    for wrong in (_encoder_head(classifier(len(LABELS)), 25), _encoder_head(classifier(len(LABELS)), 24, layers=4)):
+        needs = save(replace(tuned, metadata={**tuned.metadata, "encoder": "encoder 0"}, classifier=wrong))
+        assert refused(taken(needs, here=here)) == ("adapter_invalid", "/file")
 
 
-def _encoder_head(whole: Classifier, size: int) -> Classifier:
-    head = whole.state_heads[0]
-    fitted = replace(
-        head, center=torch.zeros(1, size), scale=torch.ones(1, size), weight=torch.zeros(1, size, len(LABELS))
-    )
+def _encoder_head(whole: Classifier, size: int, layers: int = 1) -> Classifier:
+    head, shape = whole.state_heads[0], (layers, size)
+    fitted = replace(head, center=torch.zeros(shape), scale=torch.ones(shape), weight=torch.zeros(*shape, len(LABELS)))
     return replace(whole, state_heads=(), encoder_head=fitted)
 
 

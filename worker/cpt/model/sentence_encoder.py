@@ -1,4 +1,4 @@
-"""A frozen sentence encoder: a text becomes one vector. Knows texts and vectors, not labels."""
+"""A frozen sentence encoder: a text becomes a vector for each of some layers. Knows texts and vectors, not labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +18,17 @@ from worker.cpt.turn import ALONE, Turn
 #: Texts are read up to here (tokens).
 MAX_TEXT_TOKENS: Final = 256
 #: Tokens of a pass, padding left out, by kind of device: what fits into a CPU's caches, or keeps a GPU busy.
-_PASS_TOKENS: Final = {"cpu": 1024, "cuda": 16384}
+_PASS_TOKENS: Final = {"cpu": 1024, "cuda": 8192}
+#: Layers that are read, as shares of the depth. The last is made for likeness of meaning; those below keep more of how
+#: a text is put: what kind of question it is (trec, k = 8: 58% right by the last alone, 71% by all three).
+_DEPTHS: Final = (1.0, 2 / 3, 1 / 3)
 
 Pooling = Literal["mean", "first"]
 
 
 @dataclass(frozen=True)
 class SentenceEncoder:
-    """A bidirectional transformers model, how its states become one vector, and what it wants before a text.
+    """A bidirectional transformers model, how a layer's states become one vector, and what it wants before a text.
 
     `fingerprint` is the SHA-256 of the files it was loaded from.
     """
@@ -42,6 +45,12 @@ class SentenceEncoder:
         return int(self.model.config.hidden_size)
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that are read, the last first."""
+        depth = int(self.model.config.num_hidden_layers)
+        return tuple(sorted({max(1, round(share * depth)) for share in _DEPTHS}, reverse=True))
+
+    @property
     def pass_parameters(self) -> int:
         """Parameters that every token is multiplied with."""
         return sum(weight.numel() for layer in _linears(self.model) for weight in layer.parameters())
@@ -55,20 +64,20 @@ class SentenceEncoder:
         return self
 
     def embed(self, texts: Sequence[str], turn: Turn = ALONE) -> Tensor:
-        """[N, H] vectors of length 1, float32 on the CPU; the turn is offered before each pass.
+        """[V, N, H] vectors of length 1 of V layers, float32 on the CPU; the turn is offered before each pass.
 
         A text's vector does not depend, but for rounding, on what else is embedded with it.
         """
         if not texts:
-            return torch.zeros(0, self.size)
+            return torch.zeros(len(self.layers), 0, self.size)
         rows, device = self._ids(texts), self.model.device
-        found = torch.zeros(len(rows), self.size)
+        found = torch.zeros(len(self.layers), len(rows), self.size)
         pass_tokens = _PASS_TOKENS.get(device.type, _PASS_TOKENS["cpu"])
         for several in passes([len(row) for row in rows], pass_tokens, at_once=lanes(device)):
             turn.offer()
             work = [partial(self._read, [rows[number] for number in numbers]) for numbers in several]
             for numbers, vectors in zip(several, side_by_side(work), strict=True):
-                found[numbers] = vectors
+                found[:, numbers] = vectors
         return found
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -80,18 +89,21 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def _read(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """[B, H] of one pass."""
+        """[V, B, H] of one pass."""
         longest = max(map(len, rows))
         padding = self.tokenizer.pad_token_id or 0
         padded = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows])
         seen = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         ids, mask = on_device((padded, seen), self.model.device)
-        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()  # [B, L, H]
+        states = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        vectors = torch.stack([self._pooled(states[layer].float(), mask) for layer in self.layers])
+        return on_host((functional.normalize(vectors, dim=2),))[0]
+
+    def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
+        """[B, H] of the states [B, T, H] of a layer."""
         if self.pooling == "first":
-            vectors = states[:, 0]
-        else:
-            vectors = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return on_host((functional.normalize(vectors, dim=1),))[0]
+            return states[:, 0]
+        return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
 def _linears(model: Any) -> list[nn.Linear]:

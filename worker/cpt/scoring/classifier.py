@@ -37,7 +37,7 @@ class Classifier:
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
     def probabilities(self, readings: Sequence[Reading], vectors: Tensor | None = None) -> Tensor:
-        """[N, L] float64 from readings under each prompt and, if there is an encoder's head, vectors [N, E]."""
+        """[N, L] float64 from readings under each prompt and, if there is an encoder's head, vectors [V, N, E]."""
         parts = [label_part([reading.scores for reading in readings], self.score_bias)]
         return self.mixture.probabilities(torch.stack([*parts, *self.cheap_parts(readings, vectors)]))
 
@@ -52,7 +52,7 @@ class Classifier:
         if self.encoder_head is not None:
             if vectors is None:
                 raise ValueError("The head needs sentence vectors.")
-            parts.append(self.encoder_head.log_probabilities(vectors[None]))
+            parts.append(self.encoder_head.log_probabilities(vectors[: len(self.encoder_head.center)]))
         return parts
 
     def tensors(self) -> dict[str, Tensor]:
@@ -104,9 +104,10 @@ def _shapes(stored: dict[str, Tensor], prompts: int, labels: int, hidden: int) -
         shapes |= {"state_center": several, "state_scale": several}
         shapes |= {"state_weight": (*several, labels), "state_bias": (prompts, labels)}
     if has_encoder:
-        size = stored["encoder_weight"].shape[1] if stored["encoder_weight"].dim() == 3 else 0
-        shapes |= {"encoder_center": (1, size), "encoder_scale": (1, size)}
-        shapes |= {"encoder_weight": (1, size, labels), "encoder_bias": (labels,)}
+        weight = stored["encoder_weight"]
+        views, size = (max(1, weight.shape[0]), weight.shape[1]) if weight.dim() == 3 else (1, 0)
+        shapes |= {"encoder_center": (views, size), "encoder_scale": (views, size)}
+        shapes |= {"encoder_weight": (views, size, labels), "encoder_bias": (labels,)}
     return shapes
 
 

@@ -5,7 +5,7 @@ What a label is called, or described as, may stand among the rows as two more ex
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -62,6 +62,11 @@ class LabelledFeatures:
     truth: Tensor
     labels: int
     names: Tensor | None = None
+
+    @property
+    def first_view(self) -> "LabelledFeatures":
+        """The same with the first view alone."""
+        return replace(self, features=self.features[:1], names=None if self.names is None else self.names[:1])
 
     def fit(self, penalty: float, turn: Turn = ALONE) -> Head:
         """The head for all examples. Deterministic. The turn is offered at each step of the fit."""

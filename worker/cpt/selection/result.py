@@ -88,8 +88,10 @@ class _Conclusion:
         self._seed = settings.tuning.seed
         self._turn = turn
         self._numbers = vectors.numbers
-        self._encoded = self._features(vectors) if vectors.examples else None
-        self._encoder = self._cross_fit_encoder()
+        self._encoded: LabelledFeatures | None = None
+        self._encoder: CrossFit | None = None
+        if vectors.examples:
+            self._encoded, self._encoder = self._of_views(vectors)
 
     def of(self, runs: Sequence[TrialRun | None], statuses: Sequence[Status]) -> SearchResult:
         candidates = {number: self._candidate(run) for number, run in enumerate(runs) if run is not None}
@@ -112,18 +114,12 @@ class _Conclusion:
 
     # The encoder's part.
 
-    def _features(self, vectors: Vectors) -> LabelledFeatures:
-        rows = vectors.of_examples()[self._numbers]
+    def _of_views(self, vectors: Vectors) -> tuple[LabelledFeatures, CrossFit]:
+        """Features of all layers that the encoder gives, or of its last alone where held-out rows speak for that."""
         truth = torch.tensor([self._shots.truth[number] for number in self._numbers])
-        names = vectors.of_labels()
-        return LabelledFeatures(rows[None], truth, len(self._shots.labels), None if names is None else names[None])
-
-    def _cross_fit_encoder(self) -> CrossFit | None:
-        if self._encoded is None:
-            return None
-        rows = range(len(self._numbers))
-        folds = balanced_folds(rows, self._encoded.truth.tolist(), self._seed)
-        return self._encoded.cross_fit(folds, rows, self._turn)
+        rows, names = vectors.of_examples()[:, self._numbers], vectors.of_labels()
+        every = LabelledFeatures(rows, truth, len(self._shots.labels), names)
+        return choice.views_of(every, balanced_folds(range(len(truth)), truth.tolist(), self._seed), self._turn)
 
     def _of_encoder(self, numbers: Sequence[int]) -> Tensor:
         """[n, L] held-out log-probabilities of the encoder's heads; even ones where there are none."""

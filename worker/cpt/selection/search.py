@@ -226,7 +226,7 @@ class Search:
         settings, shots = self._settings, self._task.shots
         if not settings.prompts:
             return whole_prompts(shots, settings.folds, settings.tuning.seed)
-        vectors = self._vectors.of_examples() if self._vectors.examples else None
+        vectors = self._vectors.of_examples()[0] if self._vectors.examples else None
         most, seed = settings.most_tokens, settings.tuning.seed
         plans = cross_fitted_prompts(shots, settings.prompts, trial.context_examples, most, vectors, seed)
         return plans[: trial.prompts]

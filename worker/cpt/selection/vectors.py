@@ -24,18 +24,22 @@ class Vectors:
         self._order = by_turns(range(len(shots)), shots.truth)[:most]
         self._texts = [*shots.label_texts, *(shots.texts[number] for number in self._order)]
         self._count = len(shots)
-        self._found = torch.zeros(0, encoder.size if encoder else 0)
+        self._found = encoder.embed([]) if encoder else torch.zeros(0, 0, 0)
         self._cut = encoder is None
 
     @property
     def complete(self) -> bool:
         """Whether all are made, or no more will be."""
-        return self._cut or len(self._found) == len(self._texts)
+        return self._cut or self._made == len(self._texts)
+
+    @property
+    def _made(self) -> int:
+        return self._found.shape[1]
 
     @property
     def examples(self) -> int:
         """Examples that have one."""
-        return max(0, len(self._found) - self._names)
+        return max(0, self._made - self._names)
 
     @property
     def numbers(self) -> list[int]:
@@ -45,8 +49,8 @@ class Vectors:
     def make(self, turn: Turn) -> int:
         """Make the next block and return how many texts it had."""
         assert self._encoder is not None  # noqa: S101 - else it is complete
-        some = self._texts[len(self._found) : len(self._found) + _AT_ONCE]
-        self._found = torch.cat([self._found, self._encoder.embed(some, turn)])
+        some = self._texts[self._made : self._made + _AT_ONCE]
+        self._found = torch.cat([self._found, self._encoder.embed(some, turn)], 1)
         return len(some)
 
     def cut(self) -> None:
@@ -54,14 +58,15 @@ class Vectors:
         self._cut = self.examples > 0
 
     def of_examples(self) -> Tensor:
-        """[N, E]; zeros for examples that have none."""
-        found = torch.zeros(self._count, self._found.shape[1])
-        found[self._order[: self.examples]] = self._found[self._names :]
+        """[V, N, E] of V layers, the last first; zeros for examples that have none."""
+        views, _, size = self._found.shape
+        found = torch.zeros(views, self._count, size)
+        found[:, self._order[: self.examples]] = self._found[:, self._names :]
         return found
 
     def of_labels(self) -> Tensor | None:
-        """[L, E] of what is known of the labels, if anything is."""
-        return self._found[: self._names] if self._names else None
+        """[V, L, E] of what is known of the labels, if anything is."""
+        return self._found[:, : self._names] if self._names else None
 
     def tensors(self) -> dict[str, Tensor]:
         """Its state."""
@@ -70,6 +75,7 @@ class Vectors:
     def load(self, stored: Mapping[str, Tensor]) -> None:
         """Go on from `tensors`; raises KeyError or ValueError for those of other examples or another encoder."""
         found = stored["vectors"]
-        if found.shape[1:] != self._found.shape[1:] or len(found) > len(self._texts):
+        views, made, size = found.shape
+        if (views, size) != (self._found.shape[0], self._found.shape[2]) or made > len(self._texts):
             raise ValueError("vectors of something else")
         self._found, self._cut = found, bool(stored["vectors_cut"])

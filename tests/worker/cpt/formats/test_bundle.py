@@ -38,7 +38,7 @@ def test_saved_context_loads_as_it_was(tuned: TunedContext) -> None:
 def whole(prompts: int) -> Classifier:
     """All that a classifier may hold."""
     plain = classifier(2, hidden=8, prompts=prompts)
-    encoder = Head(torch.rand(1, 5), torch.rand(1, 5), torch.rand(1, 5, 2), torch.rand(2))
+    encoder = Head(torch.rand(3, 5), torch.rand(3, 5), torch.rand(3, 5, 2), torch.rand(2))
     mixtures = Mixture(torch.rand(3), torch.rand(2)), Mixture(torch.rand(2), torch.rand(2))
     return replace(plain, mixture=mixtures[0], encoder_head=encoder, shortlist=1, cheap=mixtures[1])
 
@@ -52,7 +52,7 @@ def test_classifier_loads_as_it_was(tuned: TunedContext, prompts: int, everythin
     assert loaded is not None
     assert (loaded.shortlist, loaded.cheap is None) == (kept.shortlist, kept.cheap is None)
     readings = [Reading(torch.randn(5, 2), torch.randn(len(VIEWS), 5, 8)) for _ in range(prompts)]
-    vectors = torch.randn(5, 5)
+    vectors = torch.randn(3, 5, 5)
     assert torch.equal(loaded.probabilities(readings, vectors), kept.probabilities(readings, vectors))
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.encoding.template import Template
+from worker.cpt.scoring.head import LabelledFeatures
 from worker.cpt.scoring.mixture import Mixture
 from worker.cpt.selection.choice import (
     beyond_chance,
@@ -15,7 +16,9 @@ from worker.cpt.selection.choice import (
     prior_weights,
     shortlist_of,
     shortlisted,
+    views_of,
 )
+from worker.cpt.selection.folds import balanced_folds
 
 
 def generator(seed: int) -> torch.Generator:
@@ -125,3 +128,16 @@ def test_shortlisted_probabilities_sum_to_one(count: int) -> None:
     assert torch.equal(found, heads.probabilities(parts[1:])) == (count < 2)
     if count == 20:
         torch.testing.assert_close(found, whole.probabilities(parts))
+
+
+@pytest.mark.parametrize(("rows", "below_tell", "views"), [(40, True, 2), (40, False, 1), (8, False, 2)])
+def test_layers_below_the_last_are_left_out_only_where_enough_rows_are_better_predicted_without(
+    rows: int, below_tell: bool, views: int
+) -> None:
+    drawn, truth = generator(0), torch.arange(rows) % 2
+    told = 2.0 * (truth - 0.5)[:, None] + 0.8 * torch.randn(rows, 6, generator=drawn)
+    noise = 3 * torch.randn(rows, 6, generator=drawn)
+    every = LabelledFeatures(torch.stack([noise, told] if below_tell else [told, noise]), truth, 2)
+    chosen, fit = views_of(every, balanced_folds(range(rows), truth.tolist(), 0))
+    assert len(chosen.features) == views
+    assert fit.predicted.shape == (rows, 2)

@@ -154,7 +154,7 @@ def test_served_classifier_is_that_of_all_prompts(model: Any) -> None:
     assert one.classifier
     assert (len(one.prompts), len(one.classifier.state_heads), one.classifier.score_bias.shape) == (2, 2, (2, 2))
     readings = [Reading(torch.randn(3, 2), torch.randn(3, 3, 16)) for _ in range(2)]
-    probabilities = one.classifier.probabilities(readings, torch.randn(3, 24))
+    probabilities = one.classifier.probabilities(readings, torch.randn(2, 3, 24))
     torch.testing.assert_close(probabilities.sum(1), torch.ones(3, dtype=torch.float64))
 
 
