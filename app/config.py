@@ -44,8 +44,8 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address that the gateway listens on; off the loopback each request needs a key, and the first start makes
-    one.
+    """Address that the gateway listens on. On any address but a loopback address each request needs a key, and the
+    first start makes the first key.
     """
 
     port: int = Field(default=8000, ge=1, le=65535)
@@ -56,106 +56,105 @@ class Settings(BaseSettings):
 
     store_url: str | None = None
     """The store: a durable Redis or Valkey 7.2 or newer (`appendonly yes`, `appendfsync always`, `maxmemory-policy
-    noeviction`, and a `maxmemory`), embedded unless given. One that may evict records or keeps them in memory alone
-    is refused at the start.
+    noeviction`, and a `maxmemory`), embedded unless given. A store that may evict records, or that keeps them in
+    memory alone, is refused at the start.
     """
 
     bus_url: str | None = None
-    """The bus: any Redis or Valkey; holds nothing that matters; embedded unless given."""
+    """The bus: any Redis or Valkey 7.2 or newer, embedded unless given. It holds nothing that matters."""
 
     artifacts_url: str = ""
-    """Where artifacts and checkpoints go: any fsspec URL that gateway and workers share, a folder in the data
-    folder unless given; other than `file://` it needs its fsspec package (such as `s3fs` or `gcsfs`) installed.
+    """Where artifacts and checkpoints go: an fsspec URL that gateways and workers share, a folder in the data folder
+    unless given. A URL other than `file://` needs its fsspec package (such as `s3fs` or `gcsfs`) installed.
     """
 
     models: Annotated[tuple[str, ...], NoDecode] = tuple(DEFAULT_MODELS)
-    """JSON allow-list, the first being the default: `{"id": {"path": …, "revision": …, "dtype": "auto", "device":
-    "auto"}}`; a path is a folder, a GGUF file, a hub id or `embedded:smollm2-135m-instruct`; `dtype` is float32 or
-    bfloat16; `device` is `cpu` or `cuda:<n>`. One that cannot be tuned for is refused by name (422
-    `model_unsupported`) while the others serve.
+    """Allow-list of base models, a JSON object; the first model is the default: `{"id": {"path": …, "revision": …,
+    "dtype": "auto", "device": "auto", "encoder": …}}`. `path` is a folder, a GGUF file, a hub id or
+    `embedded:smollm2-135m-instruct`, and alone required; `dtype` is float32 or bfloat16; `device` is `cpu` or
+    `cuda:<n>`; `encoder` takes the place of `CONTEXTUNE_ENCODER`. A model that cannot be tuned for is refused by name
+    (422 `model_unsupported`) while the others serve.
     """
 
     model_names: Annotated[dict[str, str | None], NoDecode] = {"jev-latest": None}
-    """Names, comma-separated, that clients of other services may give as `model` for a base model: `name`, which is the
-    default model, or `name=id`. A context of that name comes first.
+    """Names, comma-separated, that clients of other services may give as `model` for a base model: `name` stands for
+    the default model, `name=id` for another. A context of that name comes first.
     """
 
     log_level: str = "INFO"
-    """Events are logged as JSON lines, in `data/logs` under `make up`, where a log over 10 MiB is set aside as
-    `<name>.1`; users' texts never.
+    """Least level of the lines that are logged. Under `make up` the logs are in `data/logs`, and a log over 10 MiB is
+    set aside as `<name>.1`. No text of a user is ever logged.
     """
 
     root_path: str = Field(default="", pattern=r"^(/[^/?#]+)*$")
-    """The part of the path that a proxy in front removes."""
+    """Beginning of the path that a proxy in front removes, such as `/contextune`."""
 
     allowed_hosts: Names = ()
-    """Names, comma-separated, by which the gateway may be asked besides loopback names and the address it listens
-    on; `*.example.org` is any name below, `*` any name. Others get a 421, so that no web page reaches the service
-    by a name of its own (DNS rebinding).
+    """Names, comma-separated, by which the gateway may be asked besides loopback names and the address that it
+    listens on; `*.example.org` is any name below `example.org`, `*` any name. A request for another name gets a 421,
+    so that no web page reaches the service by a name of its own (DNS rebinding).
     """
 
     allowed_origins: Names = ()
     """Origins, comma-separated, of web pages that may use the service from a browser, such as
-    `https://app.example.org`; those of the service itself always may.
+    `https://app.example.org`; pages of the service itself always may.
     """
 
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
-    """Addresses or networks, comma-separated, of proxies whose `X-Forwarded-*` headers are read; those of all
-    others are removed.
+    """Addresses or networks, comma-separated, of proxies whose `X-Forwarded-*` headers are read; such headers from
+    elsewhere are removed.
     """
 
     tls_cert: Path | None = None
-    """PEM file of a certificate, with those that lead to its root, to serve HTTPS; `CONTEXTUNE_TLS_KEY` belongs to
-    it.
+    """PEM file of a certificate and of its intermediate certificates, to serve HTTPS; needs `CONTEXTUNE_TLS_KEY`.
     """
 
     tls_key: Path | None = None
-    """PEM file of the key that belongs to `CONTEXTUNE_TLS_CERT`."""
+    """PEM file of the private key of `CONTEXTUNE_TLS_CERT`."""
 
     devices: Annotated[tuple[str, ...], NoDecode] = ("auto",)
     """Devices that get a worker each: `auto` (every GPU, else the CPU), `all` (every GPU), `cpu`, or a list such as
-    `cuda:0,cuda:1`; a model's own `device` comes before it.
+    `cuda:0,cuda:1`. The `device` of a model's entry comes first.
     """
 
     auth: Literal["on", "off"] = "on"
     """`off` lets whoever reaches the service do everything."""
 
     admin_key: SecretStr | None = None
-    """A key with every scope for the tenant `default`, on any address, in place of the one that the first start
-    would make: at least 32 random characters (`openssl rand -hex 32`). Each start puts its value in the place of
-    the last one.
+    """A key with every scope for the tenant `default`, in place of the first key that a start would make: at least 32
+    random characters (`openssl rand -hex 32`). A start with a new value revokes the old one.
     """
 
     metrics_open: bool = False
     """`true` lets whoever reaches the service read `GET /metrics` without a key."""
 
     show_first_key: bool = True
-    """The first key is written to `admin-key` in the data folder; unless this is false, to standard output too."""
+    """Whether the first key is written to standard output, and not to `admin-key` in the data folder alone."""
 
     max_pending_inputs: int = Field(default=4096, ge=1)
     """Inputs that may wait for a model before further requests get a 429, whose `Retry-After` says when there will
-    be room; those of requests with up to 8 inputs (4,096 characters) are counted apart.
+    be room. Inputs of requests with up to 8 inputs (4,096 characters) are counted apart.
     """
 
     max_pending_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
-    """Likewise, the bytes of their texts (64 MiB)."""
+    """Bytes of texts (64 MiB) that may wait for a model before further requests get a 429."""
 
     max_wait: float = Field(default=10.0, gt=0, le=_DAY_SECONDS)
-    """Seconds that a request with up to 8 inputs may have to wait for its turn; where more is to be expected it
-    gets a 429 at once.
+    """Seconds that a request with up to 8 inputs may wait for its turn. A request that is expected to wait longer gets
+    a 429 at once.
     """
 
     max_batch_inputs: int = Field(default=64, ge=1)
-    """Inputs in one message to a worker. Requests with up to 8 inputs (4,096 characters) pass larger ones between
-    two passes of the model; others wait for about three messages of large ones, so fewer make them wait less and
-    cost some inputs per second.
+    """Inputs in one message to a worker, at most. A small request (up to 8 inputs and 4,096 characters) overtakes
+    larger ones between two passes of the model. Other requests wait for about three messages: a lower number shortens
+    their wait, and costs some inputs per second.
     """
 
     max_queued_jobs: int = Field(default=10_000, ge=1)
-    """Jobs that may be queued in all; then 429 `overloaded`."""
+    """Jobs that may be queued in all; beyond them 429 `overloaded`."""
 
     max_queued_jobs_per_tenant: int = Field(default=1_000, ge=1)
-    """Jobs of one tenant that may be queued; then 429 `quota`."""
+    """Jobs of one tenant that may be queued; beyond them 429 `quota`."""
 
     keep_jobs_days: Days = Field(default=30.0, ge=0)
     """How long a job and its events are kept after its end; contexts are kept until they are deleted."""
@@ -164,10 +163,10 @@ class Settings(BaseSettings):
     """How long a batch and its files are kept after its end."""
 
     keep_idempotency_hours: Hours = Field(default=24.0, gt=0)
-    """How long what a request with an `Idempotency-Key` made is remembered."""
+    """How long an `Idempotency-Key` is remembered, with what its request made."""
 
     keep_names_days: Days = Field(default=30.0, gt=0)
-    """How long a name whose versions are all deleted goes on counting them."""
+    """How long a name whose versions are all deleted keeps its count, so that no number is used twice."""
 
     webhooks: Literal["off", "public", "any"] = "off"
     """Which addresses webhooks may reach: `off` sends none, `public` refuses private addresses, `any` refuses none.
@@ -177,13 +176,13 @@ class Settings(BaseSettings):
     """How long an event that a webhook does not take is tried again."""
 
     keep_audit_days: Days = Field(default=365.0, gt=0)
-    """How long lines of the audit log are kept."""
+    """How long an entry of the audit log is kept."""
 
     keep_usage_days: Days = Field(default=400.0, gt=0)
     """How long the usage of a day is kept."""
 
     classify_timeout: float = Field(default=60.0, gt=0, le=_DAY_SECONDS)
-    """Seconds after which a request gets a 504; one with more than 64 inputs gets so long for each 64."""
+    """Seconds after which a request to classify gets a 504; with more than 64 inputs, so many for each 64."""
 
     @field_validator("models", mode="before")
     @classmethod

@@ -16,8 +16,9 @@ from worker.config import WorkerSettings
 
 _HEAD: Final = """# Configuration
 
-By environment; `make up` needs none of it. A value of the wrong form ends the start and is named. Settings of the
-gateway come first, then those that a worker has beside them; both read what they share.
+Settings are environment variables; `make up` needs none of them. A value of the wrong form stops the start, which names
+the setting. The settings of the gateway come first, then those that only a worker has. A worker reads the settings that
+it shares with the gateway too: the URLs, the data folder, the models, the devices and the log level.
 
 | variable | default | meaning |
 |---|---|---|
@@ -29,8 +30,19 @@ Two variables of the libraries that a worker computes with matter too:
 |---|---|---|
 | `OMP_NUM_THREADS` | one for each core | Threads that a worker computes with. Set it to the share of CPUs that a \
 container, or each of several workers on one machine, may use. |
-| `GOMP_SPINCOUNT` | `3000` | How long a worker's threads wait busily for one another; lower where other processes \
+| `GOMP_SPINCOUNT` | `3000` | How long a worker's threads wait busily for one another. Lower it where other processes \
 compete for its cores. |
+
+The client and the command line read variables of their own:
+
+| variable | default | meaning |
+|---|---|---|
+| `CONTEXTUNE_URL` | `http://127.0.0.1:8000` | Address of the service. |
+| `CONTEXTUNE_API_KEY` | none | Key that requests are sent with. |
+| `CONTEXTUNE_CONFIG` | `~/.config/contextune/config.json` | File that `contextune config` \
+writes. |
+
+[Traces](monitoring.md#traces) are set by the variables of OpenTelemetry.
 """
 
 
@@ -60,6 +72,8 @@ def _default(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, dict):
+        value = tuple(name if model is None else f"{name}={model}" for name, model in value.items())
     if isinstance(value, tuple):
         return f"`{','.join(map(str, value))}`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"

@@ -45,27 +45,27 @@ class WorkerSettings(BaseSettings):
     )
     log_level: str = "INFO"
     device: str = "auto"
-    """Device of one worker that is started by itself: `auto` (the first CUDA device, else the CPU), `cpu` or such
-    as `cuda:1`.
+    """Device of a worker that is started by itself: `auto` (the first CUDA device, else the CPU), `cpu`, or a device
+    such as `cuda:1`.
     """
 
     devices: Annotated[tuple[str, ...], NoDecode] = ()
     resident_bytes: int | None = Field(default=None, gt=0)
-    """Memory of a worker for contexts that are ready to answer, half of what is free on a GPU, on the CPU a quarter
-    and at most 2 GiB unless given; those in use may take as much again.
+    """Memory (bytes) of a worker for contexts that are ready to answer. Unless given: on a GPU half of what is free, on
+    the CPU a quarter and 2 GiB at most. Contexts in use may take as much again.
     """
 
     encoder: str = "auto"
-    """Sentence encoder beside a model that names none (`"encoder"` in its entry): a folder or hub id with safetensors,
-    `none`, or `auto` for multilingual-e5-small, which `contextune-e5-small` carries, where that is installed. A context
-    answers only beside the encoder that it was made with.
+    """Sentence encoder beside a model whose entry names none: a folder or hub id with safetensors, `none`, or `auto`:
+    multilingual-e5-small where the package `contextune-e5-small` is installed, else none. A context answers only beside
+    the encoder that it was tuned with.
     """
 
     pinned_contexts: Annotated[tuple[str, ...], NoDecode] = ()
     """Refs, comma-separated, of contexts that are always resident."""
 
     place: str = Field(default="", pattern=r"^\S*$")
-    """Name of the place that one worker at a time runs in, for supervisors: the next one replaces the last at once.
+    """For supervisors: a name that one worker has at a time. A new worker of this name replaces the last at once.
     """
 
     checkpoint_seconds: float = Field(default=5.0, ge=0)

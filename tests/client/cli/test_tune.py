@@ -37,7 +37,7 @@ REPORT = {
     ],
     "harmful_examples": [{"param": "/examples/2", "gain": 0.05}],
     "thresholds": [
-        {"target_precision": 0.9, "min_confidence": 0.6, "coverage": 0.75, "answered": 3, "precision": 1.0,
+        {"target_precision": 0.995, "min_confidence": 0.9987, "coverage": 0.75, "answered": 3, "precision": 1.0,
          "precision_ci95": [0.4, 1.0]}
     ],
 }  # fmt: skip
@@ -85,7 +85,7 @@ def test_file_becomes_a_context_and_a_readable_report(service: StandIn, command:
         "1 yes                       1  1",
         "\n  line 3: 'no way' (no) → 'yes' (90%)\n",
         "line 4: 'not at all' (no) (0.050 nats)",
-        "             90%            0.60       75%  100.0% (40.0% to 100.0%)",
+        "           99.5%          0.9987       75%  100.0% (40.0% to 100.0%)",
         "Loss 2.000 █▃▁ 0.500",
         "• Only 4 examples were measured.",
     ):

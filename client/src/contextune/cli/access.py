@@ -57,7 +57,7 @@ def delete(
 
 
 def models(context: typer.Context, as_json: Json = False) -> None:
-    """List the base models, the first being the default, names that stand for them, and contexts by name."""
+    """List the base models (the first is the default), the names that stand for them, and the contexts by name."""
     with connect(context) as client:
         found = list(client.models.list())
     rows = [(one.id, one.kind.replace("_", " "), f"{one.parameters:,}" if one.parameters else "", one.context_length,

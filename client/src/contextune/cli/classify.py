@@ -46,7 +46,7 @@ def classify(
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts, one file, or - for lines of the standard input.")
     ] = None,
-    min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Predict nothing below it.")] = 0.0,
+    min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Predict nothing below this confidence.")] = 0.0,
     truncate: Annotated[str, typer.Option(help="What to cut of a text that is too long: NONE, START or END.")] = "END",
     top_k: Annotated[int | None, typer.Option(min=1, help="How many labels to tell, with --jsonl or --json.")] = None,
     examples: Annotated[

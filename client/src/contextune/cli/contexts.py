@@ -19,14 +19,16 @@ alias = typer.Typer(help="Words that point at versions of contexts, such as prod
 
 Ref = Annotated[str, typer.Argument(help="The context: its name, name@version, name@alias or id.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+Name = Annotated[str, typer.Argument(help="The name of the contexts.")]
+Word = Annotated[str, typer.Argument(help="The alias, such as prod.")]
 
 
 @contexts.command(name="list")
 def list_contexts(
     context: typer.Context,
-    name: Annotated[str | None, typer.Option(help="Those of this name.")] = None,
-    status: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
-    model: Annotated[str | None, typer.Option(help="Those of this base model.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only contexts of this name.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only queued, running, succeeded, failed or cancelled.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only contexts of this base model.")] = None,
     limit: Limit = 20,
     as_json: Json = False,
 ) -> None:
@@ -70,13 +72,15 @@ def delete(
 @alias.command(name="set")
 def set_alias(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The contexts' name.")],
-    word: Annotated[str, typer.Argument(help="The alias, such as prod.")],
-    version: Annotated[int, typer.Argument(min=1, help="The version that it shall point at.")],
+    name: Name,
+    word: Word,
+    version: Annotated[int, typer.Argument(min=1, help="The version to point at.")],
     if_version: Annotated[int | None, typer.Option(help="Only if it points at this version now.")] = None,
-    min_accuracy: Annotated[float | None, typer.Option(help="Only if the report bears out this accuracy.")] = None,
-    max_ece: Annotated[float | None, typer.Option(help="Only if the report bears out this calibration error.")] = None,
-    not_worse_than: Annotated[str | None, typer.Option(help="Only if it is not worse than this alias.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Only if the report's accuracy is at least this.")] = None,
+    max_ece: Annotated[float | None, typer.Option(help="Only if the report's ECE is at most this.")] = None,
+    not_worse_than: Annotated[
+        str | None, typer.Option(help="Only if its accuracy is not below that of this alias or version.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Point an alias at a version."""
@@ -89,7 +93,7 @@ def set_alias(
 
 
 @alias.command(name="show")
-def show_alias(context: typer.Context, name: str, word: str, as_json: Json = False) -> None:
+def show_alias(context: typer.Context, name: Name, word: Word, as_json: Json = False) -> None:
     """Show the version that an alias points at."""
     with connect(context) as client:
         found = client.aliases.get(name, word)
@@ -97,7 +101,7 @@ def show_alias(context: typer.Context, name: str, word: str, as_json: Json = Fal
 
 
 @alias.command(name="delete")
-def delete_alias(context: typer.Context, name: str, word: str, as_json: Json = False) -> None:
+def delete_alias(context: typer.Context, name: Name, word: Word, as_json: Json = False) -> None:
     """Delete an alias."""
     with connect(context) as client:
         client.aliases.delete(name, word)
@@ -121,14 +125,14 @@ def export(
 
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A zip that `export` wrote, or one with PEFT's two files.")],
+    file: Annotated[Path, typer.Argument(help="A zip file that `export` wrote, or a zip file of PEFT's two files.")],
     name: Annotated[str | None, typer.Option(help="The context's name.")] = None,
-    model: Annotated[str | None, typer.Option(help="The base model, where the zip does not say.")] = None,
+    model: Annotated[str | None, typer.Option(help="The base model, where the zip file does not name it.")] = None,
     labels: Labels = None,
     labels_file: LabelsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Make a context of an adapter. Labels, in their order, are needed where the zip does not name them."""
+    """Make a context of an adapter. Give the labels, in their order, where the zip file does not name them."""
     output = Output(as_json)
     with connect(context) as client:
         imported = client.contexts.import_(file, name=name, model=model, labels=labels_of(labels, labels_file, None))

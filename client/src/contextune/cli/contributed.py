@@ -21,8 +21,8 @@ GROUP: Final = "contextune.commands"
 SERVER_COMMANDS: Final[Mapping[str, str]] = {
     "up": "Run the whole service on this machine until Ctrl-C.",
     "doctor": "Say what is wrong with this installation and how to mend it.",
-    "backup": "Write a consistent snapshot of the service's data to a file.",
-    "restore": "Read a snapshot into an empty installation.",
+    "backup": "Write every record and every file of this installation to one file.",
+    "restore": "Restore a backup into an empty installation.",
     "keys.store": "Keys in the store itself, with no service running: for when all keys are lost.",
 }
 _UNREAD: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -31,8 +31,8 @@ Target = Annotated[Path | None, typer.Option("--output", "-o", help="Write to th
 @jobs.command(name="list")
 def list_jobs(
     context: typer.Context,
-    status: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
-    kind: Annotated[str | None, typer.Option(help="tuning or batch.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only queued, running, succeeded, failed or cancelled.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only jobs of this kind: tuning or batch.")] = None,
     limit: Limit = 20,
     as_json: Json = False,
 ) -> None:
@@ -100,12 +100,16 @@ def create(
     context: typer.Context,
     ref: Annotated[str, typer.Argument(help="The context: its name, name@version, name@alias or id.")],
     file: Annotated[Path, typer.Argument(help="JSONL or CSV, or another format that `tune` reads.")],
-    min_confidence: Annotated[float | None, typer.Option(min=0, max=1, help="Predict nothing below it.")] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Labels of each result, the likeliest first; 1.")] = None,
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Predict nothing below this confidence.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="How many labels each result has, the likeliest first; 1 unless given.")
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Score every label, without a shortlist.")] = False,
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end of the job.")] = False,
     as_json: Json = False,
 ) -> None:
     """Send a file of texts, and wait until all are classified; labels in it are compared with the predictions."""
@@ -151,7 +155,7 @@ def results(
     job: Id,
     target: Target = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header, in place of JSONL.")] = False,
-    after: Annotated[int | None, typer.Option(help="Those after the line with this index.")] = None,
+    after: Annotated[int | None, typer.Option(help="Only results after the line with this index.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print the results that are there, in the order of the lines, as JSONL or CSV."""

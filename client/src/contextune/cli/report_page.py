@@ -137,7 +137,7 @@ def _below(line: str) -> Text:
 def _thresholds(report: Report) -> Iterator[str | Text]:
     if not report.thresholds:
         return
-    rows = [(f"{one.target_precision:.0%}", f"{one.min_confidence:.2f}", f"{one.coverage:.0%}",
+    rows = [(f"{100 * one.target_precision:.4g}%", f"{one.min_confidence:.4f}", f"{one.coverage:.0%}",
              f"{one.precision:.1%} ({one.precision_ci95[0]:.1%} to {one.precision_ci95[1]:.1%})")
             for one in report.thresholds]  # fmt: skip
     yield table(["wanted precision", "min_confidence", "answered", "right"], rows, right=(0, 1, 2, 3))

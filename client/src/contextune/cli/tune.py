@@ -36,9 +36,13 @@ def tune(
     context: typer.Context,
     file: Annotated[
         Path | None,
-        typer.Argument(help="CSV, TSV, JSONL, JSON or Excel, with a text and a label in each row; none with --base."),
+        typer.Argument(
+            help="CSV, TSV, JSONL, JSON or Excel, with a text and a label in each row; optional with --base."
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The context's name; the file's unless given.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The context's name; that of the file, or of the base, unless given.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The base model; the service's first unless given.")] = None,
     method: Annotated[str | None, typer.Option(help="auto, cpt or icl.")] = None,
     base: Annotated[
@@ -50,8 +54,12 @@ def tune(
     ] = None,
     labels: Labels = None,
     labels_file: LabelsFile = None,
-    max_seconds: Annotated[float | None, typer.Option(min=1, help="The time that auto may take.")] = None,
-    validation: Annotated[Path | None, typer.Option(help="A file of examples that are only measured.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=1, help="The seconds that the search of auto may take.")
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="A file of examples that are only measured, never learned from.")
+    ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     file_format: Format = None,
@@ -59,14 +67,16 @@ def tune(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="A hyperparameter, such as steps=12; may be given again.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file and say what it would take.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only check the examples and say what tuning would take.")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end of the job.")] = False,
     as_json: Json = False,
 ) -> None:
     """Tune a context on labelled examples, and report how good it is.
 
-    With --base a new version is tuned: of the examples of the base, those that --remove-example leaves out taken away
-    and those of FILE added.
+    With --base the next version of that context is tuned: on its examples, without those of --remove-example, and on
+    the examples of FILE.
 
     Ctrl-C asks whether to cancel the job; it goes on unless the answer is yes.
     """
