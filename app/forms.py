@@ -23,7 +23,8 @@ _HEADER_BYTES: Final = 4096
 class FormFile:
     """A form with a part ``file`` and perhaps some of the ``fields``, each once.
 
-    ``begin`` gets the file's content type and its name, ``take`` its bytes.
+    ``begin`` gets the file's content type and its name, ``take`` its bytes. Raises `DomainError` for a ``boundary``
+    that is far too long.
     """
 
     def __init__(
@@ -41,17 +42,20 @@ class FormFile:
         self._part = ""
         self._contents: dict[str, bytearray] = {}
         self._ended = False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_header_field": self._on_name,
-                "on_header_value": self._on_value,
-                "on_header_end": self._on_header,
-                "on_headers_finished": self._on_headers,
-                "on_part_data": self._on_data,
-                "on_end": self._on_end,
-            },
-        )
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_header_field": self._on_name,
+                    "on_header_value": self._on_value,
+                    "on_header_end": self._on_header,
+                    "on_headers_finished": self._on_headers,
+                    "on_part_data": self._on_data,
+                    "on_end": self._on_end,
+                },
+            )
+        except FormParserError:
+            raise _malformed("the boundary of the form is too long") from None
 
     def feed(self, data: bytes) -> None:
         """Read what has arrived. Raises `DomainError` for anything but such a form, and what ``take`` raises."""

@@ -22,10 +22,14 @@ _ROWS: Final = 1000
 
 
 class JsonLines:
-    """JSON lines as they arrive, written by ``write`` without blank ones and cut where they are far too long."""
+    """JSON lines, ``most`` of them, as they arrive.
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
+    They are written by ``write`` without blank ones and cut where they are far too long.
+    """
+
+    def __init__(self, write: Callable[[bytes], None], most: int = MAX_BATCH_LINES) -> None:
         self._write = write
+        self._most = most
         self._rest = b""
         self._begun = False
         self.count = 0
@@ -52,21 +56,21 @@ class JsonLines:
             raise DomainError(ErrorCode.INVALID_JSON, "JSON lines begin with {: an object with a text on each line")
         self._begun = True
         self.count += len(kept)
-        _check_not_more(self.count)
+        _check_not_more(self.count, self._most)
         kept.append(b"")
         self._write(b"\n".join(kept))
 
 
-def lines_of_csv(file: Any, write: Callable[[bytes], None]) -> int:
+def lines_of_csv(file: Any, write: Callable[[bytes], None], most: int = MAX_BATCH_LINES) -> int:
     """Write the rows of a CSV file (RFC 4180, UTF-8, with a header) as JSON lines; return how many there are.
 
-    Of the columns ``text``, ``id`` and ``label`` are read. Raises `DomainError`.
+    There may be ``most``. Of the columns ``text``, ``id`` and ``label`` are read. Raises `DomainError`.
     """
     with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        return _written(text, write)
+        return _written(text, write, most)
 
 
-def _written(text: io.TextIOWrapper, write: Callable[[bytes], None]) -> int:
+def _written(text: io.TextIOWrapper, write: Callable[[bytes], None], most: int) -> int:
     reader = csv.reader(_short_lines(text), strict=True)
     count = 0
     gathered: list[str] = []
@@ -79,7 +83,7 @@ def _written(text: io.TextIOWrapper, write: Callable[[bytes], None]) -> int:
             if len(row) != len(header):
                 _refuse(reader.line_num, f"has {len(row)} cells, the header has {len(header)}")
             count += 1
-            _check_not_more(count)
+            _check_not_more(count, most)
             line = {name: row[place] for name, place in places.items() if row[place] or name == "text"}
             gathered.append(json.dumps(line, ensure_ascii=False))
             if len(gathered) == _ROWS:
@@ -129,9 +133,9 @@ def _refuse(line: int, why: str) -> NoReturn:
     raise DomainError(ErrorCode.INVALID_REQUEST, f"line {line} {why}")
 
 
-def _check_not_more(count: int) -> None:
-    if count > MAX_BATCH_LINES:
-        raise DomainError(ErrorCode.TOO_MANY_INPUTS, f"a batch has at most {MAX_BATCH_LINES} lines")
+def _check_not_more(count: int, most: int) -> None:
+    if count > most:
+        raise DomainError(ErrorCode.TOO_MANY_INPUTS, f"a batch has at most {most} lines")
 
 
 def _check_count(count: int) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from python_multipart.multipart import parse_options_header
 
 from app.batches.lines import JsonLines, lines_of_csv
-from app.contract.batches import MAX_BATCH_BYTES
+from app.contract.batches import MAX_BATCH_BYTES, MAX_BATCH_LINES
 from app.contract.names import ErrorCode
 from app.errors import DomainError
 from app.forms import FormFile, boundary_of
@@ -33,10 +33,21 @@ _BY_NAME: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 
 class Receiver:
-    """The body of one request of this content type; ``upload`` begins a file. `discard` what is not kept."""
+    """The body of one request of this content type; ``upload`` begins a file. `discard` what is not kept.
 
-    def __init__(self, content_type: str, upload: Callable[[], Upload]) -> None:
+    The file may have ``most_lines`` and ``most_bytes``.
+    """
+
+    def __init__(
+        self,
+        content_type: str,
+        upload: Callable[[], Upload],
+        most_lines: int = MAX_BATCH_LINES,
+        most_bytes: int = MAX_BATCH_BYTES,
+    ) -> None:
         self._new_upload = upload
+        self._most_lines = most_lines
+        self._most_bytes = most_bytes
         self._uploads: list[Upload] = []
         self._hash = hashlib.sha256()
         self._size = 0
@@ -78,7 +89,7 @@ class Receiver:
         with unavailable():
             file = open_to_read(upload.url)
         with file:
-            count = lines_of_csv(file, lines.write)
+            count = lines_of_csv(file, lines.write, self._most_lines)
         upload.discard()
         return lines, count
 
@@ -91,7 +102,7 @@ class Receiver:
         self._kind = _kind_of(content_type, name)
         upload = self._upload()
         if self._kind == "jsonl":
-            self._lines = JsonLines(upload.write)
+            self._lines = JsonLines(upload.write, self._most_lines)
 
     def _upload(self) -> Upload:
         self._uploads.append(self._new_upload())
@@ -100,8 +111,8 @@ class Receiver:
     def _take(self, data: bytes) -> None:
         self._hash.update(data)
         self._size += len(data)
-        if self._size > MAX_BATCH_BYTES:
-            raise DomainError(ErrorCode.BODY_TOO_LARGE, f"the file may have at most {MAX_BATCH_BYTES} bytes")
+        if self._size > self._most_bytes:
+            raise DomainError(ErrorCode.BODY_TOO_LARGE, f"the file may have at most {self._most_bytes} bytes")
         (self._lines.feed if self._lines is not None else self._uploads[0].write)(data)
 
 

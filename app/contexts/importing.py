@@ -54,13 +54,14 @@ class ImportFields(Payload):
 
 
 class AdapterReceiver:
-    """The body of one request of this content type, written to an upload. `discard` it in the end.
+    """The body of one request of this content type, written to an upload, which gets ``most_bytes`` at most.
 
-    Blocking: `begin`, `feed`, `end` and `discard` belong in a thread, one after the other.
+    Blocking: `begin`, `feed` and `end` belong in a thread, one after the other. The caller discards the upload.
     """
 
-    def __init__(self, content_type: str, upload: Upload) -> None:
+    def __init__(self, content_type: str, upload: Upload, most_bytes: int = MAX_ADAPTER_BYTES) -> None:
         self._content_type = content_type
+        self._most_bytes = most_bytes
         self._form: FormFile | None = None
         self.upload = upload
 
@@ -87,8 +88,8 @@ class AdapterReceiver:
         return {name: _parsed(name, text) if name in ("labels", "template") else text for name, text in fields.items()}
 
     def _take(self, data: bytes) -> None:
-        if self.upload.size + len(data) > MAX_ADAPTER_BYTES:
-            raise DomainError(ErrorCode.BODY_TOO_LARGE, f"the file may have at most {MAX_ADAPTER_BYTES} bytes")
+        if self.upload.size + len(data) > self._most_bytes:
+            raise DomainError(ErrorCode.BODY_TOO_LARGE, f"the file may have at most {self._most_bytes} bytes")
         self.upload.write(data)
 
 

@@ -144,6 +144,17 @@ class EventStreams:
             del self._watches[tenant, job_id]
 
     async def _watch(self, records: TenantRecords, job_id: str, readers: set[_Reader]) -> None:
+        """Hand every event of a job to its readers, and then the end to all that there are."""
+        try:
+            await self._follow(records, job_id, readers)
+        except Exception as error:  # noqa: BLE001
+            # Else its readers would wait for ever. Whoever comes back reads anew, and learns what is wrong.
+            structlog.get_logger().error("events_not_read", job_id=job_id, exc_info=error)
+        while True:  # a reader that joins now finds the end in the store, or that there is no job
+            _hand(readers, None)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _follow(self, records: TenantRecords, job_id: str, readers: set[_Reader]) -> None:
         """Hand every event of a job to its readers, until there are none to come."""
         last = 0
         with self.feed.follow(records.tenant, job_id) as follower:
@@ -153,11 +164,8 @@ class EventStreams:
                     last = int(event.id)
                     _hand(readers, event)
                 if not there or (events and ends_job(events[-1])):
-                    break
+                    return
                 await follower.changed()
-        while True:  # a reader that joins now finds the end in the store, or that there is no job
-            _hand(readers, None)
-            await asyncio.sleep(_RETRY_SECONDS)
 
     async def _look(self, records: TenantRecords, job_id: str, after: int) -> tuple[list[Event], bool]:
         """The events of a job after one, and whether there is such a job."""

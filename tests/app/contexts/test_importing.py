@@ -17,12 +17,14 @@ import pytest
 import redis
 
 from app.config import Settings
-from app.contexts import importing
+from app.contexts.importing import AdapterReceiver
 from app.contract.adapters import MAX_ADAPTER_BYTES, Imported, ImportReply
 from app.contract.messages import Failure
 from app.contract.names import ErrorCode, artifact_url, plan_queue
+from app.errors import DomainError
 from app.records.files import read_file, write_file
 from app.records.idempotency import KeyClaim
+from app.records.store import TenantRecords
 from app.routes.idempotency import StreamedAttempt
 from tests.app.access.gateway import Service, serve
 from tests.app.standin import MODEL, StandIn
@@ -385,26 +387,32 @@ def test_file_that_is_no_adapter_is_refused_and_leaves_nothing(settings: Setting
     serve(settings, scenario)
 
 
-def test_body_that_is_not_received_is_refused_and_leaves_nothing(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importing, "MAX_ADAPTER_BYTES", 1000)
+@pytest.mark.parametrize("kind", ["application/zip", FORM["Content-Type"]])
+def test_file_with_too_much_in_it_is_refused(tenant: TenantRecords, kind: str) -> None:
+    upload = tenant.uploads.begin("ctx_1")
+    receiver = AdapterReceiver(kind, upload, most_bytes=1000)
+    receiver.begin()
+    with pytest.raises(DomainError) as refused:
+        receiver.feed(PART % b"file" + b"x" * 1001)
+    assert refused.value.code == "body_too_large"
+    upload.discard()
 
+
+def test_body_that_is_not_received_is_refused_and_leaves_nothing(settings: Settings, tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         for content, headers, status, code in (
-            (b"x" * 1001, ZIP, 413, "body_too_large"),
             (export(), {"Content-Type": "application/json"}, 415, "unsupported_media_type"),
             (export(), {}, 415, "unsupported_media_type"),
             (export(), {**ZIP, "Content-Encoding": "gzip"}, 400, "malformed_request"),
             (b"nonsense", FORM, 400, "malformed_request"),
             (
-                b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nx\r\n--b--\r\n',
+                PART % b"name" + b"x\r\n--b--\r\n",
                 FORM,
                 400,
                 "malformed_request",
             ),
-            (b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nx', FORM, 400, "malformed_request"),
-            (b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\n' + b"x" * 2**21, FORM, 413, "body_too_large"),
+            (PART % b"file" + b"x", FORM, 400, "malformed_request"),
+            (PART % b"name" + b"x" * 2**21, FORM, 413, "body_too_large"),
         ):
             answer = await service.http.post(IMPORT, content=content, headers=headers)
             told = (content[:40], answer.text)

@@ -139,6 +139,20 @@ def test_slow_reader_is_closed_and_others_go_on(store_url: str, records: Records
     scenario(store_url, test)
 
 
+def test_stream_ends_where_an_event_cannot_be_read(store_url: str, records: Records, client: redis.Redis) -> None:
+    async def test(streams: EventStreams) -> None:
+        submit(records)
+        claimed = claim(records)
+        tenant = records.of("default")
+        stream = streams.read(tenant, claimed.job_id, 0)
+        assert [event.id for event in [await anext(stream), await anext(stream)] if event] == ["1", "2"]
+        client.rpush(f"{{ct}}:t:default:events:{claimed.job_id}", '[3, "of a newer release"]')
+        client.publish("{ct}:events", f"default:{claimed.job_id}")
+        assert [event async for event in stream if event] == []
+
+    scenario(store_url, test)
+
+
 def test_stream_of_a_deleted_job_ends(store_url: str, records: Records) -> None:
     async def test(streams: EventStreams) -> None:
         _, job_id = submit(records)
