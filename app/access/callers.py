@@ -79,6 +79,7 @@ class Callers:
         self._off = settings.auth == "off"
         self._may_be_open = may_be_open(settings)
         self._remembered: dict[str, tuple[float, FoundKey]] = {}
+        self._forgotten = 0  # times
         self._pending: dict[str, asyncio.Task[Lookup]] = {}
         self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="keys")
         self._none_made_until = -math.inf
@@ -111,9 +112,11 @@ class Callers:
             return True
 
     def forget(self, *hashes: str) -> None:
-        """Believe nothing more of these keys."""
+        """Believe nothing more of these keys, nor what the store is being asked of them."""
+        self._forgotten += 1
         for secret_hash in hashes:
             self._remembered.pop(secret_hash, None)
+            self._pending.pop(secret_hash, None)
 
     def close(self) -> None:
         """Let the threads go."""
@@ -134,13 +137,13 @@ class Callers:
         return True
 
     async def _key(self, secret_hash: str) -> FoundKey | None:
-        now = time.monotonic()
+        now, forgotten = time.monotonic(), self._forgotten
         until, found = self._remembered.get(secret_hash, (-math.inf, None))
         if now < until:
             return found
         found = (await self._lookup(secret_hash)).found
-        self.forget(secret_hash)
-        if found is not None:
+        self._remembered.pop(secret_hash, None)
+        if found is not None and forgotten == self._forgotten:  # else it may have been revoked since
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered.clear()
             left = math.inf if found.seconds_left is None else found.seconds_left
@@ -164,6 +167,7 @@ class Callers:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._records.find, secret_hash)
 
     def _asked(self, secret_hash: str, task: asyncio.Task[Lookup]) -> None:
-        self._pending.pop(secret_hash, None)
+        if self._pending.get(secret_hash) is task:
+            del self._pending[secret_hash]
         if not task.cancelled():
             task.exception()  # whoever waits gets it; nobody may be left to
