@@ -153,7 +153,7 @@ def test_artifact_of_other_files_or_of_another_encoder_is_refused(
     made = taken(needs, here=here).imported
     assert made
     assert made.encoder == "encoder 0"
-    for wrong in (_encoder_head(classifier(len(LABELS)), 25), _encoder_head(classifier(len(LABELS)), 24, layers=4)):
+    for wrong in (_encoder_head(classifier(len(LABELS)), 25), _encoder_head(classifier(len(LABELS)), 24, layers=3)):
         needs = save(replace(tuned, metadata={**tuned.metadata, "encoder": "encoder 0"}, classifier=wrong))
         assert refused(taken(needs, here=here)) == ("adapter_invalid", "/file")
 

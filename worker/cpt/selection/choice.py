@@ -131,9 +131,9 @@ def choose(preferred: int, found: Mapping[int, Tensor]) -> int:
 def views_of(
     every: LabelledFeatures, folds: Sequence[Sequence[int]], turn: Turn = ALONE
 ) -> tuple[LabelledFeatures, CrossFit]:
-    """All views of the features, or the first alone where that is better beyond chance, as folds are predicted."""
+    """The first view of the features alone, or all where that is better beyond chance, as folds are predicted."""
     rows = range(len(every.truth))
-    pairs = [(one, one.cross_fit(folds, rows, turn)) for one in (every, every.first_view)]
+    pairs = [(one, one.cross_fit(folds, rows, turn)) for one in (every.first_view, every)]
     found = {number: losses(fit.predicted.exp(), every.truth) for number, (_, fit) in enumerate(pairs)}
     return pairs[choose(0, found)]
 

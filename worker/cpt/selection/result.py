@@ -115,7 +115,7 @@ class _Conclusion:
     # The encoder's part.
 
     def _of_views(self, vectors: Vectors) -> tuple[LabelledFeatures, CrossFit]:
-        """Features of all layers that the encoder gives, or of its last alone where held-out rows speak for that."""
+        """Features of the encoder's last layer, or of all that it gives where held-out rows speak for that."""
         truth = torch.tensor([self._shots.truth[number] for number in self._numbers])
         rows, names = vectors.of_examples()[:, self._numbers], vectors.of_labels()
         every = LabelledFeatures(rows, truth, len(self._shots.labels), names)

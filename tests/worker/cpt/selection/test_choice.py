@@ -130,8 +130,8 @@ def test_shortlisted_probabilities_sum_to_one(count: int) -> None:
         torch.testing.assert_close(found, whole.probabilities(parts))
 
 
-@pytest.mark.parametrize(("rows", "below_tell", "views"), [(40, True, 2), (40, False, 1), (8, False, 2)])
-def test_layers_below_the_last_are_left_out_only_where_enough_rows_are_better_predicted_without(
+@pytest.mark.parametrize(("rows", "below_tell", "views"), [(40, True, 2), (40, False, 1), (8, True, 1)])
+def test_layers_below_the_last_are_read_only_where_enough_rows_are_better_predicted_with_them(
     rows: int, below_tell: bool, views: int
 ) -> None:
     drawn, truth = generator(0), torch.arange(rows) % 2
