@@ -101,7 +101,7 @@ class GuardedRoute(APIRoute):
         """Admit the caller and answer, or refuse."""
         access, gateway = self.access, scope["app"].state.gateway
         if isinstance(access, Needs) and scope["method"] in (self.methods or ()) and access.applies(gateway):
-            await _Visit(access, Request(scope), send).run(receive, super().handle)
+            await _Visit(access, Request(scope), receive, send).run(super().handle)
         else:
             await super().handle(scope, receive, send)
 
@@ -114,29 +114,24 @@ def _declaration(dependency: params.Depends) -> Needs | Public | None:
 class _Visit:
     """One request to a guarded route, from the caller's key to the line in the audit log."""
 
-    def __init__(self, access: Needs, request: Request, send: Send) -> None:
+    def __init__(self, access: Needs, request: Request, receive: Receive, send: Send) -> None:
         self._access = access
         self._request = request
+        self._receive = receive
         self._send = send
         self._gateway: Gateway = request.app.state.gateway
         self._within_limits = False
+        self._has_body = False
 
-    async def run(self, receive: Receive, answer: Callable[[AsgiScope, Receive, Send], Any]) -> None:
+    async def run(self, answer: Callable[[AsgiScope, Receive, Send], Any]) -> None:
         scope = self._request.scope
         try:
             await self._admit()
         except DomainError as refused:
-            await problem_response(self._request, refused)(scope, receive, self._send_marked)
+            await problem_response(self._request, refused)(scope, self._receive, self._send_marked)
             return
-
-        async def receive_while_admitted() -> Message:
-            message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body"):
-                await self._admit_again()
-            return message
-
         try:
-            await answer(scope, receive_while_admitted, self._send_marked)
+            await answer(scope, self._receive_while_admitted, self._send_marked)
         except Exception:  # noted, whatever it is, and raised on
             await self._note_change(500)
             raise
@@ -153,10 +148,14 @@ class _Visit:
         self._within_limits = True
         caller.require(*self._access.scopes)
 
-    async def _admit_again(self) -> None:
-        """Refuse a caller whose key was revoked, or has expired, while the body arrived."""
-        if not await self._gateway.access.callers.admits(self._request.state.caller):
+    async def _receive_while_admitted(self) -> Message:
+        """The next message. Raises `DomainError` where the key was revoked, or has expired, while a body arrived."""
+        message = await self._receive()
+        self._has_body = self._has_body or bool(message.get("body"))
+        complete = self._has_body and message["type"] == "http.request" and not message.get("more_body")
+        if complete and not await self._gateway.access.callers.admits(self._request.state.caller):
             raise DomainError(ErrorCode.KEY_INVALID, "the key was revoked, or has expired, while the body arrived")
+        return message
 
     async def _send_marked(self, message: Message) -> None:
         if message["type"] == "http.response.start":
