@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.connection import parse_url
 
 from app.contract.names import DEFAULT_MODELS, parse_model_ids
 
@@ -23,6 +24,7 @@ Names = Annotated[tuple[str, ...], NoDecode]
 Days = Annotated[float, Field(le=36_525)]
 Hours = Annotated[float, Field(le=24 * 36_525)]
 _DAY_SECONDS: Final = 24 * 3600
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _DEVICE: Final = re.compile(r"cpu|cuda:[0-9]+")
 
 #: Of a secret that somebody chose: as many characters as 16 random bytes have in hexadecimal, of which so many differ,
@@ -183,6 +185,23 @@ class Settings(BaseSettings):
 
     classify_timeout: float = Field(default=60.0, gt=0, le=_DAY_SECONDS)
     """Seconds after which a request to classify gets a 504; with more than 64 inputs, so many for each 64."""
+
+    @field_validator("store_url", "bus_url")
+    @classmethod
+    def _url_of_a_server(cls, value: str | None) -> str | None:
+        try:
+            if value:
+                parse_url(value)  # type: ignore[no-untyped-call]
+        except ValueError:  # whose text may hold part of a password
+            raise ValueError("must be redis://host:6379/0, rediss:// likewise, or unix:///path/to/socket") from None
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in _LEVELS:
+            raise ValueError(f"must be one of {', '.join(_LEVELS)}")
+        return value
 
     @field_validator("models", mode="before")
     @classmethod

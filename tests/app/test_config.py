@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.config import Settings
+from app.config import Settings, wrong_settings
 
 
 def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,8 +28,27 @@ def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         {"keep_idempotency_hours": 1e9},
         {"classify_timeout": "inf"},
         {"max_wait": "inf"},
+        {"log_level": "LOUD"},
     ],
 )
 def test_setting_of_the_wrong_form_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate(values)
+
+
+@pytest.mark.parametrize("name", ["store_url", "bus_url"])
+@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis://:s3cret/more@localhost", "redis://h:x"])
+def test_url_of_no_server_is_refused_in_words_that_do_not_repeat_it(name: str, url: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate({name: url})
+    (line,) = wrong_settings(refused.value)
+    assert (
+        line == f"CONTEXTUNE_{name.upper()}: must be redis://host:6379/0, rediss:// likewise, or unix:///path/to/socket"
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://host", "rediss://user:p%40ss@host:6380/1?ssl_cert_reqs=none", "unix:///a/b", ""]
+)
+def test_url_of_a_server_is_taken(url: str) -> None:
+    assert Settings(store_url=url, log_level="debug").store_url == url
