@@ -34,7 +34,9 @@ class ModelSource(BaseModel):
 class WorkerSettings(BaseSettings):
     """Settings of a worker. Raises ``pydantic.ValidationError`` for a missing URL or a value of the wrong form."""
 
-    model_config = SettingsConfigDict(env_prefix="CONTEXTUNE_", extra="ignore", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CONTEXTUNE_", extra="ignore", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
     store_url: str
     bus_url: str

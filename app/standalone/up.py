@@ -11,6 +11,7 @@ import ipaddress
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -45,6 +46,8 @@ def run(settings: Settings, open_page: Callable[[str], object] | None = None) ->
     http = httpx.Client(trust_env=False, verify=settings.tls_cert is None)
     with claimed(settings.data_dir, url), foreground(), Display(url, open_page) as display, http:
         check_port(settings.host, settings.port)
+        if settings.tls_cert and settings.tls_key:
+            check_certificate(settings.tls_cert, settings.tls_key)
         for role_url, refuse in ((settings.store_url, refusal), (settings.bus_url, bus_refusal)):
             if role_url and (reason := refuse(role_url)):
                 raise CannotStartError(reason)
@@ -140,6 +143,15 @@ def claimed(data_dir: Path, url: str) -> Iterator[None]:
         file.write(f"{os.getpid()} {url}\n")
         file.flush()
         yield
+
+
+def check_certificate(cert: Path, key: Path) -> None:
+    """Raises ``CannotStartError`` unless a server can use the certificate with its key."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except OSError as error:  # ssl.SSLError among them
+        text = f"CONTEXTUNE_TLS_CERT and CONTEXTUNE_TLS_KEY ({cert}, {key}) cannot be used: {error}"
+        raise CannotStartError(text) from error
 
 
 def check_port(host: str, port: int) -> None:

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
 from worker.config import ModelSource, WorkerSettings
 from worker.devices import NoSuchDevice, existing, resident_bytes, resolve, state
@@ -54,3 +55,10 @@ def test_each_worker_loads_the_models_of_its_device_and_the_first_one_those_of_n
     assert models_of("cuda:1", "cuda:0", "cuda:1") == ["anywhere", "second"]
     assert models_of("auto") == ["anywhere", "first", "second", "elsewhere"]
     assert models_of("auto", "auto") == ["anywhere", "first", "second", "elsewhere"]
+
+
+def test_settings_that_are_refused_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONTEXTUNE_BUS_URL", raising=False)
+    with pytest.raises(ValidationError, match="bus_url") as refused:
+        WorkerSettings(store_url="redis://:s3cret@store")  # type: ignore[call-arg]
+    assert "s3cret" not in str(refused.value)

@@ -20,7 +20,15 @@ from app.access.first_key import FILE_NAME
 from app.config import Settings
 from app.standalone.processes import children
 from app.standalone.supervisor import StartFailedError
-from app.standalone.up import CannotStartError, base_url, check_port, claimed, first_key_shown_once, missing
+from app.standalone.up import (
+    CannotStartError,
+    base_url,
+    check_certificate,
+    check_port,
+    claimed,
+    first_key_shown_once,
+    missing,
+)
 from tests.ports import free_port
 
 MAKEFILE = "up:\n\t@exec {python} {script}\n"
@@ -63,6 +71,16 @@ def test_data_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
         pass
     with claimed(tmp_path, "http://127.0.0.1:8001"):
         assert (tmp_path / "up.lock").read_text() == f"{os.getpid()} http://127.0.0.1:8001\n"
+
+
+def test_certificate_that_cannot_be_used_is_told_before_anything_starts(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    with pytest.raises(CannotStartError, match=r"CONTEXTUNE_TLS_CERT and CONTEXTUNE_TLS_KEY .* No such file"):
+        check_certificate(cert, key)
+    for file in (cert, key):
+        file.write_text("no PEM")
+    with pytest.raises(CannotStartError, match="CONTEXTUNE_TLS_CERT"):
+        check_certificate(cert, key)
 
 
 def test_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
