@@ -19,8 +19,8 @@ from typing import Annotated, Final
 import typer
 
 from benchmarks.accuracy.__main__ import load_base
-from benchmarks.accuracy.cells import Task
-from benchmarks.accuracy.ours import Learned, learned_from, seconds_clock
+from benchmarks.accuracy.cells import Task, seconds_clock
+from benchmarks.accuracy.ours import Learned, learned_from
 from benchmarks.accuracy.protocol import Rows, load
 from benchmarks.memory import peak_above_now
 from worker.cpt.scoring.classifier import Classifier

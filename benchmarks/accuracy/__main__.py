@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks.accuracy [--data FOLDER] [--only METHOD] [measure | ablation | report]`."""
+"""The command: `python -m benchmarks.accuracy [--data FOLDER] [--only METHOD] [PART]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from transformers.utils.logging import disable_progress_bar
 
 from app.contract.names import DEFAULT_MODELS
-from benchmarks.accuracy import ours, plain, report, sentences
+from benchmarks.accuracy import ours, plain, report, second, sentences
 from benchmarks.accuracy.cells import Cell, Outcome, Task
 from benchmarks.accuracy.descriptions import DESCRIPTIONS
 from benchmarks.accuracy.protocol import ALL, ENGLISH, SEEDS, DataSet, load
@@ -25,7 +25,6 @@ from worker.models import LanguageModel, load_language_model
 
 HERE = Path(__file__).parent
 MODEL = next(iter(DEFAULT_MODELS))
-E5 = "embedded:multilingual-e5-small"
 
 #: (data set, k): those that tell most first, so that a run that is broken off has told most.
 DRAWS = (
@@ -35,6 +34,7 @@ DRAWS = (
     *((name, k) for k in (2, 8, 32) for name in (*ENGLISH, "chnsenticorp")),
     ("banking77_all", 10),
 )
+SECOND_DRAWS = tuple((name, 4) for name in (*ENGLISH, "chnsenticorp"))
 ABLATION_DRAWS = (("trec", 4), ("agnews", 4), ("banking77_design", 4), ("trec", 16))
 
 #: What is changed in "auto", one lever at a time.
@@ -56,10 +56,11 @@ Method = Callable[[Task, int], Outcome]
 @cli.command()
 def main(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="measure, zero-shot, ablation or report; all of them if none")
+        list[str] | None, typer.Argument(help="measure, zero-shot, ablation, second or report; all but second if none")
     ] = None,
     data: Annotated[Path, typer.Option(help="folder of the data sets")] = HERE.parent.parent.parent / "shared" / "data",
     only: Annotated[list[str] | None, typer.Option(help="methods to measure")] = None,
+    second_wheels: Annotated[Path | None, typer.Option(help="folder of the second base model's wheels")] = None,
     fresh: Annotated[bool, typer.Option(help="forget earlier results instead of completing them")] = False,
 ) -> None:
     """Measure accuracy at the same shots. Each cell is stored as it ends; a run goes on where it was broken off."""
@@ -81,25 +82,46 @@ def main(
             _measure(results, data, DRAWS, methods)
         if "ablation" in wanted:
             _measure(results, data, ABLATION_DRAWS, _ablation(base))
+    if "second" in wanted:
+        if second_wheels is None:
+            raise typer.BadParameter("the part second needs --second-wheels")
+        _measure(results, data, SECOND_DRAWS, _second_methods(load_second(second_wheels)))
     report.write(results, HERE.parent / "README.md")
 
 
 def load_base() -> LanguageModel:
-    base = load_language_model(MODEL, ModelSource(**DEFAULT_MODELS[MODEL]), sentences.CACHE, print)
-    return replace(base, encoder=load_encoder(E5, base.device, sentences.CACHE, print))
+    return _loaded(MODEL, ModelSource(**DEFAULT_MODELS[MODEL]))
+
+
+def load_second(wheels: Path) -> LanguageModel:
+    return _loaded(second.NAME, ModelSource(path=str(second.second_file(wheels, sentences.CACHE))))
+
+
+def _loaded(name: str, source: ModelSource) -> LanguageModel:
+    base = load_language_model(name, source, sentences.CACHE, print)
+    return replace(base, encoder=load_encoder(sentences.E5, base.device, sentences.CACHE, print))
 
 
 def _methods(base: LanguageModel) -> dict[str, Method]:
     """Every contender by its name, the quick ones first."""
     return {
-        "e5": lambda task, _: sentences.regression(task, E5),
+        "e5": lambda task, _: sentences.regression(task, sentences.E5),
         "minilm": lambda task, _: sentences.regression(task, sentences.minilm_folder()),
         "auto": lambda task, seed: ours.auto(base, task, seed=seed),
         "icl": lambda task, _: ours.icl(base, task),
         "plain": lambda task, _: plain.with_examples(base, task),
         "icl_calibrated": lambda task, _: ours.icl_calibrated(base, task),
         "cpt_1e-2": lambda task, _: ours.cpt(base, task, 1e-2),
-        "setfit": sentences.setfit,
+        "setfit": sentences.setfit_minilm,
+        "setfit_e5": sentences.setfit_e5,
+    }
+
+
+def _second_methods(base: LanguageModel) -> dict[str, Method]:
+    """Ours, and the peer that is best with it, on the second base model."""
+    return {
+        f"auto_{second.NAME}": lambda task, seed: ours.auto(base, task, seed=seed),
+        f"icl_calibrated_{second.NAME}": lambda task, _: ours.icl_calibrated(base, task),
     }
 
 
@@ -111,7 +133,7 @@ _MOST_SETFIT = 8
 def _measured(method: str, task: Task, k: int) -> bool:
     if method in _SMALL:
         return len(task.shots) <= ours.MOST_REFERENCE_EXAMPLES or k <= 4
-    return method != "setfit" or k <= _MOST_SETFIT
+    return not method.startswith("setfit") or k <= _MOST_SETFIT
 
 
 def _ablation(base: LanguageModel) -> dict[str, Method]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,11 @@ from benchmarks.accuracy.protocol import SEEDS, DataSet, Rows
 from worker.evaluation.figures import evaluate, wilson_interval
 
 Cell = dict[str, Any]
+
+
+def seconds_clock() -> Callable[[], float]:
+    """A clock in seconds: with one thread the processor's, so that other work on the machine costs no trial."""
+    return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
 def of_seeds(cells: Mapping[str, Cell], name: str, k: int, method: str) -> list[Cell]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from app.contract.tuning import Example, Hyperparameters, TuningSpec
-from benchmarks.accuracy.cells import Outcome, Task
+from benchmarks.accuracy.cells import Outcome, Task, seconds_clock
 from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.model.sentence_encoder import SentenceEncoder
@@ -66,11 +65,6 @@ def auto(base: LanguageModel, task: Task, **levers: Any) -> Outcome:
         bought = Pricing(quiet, encoded, resolved.model_dump()).affordable(resolved.trials, resolved.max_seconds)
         given["trials"] = [trial.model_dump() for trial in bought]
     return learn(base, task, given)
-
-
-def seconds_clock() -> Callable[[], float]:
-    """A clock in seconds: with one thread the processor's, so that other work on the machine costs no trial."""
-    return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
 @dataclass(frozen=True)

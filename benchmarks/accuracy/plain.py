@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from app.contract.plain import PlainContext, PlainLabel
-from benchmarks.accuracy.cells import Outcome, Task
-from benchmarks.accuracy.ours import seconds_clock
+from benchmarks.accuracy.cells import Outcome, Task, seconds_clock
 from worker.classification.plain import prepare_plain
 from worker.cpt.encoding.context import encode_query
 from worker.models import LanguageModel
