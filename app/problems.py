@@ -260,13 +260,16 @@ def _validation_error(error: RequestValidationError) -> DomainError:
     code = ErrorCode(first["type"]) if first["type"] in set(ErrorCode) else ErrorCode.INVALID_REQUEST
     source, *location = first["loc"]
     missing = first["type"] == "missing"
+    detail = first["msg"] if first["type"] != "value_error" else "has an invalid value"
+    if first["type"] == "union_tag_invalid":  # whose message repeats the value
+        location.append(first["ctx"]["discriminator"].strip("'"))
+        detail = f"must be one of {first['ctx']['expected_tags']}"
     if "param" in first.get("ctx", {}):  # a fault that only the whole shows, such as a contradiction
         param = first["ctx"]["param"]
     elif source == "body":
         param = _pointer(error.body, location, missing)
     else:
         param = "".join(f"/{part}" for part in location)
-    detail = first["msg"] if first["type"] != "value_error" else "has an invalid value"
     return DomainError(code, f"{param or 'request'}: {detail}", param or None)
 
 

@@ -19,7 +19,7 @@ from app.compat.questions import (
     expected_level,
     score_confidence,
 )
-from app.compat.texts import Unreadable, joined_parts, transcript
+from app.compat.texts import Unreadable, joined_parts, named_type, transcript
 from app.contract.payload import Payload
 
 MAX_QUESTIONS: Final = 400
@@ -96,7 +96,7 @@ def text_of(request: DecisionRequest) -> tuple[str, str]:
     for message in request.input:
         kind, role = message.get("type", "message"), message.get("role")
         if kind != "message" or not isinstance(role, str):
-            raise Unreadable(f"input of type {kind!r} cannot be read; send messages with text")
+            raise Unreadable(f"input of {named_type(kind)} cannot be read; send messages with text")
         text = joined_parts(message.get("content", ""))
         if role in ("system", "developer"):
             instructions.append(text)

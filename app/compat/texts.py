@@ -6,11 +6,21 @@ A string is the text; anything else that JSON can say is written as JSON. Images
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from typing import Final
+
+#: Names of types, such as `input_image`.
+_TYPE_NAME: Final = re.compile(r"[a-z]+(_[a-z]+)*")
 
 
 class Unreadable(ValueError):
     """A part of the input that is not text; the message names its type."""
+
+
+def named_type(kind: object) -> str:
+    """What a message says of a type that cannot be read: its name, unless that may be a text of a user's."""
+    return f"type {kind!r}" if isinstance(kind, str) and _TYPE_NAME.fullmatch(kind) else "an unknown type"
 
 
 def written(value: object) -> str:
@@ -42,6 +52,6 @@ def _part(part: object) -> str:
             return written(rest.get("data"))
         case {"type": "refusal", "refusal": str(text)}:
             return text
-        case {"type": str(kind)}:
-            raise Unreadable(f"a part of type {kind!r} cannot be read; send text")
+        case {"type": kind}:
+            raise Unreadable(f"a part of {named_type(kind)} cannot be read; send text")
     raise Unreadable("a part has no type")

@@ -1,11 +1,12 @@
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import pytest
 import structlog
 from fastapi import FastAPI
+from pydantic import Field
 
 from app.contract.messages import Failure
 from app.contract.names import ErrorCode
@@ -22,11 +23,20 @@ class Inner(Payload):
     number: int | None = None
 
 
+class Square(Payload):
+    type: Literal["square"]
+
+
+class Circle(Payload):
+    type: Literal["circle"]
+
+
 class Body(Payload):
     inner: Inner = Inner()
     items: tuple[Inner, ...] = ()
     choice: int | Inner = 0
     needed: str = "here"
+    shape: Annotated[Square | Circle, Field(discriminator="type")] | None = None
 
 
 def failing_app(error: Exception) -> FastAPI:
@@ -137,3 +147,11 @@ def test_unknown_routes_and_methods_are_problems_too() -> None:
     assert (unknown.status_code, unknown.json()["code"]) == (404, "route_not_found")
     other = answer(RuntimeError(), "DELETE")
     assert (other.status_code, other.json()["code"], other.headers["allow"]) == (405, "method_not_allowed", "GET")
+
+
+@pytest.mark.parametrize("kind", ["a private text", {"text": "a private text"}])
+def test_kind_that_is_not_known_is_not_repeated(kind: object) -> None:
+    response = answer(RuntimeError(), "POST", "/body", json={"shape": {"type": kind}})
+    problem = response.json()
+    assert (response.status_code, problem["param"]) == (422, "/shape/type")
+    assert problem["detail"] == "/shape/type: must be one of 'square', 'circle'"

@@ -41,6 +41,8 @@ def test_conversation_is_a_transcript_and_system_messages_are_instructions() -> 
         ({"role": "system", "content": "only this"}, "no message of a user"),
         *(({"role": "user", "content": content}, "must be text or a list") for content in (None, 5, True, {"a": "b"})),
         ({"role": "user", "content": [None]}, "a part has no type"),
+        ({"role": "user", "content": [{"type": "My card"}]}, "a part of an unknown type"),
+        ({"role": "user", "type": {"text": "My card"}}, "input of an unknown type"),
     ],
 )
 def test_what_is_no_text_is_refused_by_name(message: dict[str, Any], named: str) -> None:
