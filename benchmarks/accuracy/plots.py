@@ -23,6 +23,7 @@ _SERIES = (
     ("minilm", "MiniLM + regression", "#5b8c5a", ":"),
     ("e5", "e5-small + regression", "#5b8c5a", "--"),
     ("setfit", "SetFit (MiniLM)", "#d9a441", "-"),
+    ("setfit_e5", "SetFit (e5-small)", "#d9a441", "--"),
 )
 _LEARNING_SHOTS = 4
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.accuracy import second
 from benchmarks.accuracy.cells import Cell, of_seeds
 from benchmarks.accuracy.plots import save_plots
 from benchmarks.accuracy.protocol import ENGLISH, SEEDS
@@ -21,6 +22,7 @@ _NAMES: Mapping[str, str] = {
     "minilm": "MiniLM + regression",
     "e5": "multilingual-e5-small + regression",
     "setfit": "SetFit (MiniLM)",
+    "setfit_e5": "SetFit (multilingual-e5-small)",
     "auto": "**ours, auto**",
 }
 _PLOTS = (
@@ -28,6 +30,8 @@ _PLOTS = (
     "![Accuracy against seconds to learn](accuracy/seconds.svg)"
 )
 _SHOTS = (2, 4, 8, 16, 32)
+#: Figures of the ablation.
+_TOLD = ("accuracy", "nll")
 _SETS = (*((name, _SHOTS) for name in (*ENGLISH, "chnsenticorp")), ("banking77_all", (5, 10)))
 
 
@@ -47,8 +51,12 @@ def tables(cells: Mapping[str, Cell]) -> str:
     ]
     parts.append(f"#### Zero-shot: accuracy (%) by names of labels, and by a sentence on each\n\n{_zero_shot(cells)}")
     parts.append(f"#### NLL / ECE, means over the English sets at k = 4, and seconds\n\n{_calibration(cells)}")
+    if any(name.endswith(second.NAME) for name in cells):
+        parts.append(
+            f"#### On {second.NAME} in place of the default model: accuracy (%) / ECE, k = 4\n\n{_second(cells)}"
+        )
     if any("/auto " in name for name in cells):
-        parts.append(f"#### Ablation: auto but for one lever, accuracy (%)\n\n{_ablation(cells)}")
+        parts.append(f"#### Ablation: auto but for one lever, accuracy (%) / NLL, and the change\n\n{_ablation(cells)}")
     if any(name.endswith("/auto") for name in cells):
         parts.append(_promises(cells))
     return "\n\n".join(parts) + "\n"
@@ -92,14 +100,37 @@ def _calibration(cells: Mapping[str, Cell]) -> str:
     return _table(head, rows)
 
 
+def _second(cells: Mapping[str, Cell]) -> str:
+    sets, rows = (*ENGLISH, "chnsenticorp"), []
+    for method in ("icl_calibrated", "auto"):
+        for model, suffix in (("default model", ""), (second.NAME, f"_{second.NAME}")):
+            found = [cells.get(f"{name}/4/0/{method}{suffix}") for name in sets]
+            figures = [f"{100 * one['accuracy']:.1f} / {one['ece']:.3f}" if one else "-" for one in found]
+            rows.append([f"{_NAMES[method]}, {model}", *figures])
+    return _table(["method, seed 0", *sets], rows)
+
+
 def _ablation(cells: Mapping[str, Cell]) -> str:
     keys = [key.split("/") for key in cells if "/auto " in key]
     draws = sorted({(name, int(k)) for name, k, *_ in keys})
     rows = [
-        [method, *[_each([100 * cell["accuracy"] for cell in of_seeds(cells, name, k, method)]) for name, k in draws]]
-        for method in ["auto", *dict.fromkeys(key[-1] for key in keys)]
+        [method, *[_change(cells, f"{name}/{k}", method) for name, k in draws]]
+        for method in dict.fromkeys(key[-1] for key in keys)
     ]
     return _table(["", *[f"{name}, k = {k}" for name, k in draws]], rows)
+
+
+def _change(cells: Mapping[str, Cell], draw: str, method: str) -> str:
+    """Means over the seeds that were measured with the lever and without."""
+    keys = [(f"{draw}/{seed}/{method}", f"{draw}/{seed}/auto") for seed in SEEDS]
+    pairs = [(cells[changed], cells[auto]) for changed, auto in keys if changed in cells and auto in cells]
+    if not pairs:
+        return "-"
+    accuracy, nll = [
+        [statistics.mean(one[name] for one in some) for some in zip(*pairs, strict=True)] for name in _TOLD
+    ]
+    gain, more = 100 * (accuracy[0] - accuracy[1]), nll[0] - nll[1]
+    return f"{100 * accuracy[0]:.1f} ({gain:+.1f}) / {nll[0]:.3f} ({more:+.3f})"
 
 
 def _promises(cells: Mapping[str, Cell]) -> str:
