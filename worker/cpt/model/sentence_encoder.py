@@ -95,8 +95,10 @@ class SentenceEncoder:
         padded = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows])
         seen = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         ids, mask = on_device((padded, seen), self.model.device)
-        states = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
-        vectors = torch.stack([self._pooled(states[layer].float(), mask) for layer in self.layers])
+        read = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        below = [read.hidden_states[layer] for layer in self.layers[1:]]
+        # The last by its own name: some models normalise it once more.
+        vectors = torch.stack([self._pooled(states.float(), mask) for states in (read.last_hidden_state, *below)])
         return on_host((functional.normalize(vectors, dim=2),))[0]
 
     def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
