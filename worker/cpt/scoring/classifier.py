@@ -20,8 +20,8 @@ class Classifier:
     """A mixture of label scores, heads on the states under each prompt, and a head on sentence vectors.
 
     `score_bias` [P, L] is taken from the label scores under each of P prompts. `state_heads` are one for each prompt or
-    none. With a `shortlist` only so many labels, the likeliest by the mixture `cheap` of the heads alone, are scored;
-    none at all if it is 0.
+    none. With a `shortlist` only so many labels, the likeliest by their `listing`, are scored, and the mixture `cheap` of
+    the heads alone stands for the others; none are scored at all if it is 0.
     """
 
     score_bias: Tensor
@@ -42,18 +42,25 @@ class Classifier:
         return self.mixture.probabilities(torch.stack([*parts, *self.cheap_parts(readings, vectors)]))
 
     def cheap_parts(self, readings: Sequence[Reading], vectors: Tensor | None) -> list[Tensor]:
-        """Log-probabilities [N, L] of the heads."""
-        parts = []
-        if self.state_heads:
-            under = [
-                head.log_probabilities(reading.states) for head, reading in zip(self.state_heads, readings, strict=True)
-            ]
-            parts.append(torch.stack(under).mean(0).log_softmax(1))
+        """Log-probabilities [N, L] of the heads, the encoder's last."""
+        parts = [self._of_states(readings)] if self.state_heads else []
+        return parts if self.encoder_head is None else [*parts, self._of_encoder(self.encoder_head, vectors)]
+
+    def listing(self, readings: Sequence[Reading], vectors: Tensor | None) -> Tensor:
+        """[N, L] by which a shortlist is chosen: the last of the cheap parts. The encoder's needs no readings."""
         if self.encoder_head is not None:
-            if vectors is None:
-                raise ValueError("The head needs sentence vectors.")
-            parts.append(self.encoder_head.log_probabilities(vectors[: len(self.encoder_head.center)]))
-        return parts
+            return self._of_encoder(self.encoder_head, vectors)
+        return self._of_states(readings)
+
+    def _of_states(self, readings: Sequence[Reading]) -> Tensor:
+        pairs = zip(self.state_heads, readings, strict=True)
+        return torch.stack([head.log_probabilities(reading.states) for head, reading in pairs]).mean(0).log_softmax(1)
+
+    @staticmethod
+    def _of_encoder(head: Head, vectors: Tensor | None) -> Tensor:
+        if vectors is None:
+            raise ValueError("The head needs sentence vectors.")
+        return head.log_probabilities(vectors[: len(head.center)])
 
     def tensors(self) -> dict[str, Tensor]:
         """All there is to store, float32."""

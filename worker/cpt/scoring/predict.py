@@ -77,20 +77,25 @@ class Predictor:
     def _shortlisted(
         self, model: Any, classifier: Classifier, queries: Sequence[Sequence[int]], vectors: Tensor | None, turn: Turn
     ) -> Tensor:
-        """The heads share out the probability; the labels that they think likeliest share theirs out anew by scores."""
+        """The heads share out the probability; the labels that are listed share theirs out anew by their scores.
+
+        The encoder lists them, so that states and scores are of one pass. Without it the states do, of a pass before.
+        """
         assert classifier.cheap is not None  # noqa: S101 - a classifier with a shortlist has it
+        count = classifier.shortlist or 0
         empty = [LabelTrie.empty()] * len(queries)
-        readings = self._read(model, queries, empty, turn) if classifier.state_heads else []
-        cheap = torch.stack(classifier.cheap_parts(readings, vectors))  # [M - 1, N, L]
-        probabilities = classifier.cheap.probabilities(cheap)
-        if not classifier.shortlist:
-            return probabilities
-        listed = probabilities.topk(classifier.shortlist, dim=1).indices  # [N, S]
+        before: Sequence[Reading] = ()
+        if classifier.encoder_head is None or not count:
+            before = self._read(model, queries, empty, turn) if classifier.state_heads else ()
+        if not count:
+            return classifier.cheap.probabilities(torch.stack(classifier.cheap_parts(before, vectors)))
+        listed = classifier.listing(before, vectors).topk(count, dim=1).indices  # [N, S]
         tries = [LabelTrie.build([self.label_ids[label] for label in row]) for row in listed.tolist()]
-        scores = [read(model, prefix, tries, queries, views=(), turn=turn).scores for prefix in self.prefixes]
-        biased = [one.double() - bias[listed] for one, bias in zip(scores, classifier.score_bias, strict=True)]
-        labels = torch.stack([each.log_softmax(1) for each in biased]).mean(0)
-        return share_out(classifier.mixture, probabilities, listed, labels, cheap)
+        readings = self._read(model, queries, tries, turn)
+        cheap = torch.stack(classifier.cheap_parts(readings, vectors))  # [M - 1, N, L]
+        pairs = zip(readings, classifier.score_bias, strict=True)
+        labels = torch.stack([(each.scores.double() - bias[listed]).log_softmax(1) for each, bias in pairs]).mean(0)
+        return share_out(classifier.mixture, classifier.cheap.probabilities(cheap), listed, labels, cheap)
 
 
 def share_out(mixture: Mixture, probabilities: Tensor, listed: Tensor, scores: Tensor, cheap: Tensor) -> Tensor:

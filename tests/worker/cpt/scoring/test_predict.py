@@ -68,7 +68,32 @@ def test_labels_outside_the_shortlist_keep_what_the_heads_give_them(model: Any) 
     none, some = (
         predictor(model, classifier(shortlist)).probabilities(model, encoder, QUERIES, TEXTS) for shortlist in (0, 4)
     )
-    assert ((some - none).abs() > 1e-9).sum(1).tolist() == [4, 4, 4]
+    assert ((some - none).abs() > 1e-6).sum(1).tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+def test_shortlist_of_all_labels_is_the_exact_answer_shared_out_by_the_heads(model: Any, encoded: bool) -> None:
+    encoder = tiny.sentence_encoder() if encoded else None
+    whole = classifier()
+    if not encoded:
+        halves = Mixture(torch.tensor([0.5, 0.6]), torch.zeros(10)), Mixture(torch.ones(1), torch.zeros(10))
+        whole = replace(whole, encoder_head=None, mixture=halves[0], cheap=halves[1])
+    everything, listed = (
+        predictor(model, replace(whole, shortlist=count)).probabilities(model, encoder, QUERIES, TEXTS)
+        for count in (None, 10)
+    )
+    torch.testing.assert_close(listed, everything, rtol=1e-4, atol=1e-6)
+
+
+def test_encoder_chooses_the_shortlist(model: Any) -> None:
+    encoder, whole = tiny.sentence_encoder(), classifier()
+    some, none = (
+        predictor(model, replace(whole, shortlist=count)).probabilities(model, encoder, QUERIES, TEXTS)
+        for count in (2, 0)
+    )
+    likeliest = whole.listing([], encoder.embed(TEXTS)).topk(2, dim=1).indices.sort(1).values
+    changed = [row.nonzero().flatten().tolist() for row in (some - none).abs() > 1e-6]
+    assert changed == likeliest.tolist()
 
 
 def test_encoder_that_is_missing_is_no_silent_loss(model: Any) -> None:

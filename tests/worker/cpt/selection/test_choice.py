@@ -104,13 +104,20 @@ TRUTH = torch.arange(200) % 20
 
 @pytest.mark.parametrize(
     ("scores", "heads", "expected"),
-    [(0.0, 5.0, {0}), (5.0, 3.0, {4, 8, None}), (5.0, 0.0, {None})],
+    [(0.0, 5.0, {0}), (5.0, 3.0, {4, 8, 12, 16, None}), (5.0, 0.0, {None})],
 )
 def test_as_few_labels_are_scored_as_show_no_loss(scores: float, heads: float, expected: set[int | None]) -> None:
     parts = torch.stack([part(TRUTH, 20, scores, 0), part(TRUTH, 20, heads, 1)])
     count, _, nested = shortlist_of(parts, TRUTH, (0.5, 0.6), 0)
     assert count in expected
     torch.testing.assert_close(nested.sum(1), torch.ones(200, dtype=torch.float64))
+
+
+def test_too_few_rows_to_tell_list_the_usual_number_unless_they_speak_against_it() -> None:
+    rows = TRUTH[:18]
+    for scores, heads, expected in ((0.0, 5.0, 8), (5.0, 0.0, None)):
+        parts = torch.stack([part(rows, 20, scores, 0), part(rows, 20, heads, 1)])
+        assert shortlist_of(parts, rows, (0.5, 0.6), 0)[0] == expected
 
 
 def test_few_labels_are_all_scored() -> None:
