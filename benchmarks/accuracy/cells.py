@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -46,6 +46,9 @@ class Task:
         return torch.tensor([self.labels.index(label) for _, label in self.test])
 
 
+_FIGURES: Final = ("accuracy", "macro_f1", "nll", "ece", "chance_ece", "brier", "n")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Probabilities [N, L] for the test rows, and the seconds that it took to learn and to classify all of them."""
@@ -58,7 +61,7 @@ class Outcome:
     def cell(self, truth: Tensor) -> Cell:
         """Its figures."""
         score = evaluate(self.probabilities, truth)
-        figures = {name: getattr(score, name) for name in ("accuracy", "macro_f1", "nll", "ece", "brier", "n")}
+        figures = {name: getattr(score, name) for name in _FIGURES}
         seconds = {"tuning_seconds": self.tuning_seconds, "classifying_seconds": self.classifying_seconds}
         return {**figures, **seconds, **self.detail, **self._coverage(score.accuracy)}
 

@@ -58,6 +58,7 @@ def tables(cells: Mapping[str, Cell]) -> str:
     if any("/auto " in name for name in cells):
         parts.append(f"#### Ablation: auto but for one lever, accuracy (%) / NLL, and the change\n\n{_ablation(cells)}")
     if any(name.endswith("/auto") for name in cells):
+        parts.append(f"#### ECE of auto, and what honest confidences have on as many rows\n\n{_honesty(cells)}")
         parts.append(_promises(cells))
     return "\n\n".join(parts) + "\n"
 
@@ -98,6 +99,19 @@ def _calibration(cells: Mapping[str, Cell]) -> str:
             ]
         )
     return _table(head, rows)
+
+
+def _honesty(cells: Mapping[str, Cell]) -> str:
+    """Over the English sets: means of the seeds, then of the sets that are measured."""
+    rows = []
+    for figure, title in (("ece", "**ours, auto**"), ("chance_ece", "confidences that mean what they say")):
+        row = [title]
+        for k in _SHOTS:
+            found = [of_seeds(cells, name, k, "auto") for name in ENGLISH]
+            means = [statistics.mean(cell[figure] for cell in some) for some in found if some]
+            row.append(f"{statistics.mean(means):.3f}" if means else "-")
+        rows.append(row)
+    return _table(["", *[f"k = {k}" for k in _SHOTS]], rows)
 
 
 def _second(cells: Mapping[str, Cell]) -> str:
