@@ -46,7 +46,7 @@ ABLATION: dict[str, dict[str, Any]] = {
     "without cross-fitting": {"cross_validation": False},
     "without leave-one-out": {"leave_one_out": False},
     "without token dropout": {"token_dropout": 0.0},
-    "training labels only": {"weighted_loss_type": "decay", "loss_decay_factor": 0.0},
+    "with context labels": {"weighted_loss_type": "none"},
 }
 
 cli = typer.Typer(name="benchmarks.accuracy", add_completion=False, pretty_exceptions_enable=False)

@@ -5,6 +5,7 @@ import pytest
 from app.contract.tuning import Example, Hyperparameters, ResolvedHyperparameters, TrialSettings, TuningSpec
 from tests.submissions import EXAMPLES
 from tests.worker.tiny import base_model, sentence_encoder
+from worker.cpt.tuning.loss import context_labels
 from worker.cpt.tuning.projection import epsilon
 from worker.jobs.defaults import automatic_seconds, resolve, search_settings
 from worker.jobs.encoding import Encoded, encode
@@ -40,6 +41,13 @@ def test_what_is_left_to_the_reference_is_its_own(base: LanguageModel) -> None:
     )
     assert [trial.steps for trial in search.trials] == [20]
     assert search.config["opt_projection_epsilon"] == 0.1
+
+
+def test_auto_learns_the_labels_of_training_examples_alone(base: LanguageModel) -> None:
+    some = encoded(base)
+    config = search_settings(base, resolved(base, some, method="auto"), some.shots).config
+    context = some.shots.context_of(range(4))
+    assert set(context_labels(context.tokens, context.config(**config)).weights) == {0.0}
 
 
 @pytest.mark.parametrize("method", ["auto", "cpt"])

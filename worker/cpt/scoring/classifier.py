@@ -20,8 +20,8 @@ class Classifier:
     """A mixture of label scores, heads on the states under each prompt, and a head on sentence vectors.
 
     `score_bias` [P, L] is taken from the label scores under each of P prompts. `state_heads` are one for each prompt or
-    none. With a `shortlist` only so many labels, the likeliest by their `listing`, are scored, and the mixture `cheap` of
-    the heads alone stands for the others; none are scored at all if it is 0.
+    none. With a `shortlist` only so many labels, the likeliest by their `listing`, are scored, and the mixture `cheap`
+    of the heads alone stands for the others; none are scored at all if it is 0.
     """
 
     score_bias: Tensor
