@@ -40,6 +40,34 @@ def test_context_that_failed_says_why(service: StandIn, command: Command) -> Non
     assert "failed: three workers died [worker_lost]" in command("contexts", "show", "intents@1").out
 
 
+def test_metadata_is_filtered_by_and_changed(service: StandIn, command: Command) -> None:
+    service.then(listing(), says(context(metadata={"team": "cards", "note": "a=b"})))
+    command("contexts", "list", "--metadata", "team=cards", "--metadata", "note=a=b")
+    assert service.seen[0].query == {"metadata[team]": "cards", "metadata[note]": "a=b", "limit": "20"}
+    said = command("contexts", "update", "ctx_1", "--metadata", "note=a=b", "--remove-metadata", "old")
+    assert "metadata: team=cards, note=a=b\n" in said.out
+    assert (service.seen[1].method, service.seen[1].path) == ("PATCH", "/contexts/ctx_1")
+    assert json.loads(service.seen[1].body) == {"metadata": {"note": "a=b", "old": None}}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list", "--metadata", "team"),
+        ("list", "--metadata", "=cards"),
+        ("list", "--metadata", "a=1", "--metadata", "a=2"),
+        ("update", "ctx_1"),
+        ("update", "ctx_1", "--metadata", "a=1", "--remove-metadata", "a"),
+        ("update", "intents", "--metadata", "a=1"),
+    ],
+)
+def test_metadata_that_is_none_is_a_wrong_argument(
+    service: StandIn, command: Command, arguments: tuple[str, ...]
+) -> None:
+    assert command("contexts", *arguments).status == 2
+    assert service.seen == []
+
+
 def test_examples_are_printed(service: StandIn, command: Command) -> None:
     service.then(listing({"text": "is it?", "label": "yes"}))
     assert command("contexts", "examples", "intents").out.splitlines()[1] == "/examples/0  yes    is it?"
@@ -52,6 +80,8 @@ def test_examples_are_printed(service: StandIn, command: Command) -> None:
         (("jobs", "delete", "job_1"), "DELETE", "/jobs/job_1"),
         (("alias", "delete", "intents", "prod"), "DELETE", "/contexts/intents/aliases/prod"),
         (("keys", "delete", "key_1"), "DELETE", "/keys/key_1"),
+        (("tenants", "delete", "acme"), "DELETE", "/tenants/acme"),
+        (("webhooks", "delete", "whk_1"), "DELETE", "/webhooks/whk_1"),
     ],
 )
 def test_what_is_deleted(

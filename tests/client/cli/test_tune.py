@@ -113,8 +113,10 @@ def test_dry_run_stores_nothing(service: StandIn, command: Command, file: Path) 
 
 def test_job_is_not_waited_for_where_that_is_asked(service: StandIn, command: Command, file: Path) -> None:
     service.then(says(DRY_RUN), says({"context": context(status="queued"), "job": job()}, 202))
-    assert command("tune", str(file), "--detach", "--name", "mine").out == "ctx_1 job_1\n"
-    assert json.loads(service.seen[1].body)["name"] == "mine"
+    said = command("tune", str(file), "--detach", "--name", "mine", "--metadata", "team=cards", "--metadata", "note=")
+    assert said.out == "ctx_1 job_1\n"
+    body = json.loads(service.seen[1].body)
+    assert (body["name"], body["metadata"]) == ("mine", {"team": "cards", "note": ""})
 
 
 def test_examples_are_added_to_a_context(service: StandIn, command: Command, tmp_path: Path) -> None:

@@ -128,8 +128,8 @@ def examples_page(ref: str, *, limit: int | None = None, after: str | None = Non
     return calling.get(path("contexts", ref, "examples"), read_model(Page[Example]), limit=limit, after=after)
 
 
-def update(context_id: str, *, metadata: Mapping[str, str]) -> Call[Context]:
-    """Replace the metadata of a context."""
+def update(context_id: str, *, metadata: Mapping[str, str | None]) -> Call[Context]:
+    """Set keys of the metadata of a context, or remove them with None; other keys stay."""
     return Call(send_json("PATCH", path("contexts", context_id), {"metadata": metadata}), read_model(Context))
 
 

@@ -1,4 +1,4 @@
-"""``contextune keys``, ``contextune models`` and ``contextune usage``."""
+"""``contextune keys``, ``models``, ``usage`` and ``audit``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from contextune.cli.output import Json, Output, plain, table
 from contextune.cli.pages import when
 from contextune.cli.session import connect
+from contextune.models.access import Limits
 
 keys = typer.Typer(help="Make, list and revoke keys of the service.", no_args_is_help=True)
 
@@ -21,13 +22,16 @@ def create(
     scope: Annotated[list[str], typer.Option(help="read, classify, contexts:write, admin, operator; may be repeated.")],
     tenant: Annotated[str | None, typer.Option(help="The tenant, where it is not your own.")] = None,
     expires_at: Annotated[datetime | None, typer.Option(help="When the key stops being valid.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute at most.")] = None,
+    inputs_per_minute: Annotated[int | None, typer.Option(min=1, help="Texts to classify a minute at most.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key. It is printed once and cannot be shown again."""
     output = Output(as_json)
     expiry = expires_at.astimezone() if expires_at else None
+    limits = Limits(requests_per_minute=requests_per_minute, inputs_per_minute=inputs_per_minute)
     with connect(context) as client:
-        made = client.keys.create(name, scope, tenant=tenant, expires_at=expiry)
+        made = client.keys.create(name, scope, tenant=tenant, expires_at=expiry, limits=limits)
     secret = made.key.get_secret_value() if made.key else None
     output.result(
         {**plain(made), "key": secret}, lambda console: console.print(secret or "(made before; not shown again)")
@@ -72,3 +76,17 @@ def usage(context: typer.Context, as_json: Json = False) -> None:
         found = client.usage()
     rows = [(day.date, f"{day.inputs:,}", f"{day.input_tokens:,}") for day in found.data]
     Output(as_json).result(found, lambda console: console.print(table(["day", "inputs", "tokens"], rows, right=(1, 2))))
+
+
+def audit(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List the changes that were asked for, newest first: when, by which key, of which object, how it ended."""
+    with connect(context) as client:
+        found = list(client.audit(limit=limit))
+    rows = [(when(one.created_at), one.action, one.object_id, one.outcome, one.status, one.key_name or one.key_id)
+            for one in found]  # fmt: skip
+    heads = ["time", "action", "object", "outcome", "status", "key"]
+    Output(as_json).result(found, lambda console: console.print(table(heads, rows)))

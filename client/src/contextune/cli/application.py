@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from contextune.cli import contributed, failures
-from contextune.cli.access import keys, models, usage
+from contextune.cli.access import audit, keys, models, usage
 from contextune.cli.classify import classify
 from contextune.cli.configuration import config
 from contextune.cli.contexts import alias, contexts, export, import_
@@ -16,7 +16,9 @@ from contextune.cli.doctor import doctor
 from contextune.cli.evaluate import evaluate
 from contextune.cli.jobs import batch, jobs
 from contextune.cli.output import Json, Output
+from contextune.cli.tenants import tenants
 from contextune.cli.tune import tune
+from contextune.cli.webhooks import webhooks
 from contextune.errors import ContextuneError
 from contextune.version import VERSION
 
@@ -50,8 +52,9 @@ def application() -> typer.Typer:
     app.command(name="import")(import_)
     app.command()(models)
     app.command()(usage)
-    app.add_typer(keys, name="keys")
-    app.add_typer(config, name="config")
+    app.command()(audit)
+    for name, group in (("keys", keys), ("tenants", tenants), ("webhooks", webhooks), ("config", config)):
+        app.add_typer(group, name=name)
     app.command()(version)
     contributed.add_commands(app, {"keys": keys}, {"doctor": doctor})
     return app

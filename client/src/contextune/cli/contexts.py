@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from contextune.cli.metadata import Metadata, WantedMetadata, metadata_of
 from contextune.cli.output import Json, Output, clipped, table
 from contextune.cli.pages import contexts_table, ref_of
 from contextune.cli.progress import follow
@@ -14,9 +15,10 @@ from contextune.cli.reading import Labels, LabelsFile, labels_of
 from contextune.cli.report_page import print_context
 from contextune.cli.session import connect
 
-contexts = typer.Typer(help="Look at contexts, and delete them.", no_args_is_help=True)
+contexts = typer.Typer(help="Look at contexts, change their metadata, delete them.", no_args_is_help=True)
 alias = typer.Typer(help="Words that point at versions of contexts, such as prod.", no_args_is_help=True)
 
+Id = Annotated[str, typer.Argument(help="The id; names are not taken.")]
 Ref = Annotated[str, typer.Argument(help="The context: its name, name@version, name@alias or id.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
 Name = Annotated[str, typer.Argument(help="The name of the contexts.")]
@@ -29,12 +31,14 @@ def list_contexts(
     name: Annotated[str | None, typer.Option(help="Only contexts of this name.")] = None,
     status: Annotated[str | None, typer.Option(help="Only queued, running, succeeded, failed or cancelled.")] = None,
     model: Annotated[str | None, typer.Option(help="Only contexts of this base model.")] = None,
+    metadata: WantedMetadata = None,
     limit: Limit = 20,
     as_json: Json = False,
 ) -> None:
     """List contexts, newest first."""
+    wanted = metadata_of(metadata)
     with connect(context) as client:
-        found = list(client.contexts.list(name=name, status=status, model=model, limit=limit))
+        found = list(client.contexts.list(name=name, status=status, model=model, metadata=wanted, limit=limit))
     Output(as_json).result(found, lambda console: console.print(contexts_table(found)))
 
 
@@ -56,17 +60,39 @@ def examples(context: typer.Context, ref: Ref, as_json: Json = False) -> None:
 
 
 @contexts.command()
-def delete(
+def update(
     context: typer.Context,
-    context_id: Annotated[str, typer.Argument(help="The id; names are not taken.")],
+    context_id: Id,
+    metadata: Metadata = None,
+    remove_metadata: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="A key of the metadata to remove; may be given again.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
+    """Change the metadata of a context; keys that are not given stay."""
+    _require_id(context_id)
+    given, removed = metadata_of(metadata) or {}, remove_metadata or []
+    if not given and not removed:
+        raise typer.BadParameter("name what to change: --metadata or --remove-metadata")
+    if both := given.keys() & set(removed):
+        raise typer.BadParameter(f"the key {min(both)!r} is given too", param_hint="--remove-metadata")
+    with connect(context) as client:
+        found = client.contexts.update(context_id, metadata={**given, **dict.fromkeys(removed)})
+    Output(as_json).result(found, lambda console: print_context(console, found))
+
+
+@contexts.command()
+def delete(context: typer.Context, context_id: Id, as_json: Json = False) -> None:
     """Delete a context for good."""
-    if not context_id.startswith("ctx_"):
-        raise typer.BadParameter(f"{context_id!r} is no id; `contextune contexts list` shows ids", param_hint="ID")
+    _require_id(context_id)
     with connect(context) as client:
         client.contexts.delete(context_id)
     Output(as_json).result({"id": context_id, "deleted": True}, lambda _: None)
+
+
+def _require_id(written: str) -> None:
+    if not written.startswith("ctx_"):
+        raise typer.BadParameter(f"{written!r} is no id; `contextune contexts list` shows ids", param_hint="ID")
 
 
 @alias.command(name="set")

@@ -42,6 +42,9 @@ def print_context(console: Console, context: Context, located: Located = str) ->
         console.print(f"failed: {context.error.message} [{context.error.code}]")
     if context.aliases:
         console.print(f"aliases: {', '.join(context.aliases)}")
+    if context.metadata:
+        pairs = ", ".join(f"{key}={value}" for key, value in context.metadata.items())
+        console.print(f"metadata: {clipped(pairs, _LONGEST_LINE)}")
     if context.report:
         print_report(console, context.report, context.labels, located)
 

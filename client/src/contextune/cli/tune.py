@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from contextune.cli.metadata import Metadata, metadata_of
 from contextune.cli.output import Json, Output, clipped
 from contextune.cli.progress import follow
 from contextune.cli.reading import (
@@ -60,6 +61,7 @@ def tune(
     validation: Annotated[
         Path | None, typer.Option(help="A file of examples that are only measured, never learned from.")
     ] = None,
+    metadata: Metadata = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     file_format: Format = None,
@@ -76,7 +78,7 @@ def tune(
     """Tune a context on labelled examples, and report how good it is.
 
     With --base the next version of that context is tuned: on its examples, without those of --remove-example, and on
-    the examples of FILE.
+    the examples of FILE. Its metadata is kept unless --metadata is given.
 
     Ctrl-C asks whether to cancel the job; it goes on unless the answer is yes.
     """
@@ -88,6 +90,8 @@ def tune(
     for pointer in remove_example or ():
         if not _EXAMPLE.fullmatch(pointer):
             raise typer.BadParameter(f"{pointer!r} is not of the form /examples/3", param_hint="--remove-example")
+    called = name or (name_of(file) if file and not base else None)
+    known_by = {"name": called, "metadata": metadata_of(metadata)}
     columns = Columns(text_column, label_column)
     examples = Examples.read(file, columns, file_format, encoding, alone=base is None) if file else None
     measured = Examples.read(validation, columns, file_format, encoding) if validation else None
@@ -104,14 +108,13 @@ def tune(
             "remove_examples": remove_example,
             "hyperparameters": _hyperparameters(setting or [], method=method, max_seconds=max_seconds),
         }
-        called = name or (name_of(file) if file and not base else None)
-        _tune(client, body, called, examples, output, dry_run=dry_run, detach=detach)
+        _tune(client, body, known_by, examples, output, dry_run=dry_run, detach=detach)
 
 
 def _tune(
     client: Contextune,
     body: dict[str, Any],
-    name: str | None,
+    known_by: dict[str, Any],
     examples: Examples | None,
     output: Output,
     *,
@@ -124,7 +127,7 @@ def _tune(
         if dry_run:
             output.result(planned, lambda console: console.print(_needs(planned)))
             return
-        tuning = client.contexts.create(**body, name=name)
+        tuning = client.contexts.create(**body, **known_by)
     except InvalidRequestError as error:
         raise _blamed(error, examples, body["remove_examples"] or ()) from None
     if detach or tuning.job is None:
