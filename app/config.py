@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.connection import parse_url
 
+from app.contract.log_lines import LogLevel
 from app.contract.names import DEFAULT_MODELS, parse_model_ids
 
 Network = IPv4Network | IPv6Network
@@ -24,7 +25,6 @@ Names = Annotated[tuple[str, ...], NoDecode]
 Days = Annotated[float, Field(le=36_525)]
 Hours = Annotated[float, Field(le=24 * 36_525)]
 _DAY_SECONDS: Final = 24 * 3600
-_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _DEVICE: Final = re.compile(r"cpu|cuda:[0-9]+")
 
 #: Of a secret that somebody chose: as many characters as 16 random bytes have in hexadecimal, of which so many differ,
@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     the default model, `name=id` for another. A context of that name comes first.
     """
 
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     """Least level of the lines that are logged. Under `make up` the logs are in `data/logs`, and a log over 10 MiB is
     set aside as `<name>.1`. No text of a user is ever logged.
     """
@@ -194,13 +194,6 @@ class Settings(BaseSettings):
                 parse_url(value)  # type: ignore[no-untyped-call]
         except ValueError:  # whose text may hold part of a password
             raise ValueError("must be redis://host:6379/0, rediss:// likewise, or unix:///path/to/socket") from None
-        return value
-
-    @field_validator("log_level")
-    @classmethod
-    def _known_level(cls, value: str) -> str:
-        if value.upper() not in _LEVELS:
-            raise ValueError(f"must be one of {', '.join(_LEVELS)}")
         return value
 
     @field_validator("models", mode="before")

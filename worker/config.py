@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.contract.log_lines import LogLevel
 from app.contract.names import DEFAULT_MODELS
 
 
@@ -45,7 +46,7 @@ class WorkerSettings(BaseSettings):
     models: dict[str, ModelSource] = Field(
         default_factory=lambda: {name: ModelSource(**source) for name, source in DEFAULT_MODELS.items()}, min_length=1
     )
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     device: str = "auto"
     """Device of a worker that is started by itself: `auto` (the first CUDA device, else the CPU), `cpu`, or a device
     such as `cuda:1`.

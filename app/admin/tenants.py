@@ -10,6 +10,7 @@ from app.contexts.deletion import delete
 from app.contract.names import JobKind
 from app.jobs.ending import cancel
 from app.jobs.ending import delete as delete_job
+from app.records.files import ArtifactsUnavailable
 from app.records.lists import JobFilter
 from app.records.store import Records, TenantRecords
 
@@ -19,17 +20,28 @@ _PAGE: Final = 100
 def remove_deleted(records: Records, artifacts_url: str) -> None:
     """Go on with the removal of each tenant that is being deleted.
 
-    Raises `StoreUnavailable`, and `ArtifactsUnavailable` when files could not be removed; then it goes on another time.
+    Raises `StoreUnavailable`, and, after the others, `ArtifactsUnavailable` where files of one could not be removed;
+    then it goes on another time.
     """
+    failed: ArtifactsUnavailable | None = None
     for tenant in records.access.deleting():
-        owned = records.of(tenant)
-        for webhook in owned.webhooks.all():
-            owned.webhooks.delete(webhook.id)
-        if not _delete_jobs(owned, artifacts_url, JobKind.BATCH):
-            continue  # their contexts stay as long
-        _delete_contexts(owned, artifacts_url)
-        if _delete_jobs(owned, artifacts_url) and records.access.remove_rest(tenant):
-            structlog.get_logger().info("tenant_removed", tenant=tenant)
+        try:
+            if _delete_owned(records.of(tenant), artifacts_url) and records.access.remove_rest(tenant):
+                structlog.get_logger().info("tenant_removed", tenant=tenant)
+        except ArtifactsUnavailable as error:
+            failed = error
+    if failed is not None:
+        raise failed
+
+
+def _delete_owned(owned: TenantRecords, artifacts_url: str) -> bool:
+    """Whether no webhook, job or context is left."""
+    for webhook in owned.webhooks.all():
+        owned.webhooks.delete(webhook.id)
+    if not _delete_jobs(owned, artifacts_url, JobKind.BATCH):
+        return False  # their contexts stay as long
+    _delete_contexts(owned, artifacts_url)
+    return _delete_jobs(owned, artifacts_url)
 
 
 def _delete_contexts(owned: TenantRecords, artifacts_url: str) -> None:

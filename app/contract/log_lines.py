@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final, TextIO
+from typing import Annotated, Final, TextIO
 
 import structlog
+from pydantic import AfterValidator
 
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 #: What becomes of every event, ours and those of libraries.
 _SHARED: Final[tuple[structlog.types.Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
@@ -18,6 +20,16 @@ _SHARED: Final[tuple[structlog.types.Processor, ...]] = (
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
 )
+
+
+def _known(level: str) -> str:
+    if level.upper() not in _LEVELS:
+        raise ValueError(f"must be one of {', '.join(_LEVELS)}")
+    return level
+
+
+#: A setting: from where lines are logged.
+LogLevel = Annotated[str, AfterValidator(_known)]
 
 
 class LineHandler(logging.StreamHandler[TextIO]):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from app.contract.access import AuditEntry, Key, Outcome
 from app.records.connection import Store
 from app.records.lists import STREAM_CURSOR, Page, read_rows
 from app.records.rows import Row
+
+#: Characters of the id of an object that the log keeps: what was asked for in vain may be as long as an address.
+_ID_CHARACTERS: Final = 256
 
 
 class AuditLog:
@@ -33,7 +36,7 @@ class AuditLog:
             "key_id": actor.id if actor else None,
             "key_name": actor.name if actor else None,
             "action": action,
-            "object_id": object_id,
+            "object_id": object_id and object_id[:_ID_CHARACTERS],
             "outcome": outcome,
             "status": status,
             "request_id": request_id,

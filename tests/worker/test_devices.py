@@ -62,3 +62,8 @@ def test_settings_that_are_refused_are_not_repeated(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValidationError, match="bus_url") as refused:
         WorkerSettings(store_url="redis://:s3cret@store")  # type: ignore[call-arg]
     assert "s3cret" not in str(refused.value)
+
+
+def test_log_level_that_is_none_is_refused() -> None:
+    with pytest.raises(ValidationError, match="must be one of DEBUG"):
+        WorkerSettings(store_url="", bus_url="", log_level="LOUD")

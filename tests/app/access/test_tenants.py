@@ -1,15 +1,20 @@
 """``/tenants`` as an operator sees them, and their removal."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from app.admin.tenants import remove_deleted
 from app.config import Settings
-from app.contract.access import Scope
+from app.contract.access import ALL_SCOPES, KeyLimits, Scope
+from app.contract.names import artifact_url
+from app.records.files import ArtifactsUnavailable
+from app.records.store import Records
 from tests.app.access.gateway import Service, serve
-from tests.app.records.steps import claim, submit, succeed
+from tests.app.records.steps import REPORT, claim, submit, succeed
 from tests.waiting import eventually
 
 
@@ -86,3 +91,17 @@ def test_deleting_a_tenant_that_is_not_there_changes_nothing(settings: Settings)
         assert (await service.ask(operator, "DELETE", "/tenants/acme")).status_code == 204
 
     serve(settings, scenario)
+
+
+def test_a_tenant_whose_files_cannot_be_removed_holds_up_no_other(records: Records, tmp_path: Path) -> None:
+    artifacts = f"file://{tmp_path}/artifacts"
+    for tenant in ("acme", "other"):
+        records.access.create_key(f"key_{tenant}", tenant, tenant, "test", ALL_SCOPES, KeyLimits(), None)
+        submit(records, tenant=tenant)
+        assert records.finish_succeeded(claim(records), f"of-{tenant}", REPORT, {}) == "succeeded"
+        records.access.delete_tenant(tenant)
+    stuck = Path(artifact_url(artifacts, "of-acme").removeprefix("file://"))
+    stuck.mkdir(parents=True)
+    with pytest.raises(ArtifactsUnavailable):
+        remove_deleted(records, artifacts)
+    assert [records.access.tenant(tenant) is None for tenant in ("acme", "other")] == [False, True]

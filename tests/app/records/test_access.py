@@ -199,3 +199,10 @@ def test_a_deleted_tenant_has_no_keys_takes_nothing_and_leaves_nothing(records: 
 def test_deleting_a_tenant_that_does_not_exist_does_nothing(records: Records) -> None:
     assert records.access.delete_tenant("acme") is None
     assert records.access.deleting() == []
+
+
+def test_the_audit_log_keeps_the_beginning_of_an_endless_id(records: Records) -> None:
+    audit = records.of("acme").audit
+    audit.append(None, "context.delete", "a" * 60_000, "refused", 404)
+    (entry,) = audit.page(10).data
+    assert entry.object_id == "a" * 256

@@ -94,7 +94,7 @@ class Regression:
     """The regression for some of the examples, `kept`; each solution is the start of the next."""
 
     def __init__(self, given: LabelledFeatures, kept: Sequence[int]) -> None:
-        rows = self._scaled(given, kept)
+        rows, self._center, self._scale = _scaled(given, kept)
         self._targets = torch.cat(
             [given.truth[list(kept)], torch.arange(given.labels if given.names is not None else 0)]
         )
@@ -104,15 +104,6 @@ class Regression:
         self._basis = torch.linalg.qr(rows.T).Q  # [V * H, min(N + L, V * H)]
         self._inside = rows @ self._basis
         self._start = torch.zeros(self._basis.shape[1], given.labels), torch.zeros(given.labels)
-
-    def _scaled(self, given: LabelledFeatures, kept: Sequence[int]) -> Tensor:
-        """[N + L, V * H] of the examples, and of the names if there are any."""
-        features = given.features[:, list(kept)]
-        self._center = features.double().mean(1)
-        self._scale = 1 / _deviation(features)
-        if given.names is not None:
-            features = torch.cat([features, given.names], 1)
-        return _rows(features, self._center, self._scale)
 
     def solve(self, penalty: float, turn: Turn = ALONE, *, left_out: int | None = None) -> Head:
         """The head of this penalty, for all but the example at the place `left_out` if there is one."""
@@ -128,6 +119,15 @@ class Regression:
         self._start = weight, bias
         whole = (self._basis @ weight).unflatten(0, self._center.shape)
         return Head(self._center.float(), self._scale.float(), whole.float(), bias.float())
+
+
+def _scaled(given: LabelledFeatures, kept: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows [N + L, V * H] of the examples, and of the names if there are any, with the examples' center and scale."""
+    features = given.features[:, list(kept)]
+    center, scale = features.double().mean(1), 1 / _deviation(features)
+    if given.names is not None:
+        features = torch.cat([features, given.names], 1)
+    return _rows(features, center, scale), center, scale
 
 
 def _deviation(features: Tensor) -> Tensor:
