@@ -31,7 +31,7 @@ DRAWS = (
     *((name, 4) for name in (*ENGLISH, "chnsenticorp")),
     *((name, 16) for name in (*ENGLISH, "chnsenticorp")),
     ("banking77_all", 5),
-    *((name, k) for k in (2, 8, 32) for name in (*ENGLISH, "chnsenticorp")),
+    *((name, k) for k in (2, 8, 32, 64) for name in (*ENGLISH, "chnsenticorp")),
     ("banking77_all", 10),
 )
 SECOND_DRAWS = tuple((name, 4) for name in (*ENGLISH, "chnsenticorp"))

@@ -11,9 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.accuracy.cells import Cell, of_seeds
-from benchmarks.accuracy.protocol import ENGLISH
+from benchmarks.accuracy.protocol import ENGLISH, SHOTS, SHOTS_OF_77
 
-_SHOTS = (2, 4, 8, 16, 32)
 #: Method, its name in the legend, colour and line.
 _SERIES = (
     ("auto", "Contextune, auto", "#1b6ca8", "-"),
@@ -40,13 +39,13 @@ def _by_examples(cells: Mapping[str, Cell]) -> Figure:
     panels: Sequence[Axes] = figure.subplots(2, 3).flatten()
     for axes, name in zip(panels, sets, strict=True):
         for method, title, colour, line in _SERIES:
-            found = {k: of_seeds(cells, name, k, method) for k in (*_SHOTS, 5, 10)}
+            found = {k: of_seeds(cells, name, k, method) for k in (*SHOTS, *SHOTS_OF_77)}
             points = sorted(
                 (k, 100 * statistics.mean(c["accuracy"] for c in some)) for k, some in found.items() if some
             )
             axes.plot(*zip(*points, strict=True), line, marker="o", ms=3, color=colour, label=title) if points else None
         axes.set(title=name, xscale="log", xlabel="examples a class", ylabel="accuracy (%)")
-        axes.set_xticks(_SHOTS, [str(k) for k in _SHOTS])
+        axes.set_xticks(SHOTS, [str(k) for k in SHOTS])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)

@@ -18,6 +18,9 @@ ENGLISH = ("sst2_sent", "agnews", "trec", "banking77")
 ALL = (*ENGLISH, "banking77_all", "chnsenticorp")
 DESIGN = ("trec", "agnews", "banking77_design")
 SEEDS = (0, 1, 2)
+#: Examples a class; of banking77_all others.
+SHOTS = (2, 4, 8, 16, 32, 64)
+SHOTS_OF_77 = (5, 10)
 TEST_ROWS = 500
 
 Rows = list[tuple[str, str]]

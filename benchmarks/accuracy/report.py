@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.accuracy import second
 from benchmarks.accuracy.cells import Cell, of_seeds
 from benchmarks.accuracy.plots import save_plots
-from benchmarks.accuracy.protocol import ENGLISH, SEEDS
+from benchmarks.accuracy.protocol import ENGLISH, SEEDS, SHOTS, SHOTS_OF_77
 from benchmarks.results import Results
 
 BEGIN, END = "<!-- accuracy: written by make bench-accuracy -->", "<!-- end of accuracy -->"
@@ -29,10 +29,9 @@ _PLOTS = (
     "![Accuracy against examples a class, on each data set](accuracy/examples.svg)\n\n"
     "![Accuracy against seconds to learn](accuracy/seconds.svg)"
 )
-_SHOTS = (2, 4, 8, 16, 32)
 #: Figures of the ablation.
 _TOLD = ("accuracy", "nll")
-_SETS = (*((name, _SHOTS) for name in (*ENGLISH, "chnsenticorp")), ("banking77_all", (5, 10)))
+_SETS = (*((name, SHOTS) for name in (*ENGLISH, "chnsenticorp")), ("banking77_all", SHOTS_OF_77))
 
 
 def write(results: Results, readme: Path) -> None:
@@ -106,12 +105,12 @@ def _honesty(cells: Mapping[str, Cell]) -> str:
     rows = []
     for figure, title in (("ece", "**ours, auto**"), ("chance_ece", "confidences that mean what they say")):
         row = [title]
-        for k in _SHOTS:
+        for k in SHOTS:
             found = [of_seeds(cells, name, k, "auto") for name in ENGLISH]
             means = [statistics.mean(cell[figure] for cell in some) for some in found if some]
             row.append(f"{statistics.mean(means):.3f}" if means else "-")
         rows.append(row)
-    return _table(["", *[f"k = {k}" for k in _SHOTS]], rows)
+    return _table(["", *[f"k = {k}" for k in SHOTS]], rows)
 
 
 def _second(cells: Mapping[str, Cell]) -> str:
