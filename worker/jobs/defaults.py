@@ -45,8 +45,7 @@ _BEST: Final[dict[str, Any]] = {
     "batch_size": 32,
     "projection_epsilon": 0.17,
     "projection_format_epsilon": 0.17,
-    "weighted_loss_type": "decay",
-    "loss_decay_factor": 0.0,  # the training examples' own labels alone: prompts learn their context by heart less
+    "loss_decay_factor": 0.0,
     "token_dropout": 0.05,
     "epsilon_unit": "embedding_norm",
     "learning_rate_schedule": "constant",
@@ -74,6 +73,9 @@ _FEWEST_OF_LABEL: Final = 3
 #: From so many examples a label on, tuning gains little (0.5 points at 64, 1.9 at 4), and reading more: 192 in place of
 #: 81 gave 5.3 points (trec, 300 rows).
 _MANY_OF_LABEL: Final = 32
+#: From so many examples on, the labels of the training examples alone are learned: prompts then learn their context by
+#: heart less. With fewer, the labels in the context are needed too (three draws of 8 lost 2.3 points without).
+_FEWEST_WITHOUT_CONTEXT_LABELS: Final = 16
 #: Share of the budget that the trials may be planned to take: the rest is for fits, and for a slower machine.
 _PLANNED_SHARE: Final = 0.7
 
@@ -82,11 +84,13 @@ def resolve(base: LanguageModel, given: Hyperparameters, encoded: Encoded) -> Re
     """The values that "auto" stands for: the reference's, or for the method "auto" the best known."""
     values = {name: value for name, value in given.model_dump().items() if value is not None}
     automatic, shots = values["method"] == "auto", encoded.shots
-    computed = {
+    computed: dict[str, Any] = {
         "max_seconds": automatic_seconds(len(shots)) if automatic else None,
         "leave_one_out": automatic and shots.context >= FEWEST,  # with fewer there is little left to learn from
         "context_examples": context_examples(shots) if automatic else shots.context,
     }
+    if automatic:
+        computed["weighted_loss_type"] = "decay" if len(shots) >= _FEWEST_WITHOUT_CONTEXT_LABELS else "none"
     if automatic and base.encoder is None:
         values["encoder"] = False
     defaults = (_BEST if automatic else _REFERENCE) | computed

@@ -43,11 +43,14 @@ def test_what_is_left_to_the_reference_is_its_own(base: LanguageModel) -> None:
     assert search.config["opt_projection_epsilon"] == 0.1
 
 
-def test_auto_learns_the_labels_of_training_examples_alone(base: LanguageModel) -> None:
-    some = encoded(base)
+@pytest.mark.parametrize(("count", "weight"), [(15, 1.0), (16, 0.0)])
+def test_auto_learns_the_labels_of_training_examples_alone_unless_they_are_few(
+    base: LanguageModel, count: int, weight: float
+) -> None:
+    some = encoded(base, count)
     config = search_settings(base, resolved(base, some, method="auto"), some.shots).config
     context = some.shots.context_of(range(4))
-    assert set(context_labels(context.tokens, context.config(**config)).weights) == {0.0}
+    assert set(context_labels(context.tokens, context.config(**config)).weights) == {weight}
 
 
 @pytest.mark.parametrize("method", ["auto", "cpt"])
