@@ -83,10 +83,9 @@ class Predictor:
         """
         assert classifier.cheap is not None  # noqa: S101 - a classifier with a shortlist has it
         count = classifier.shortlist or 0
-        empty = [LabelTrie.empty()] * len(queries)
         before: Sequence[Reading] = ()
-        if classifier.encoder_head is None or not count:
-            before = self._read(model, queries, empty, turn) if classifier.state_heads else ()
+        if classifier.state_heads and (classifier.encoder_head is None or not count):
+            before = self._read(model, queries, [LabelTrie.empty()] * len(queries), turn)
         if not count:
             return classifier.cheap.probabilities(torch.stack(classifier.cheap_parts(before, vectors)))
         listed = classifier.listing(before, vectors).topk(count, dim=1).indices  # [N, S]
