@@ -5,8 +5,13 @@ What cannot be removed is an `ArtifactsUnavailable`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
 from app.contract.names import artifact_url, checkpoint_url
-from app.records.files import remove_file
+from app.records.files import ArtifactsUnavailable, remove_file
+
+_Thing = TypeVar("_Thing")
 
 
 def remove_artifact(root: str, address: str) -> None:
@@ -25,3 +30,18 @@ def remove_parts(root: str, address: str) -> None:
 def remove_checkpoint(root: str, job_id: str) -> None:
     """Remove the checkpoint of a job below the fsspec URL ``root`` if it has one. Raises `ArtifactsUnavailable`."""
     remove_file(checkpoint_url(root, job_id))
+
+
+def remove_each(remove: Callable[[_Thing], None], things: Iterable[_Thing]) -> None:
+    """Call ``remove`` for each thing: files that cannot be removed hold up no others.
+
+    Raises, after all of them, the last `ArtifactsUnavailable`; other errors at once.
+    """
+    failed: ArtifactsUnavailable | None = None
+    for thing in things:
+        try:
+            remove(thing)
+        except ArtifactsUnavailable as error:
+            failed = error
+    if failed is not None:
+        raise failed

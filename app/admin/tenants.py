@@ -6,11 +6,11 @@ from typing import Final
 
 import structlog
 
+from app.artifacts import remove_each
 from app.contexts.deletion import delete
 from app.contract.names import JobKind
 from app.jobs.ending import cancel
 from app.jobs.ending import delete as delete_job
-from app.records.files import ArtifactsUnavailable
 from app.records.lists import JobFilter
 from app.records.store import Records, TenantRecords
 
@@ -23,15 +23,12 @@ def remove_deleted(records: Records, artifacts_url: str) -> None:
     Raises `StoreUnavailable`, and, after the others, `ArtifactsUnavailable` where files of one could not be removed;
     then it goes on another time.
     """
-    failed: ArtifactsUnavailable | None = None
-    for tenant in records.access.deleting():
-        try:
-            if _delete_owned(records.of(tenant), artifacts_url) and records.access.remove_rest(tenant):
-                structlog.get_logger().info("tenant_removed", tenant=tenant)
-        except ArtifactsUnavailable as error:
-            failed = error
-    if failed is not None:
-        raise failed
+
+    def remove(tenant: str) -> None:
+        if _delete_owned(records.of(tenant), artifacts_url) and records.access.remove_rest(tenant):
+            structlog.get_logger().info("tenant_removed", tenant=tenant)
+
+    remove_each(remove, records.access.deleting())
 
 
 def _delete_owned(owned: TenantRecords, artifacts_url: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from app.artifacts import remove_artifact, remove_checkpoint, remove_parts
+from app.artifacts import remove_artifact, remove_checkpoint, remove_each, remove_parts
 from app.contract.names import ErrorCode
 from app.errors import DomainError
 from app.records.contexts import ContextInUse
@@ -44,13 +44,20 @@ def delete(records: TenantRecords, artifacts_url: str, context_id: str) -> None:
 
 
 def collect(records: Records, artifacts_url: str) -> None:
-    """End the deletions that a crash left unfinished, and remove files that nothing refers to."""
-    for context in records.garbage.deletions():
-        delete(records.of(context.tenant), artifacts_url, context.id)
-    for address, whole in records.garbage.files().items():
+    """Remove files that nothing refers to. Raises `ArtifactsUnavailable` after those that could be removed."""
+
+    def remove(found: tuple[str, bool]) -> None:
+        address, whole = found
         if not whole:
             remove_parts(artifacts_url, address)
-            continue
+            return
         remove_artifact(artifacts_url, address)
         records.garbage.collected(address)
         structlog.get_logger().info("artifact_collected", address=address)
+
+    remove_each(remove, records.garbage.files().items())
+
+
+def finish(records: Records, artifacts_url: str) -> None:
+    """End the deletions that a crash left unfinished. Raises `ArtifactsUnavailable` after those that could be ended."""
+    remove_each(lambda one: delete(records.of(one.tenant), artifacts_url, one.id), records.garbage.deletions())

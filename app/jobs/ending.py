@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import structlog
 
-from app.artifacts import remove_artifact, remove_checkpoint
+from app.artifacts import remove_artifact, remove_checkpoint, remove_each
 from app.contract.names import JobStatus
 from app.records.files import ArtifactsUnavailable
+from app.records.garbage import ObjectRef
 from app.records.jobs import FilesLeft
 from app.records.store import Records, TenantRecords
 
@@ -35,9 +36,15 @@ def delete(records: TenantRecords, artifacts_url: str, job_id: str) -> JobStatus
 
 
 def remove_files(records: Records, artifacts_url: str) -> None:
-    """Remove the files of batches that are past their time, or whose deletion a crash left unfinished."""
-    for job in records.garbage.removals():
+    """Remove the files of batches that are past their time, or whose deletion a crash left unfinished.
+
+    Raises `ArtifactsUnavailable` after those that could be removed.
+    """
+
+    def remove(job: ObjectRef) -> None:
         delete(records.of(job.tenant), artifacts_url, job.id)
+
+    remove_each(remove, records.garbage.removals())
 
 
 def sweep(records: Records, artifacts_url: str) -> None:

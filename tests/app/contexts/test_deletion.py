@@ -7,11 +7,12 @@ import pytest
 import redis
 
 from app.artifacts import remove_artifact, remove_checkpoint
-from app.contexts.deletion import collect, delete
+from app.contexts.deletion import collect, delete, finish
 from app.contract.names import artifact_url, checkpoint_url
 from app.errors import DomainError
 from app.records.files import ArtifactsUnavailable
 from app.records.garbage import ObjectRef
+from app.records.limits import Retention
 from app.records.store import Records
 from tests.app.artifact_files import partly_written, written
 from tests.app.records.steps import REPORT, claim, submit
@@ -67,14 +68,38 @@ def test_files_that_cannot_be_removed_are_an_error_until_they_can(records: Recor
 def test_deletion_that_a_crash_broke_off_is_ended_by_a_sweep(records: Records, client: redis.Redis, root: str) -> None:
     context_id, files = tuned(records, root)
     records.of("default").contexts.delete(context_id)
-    collect(records, root)
+    finish(records, root)
     assert files[0].exists()  # whoever deletes it may still be at it
     client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
     assert records.garbage.deletions() == [ObjectRef("default", context_id)]
     client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
-    collect(records, root)
+    finish(records, root)
     assert not any(file.exists() for file in files)
     assert client.zcard("{ct}:deleting") == client.zcard("{ct}:collecting") == 0
+
+
+def test_files_that_cannot_be_removed_hold_up_no_others(client: redis.Redis, tmp_path: Path) -> None:
+    records, root = Records(client, retention=Retention(unreferenced=-1)), f"file://{tmp_path}"
+    stuck, free = ADDRESS, "cd" * 32
+    for address in (stuck, free):
+        context_id, _ = submit(records)
+        claimed = claim(records)
+        assert records.begin_write(claimed, address) == "go"
+        assert records.finish_succeeded(claimed, address, REPORT, {}) == "succeeded"
+        records.of("default").contexts.delete(context_id)
+        client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
+    Path(artifact_url(root, stuck).removeprefix("file://")).mkdir(parents=True)
+    file = written(artifact_url(root, free))
+    with pytest.raises(ArtifactsUnavailable):
+        finish(records, root)
+    assert not file.exists()
+    for address in (stuck, free):  # writers that died
+        submit(records)
+        assert records.begin_write(claim(records), address) == "go"
+    written(artifact_url(root, free))
+    with pytest.raises(ArtifactsUnavailable):
+        collect(records, root)
+    assert not file.exists()
 
 
 def test_deletion_waits_until_the_worker_has_let_go(records: Records, root: str) -> None:
