@@ -80,7 +80,6 @@ def test_examples_are_printed(service: StandIn, command: Command) -> None:
         (("jobs", "delete", "job_1"), "DELETE", "/jobs/job_1"),
         (("alias", "delete", "intents", "prod"), "DELETE", "/contexts/intents/aliases/prod"),
         (("keys", "delete", "key_1"), "DELETE", "/keys/key_1"),
-        (("tenants", "delete", "acme"), "DELETE", "/tenants/acme"),
         (("webhooks", "delete", "whk_1"), "DELETE", "/webhooks/whk_1"),
     ],
 )
@@ -91,6 +90,12 @@ def test_what_is_deleted(
     assert command(*arguments).out == ""
     assert command(*arguments, "--json").data["deleted"] is True
     assert (service.seen[0].method, service.seen[0].path) == (method, path)
+
+
+def test_a_tenant_is_being_deleted_for_a_while(service: StandIn, command: Command) -> None:
+    service.then(says(None, 204))
+    assert command("tenants", "delete", "acme", "--json").data == {"id": "acme", "status": "deleting"}
+    assert (service.seen[0].method, service.seen[0].path) == ("DELETE", "/tenants/acme")
 
 
 def test_alias_is_moved(service: StandIn, command: Command) -> None:
@@ -115,7 +120,9 @@ def test_adapter_that_is_not_there_is_told(command: Command) -> None:
 
 def test_jobs_are_listed_and_shown(service: StandIn, command: Command) -> None:
     service.then(listing(job()), says(ended("failed", error={"code": "internal", "message": "oh"})))
-    assert command("jobs", "list", "--kind", "tuning").out.splitlines()[1].startswith("job_1  tuning  running   25%")
+    said = command("jobs", "list", "--kind", "tuning", "--context", "ctx_1")
+    assert said.out.splitlines()[1].startswith("job_1  tuning  running   25%")
+    assert service.seen[0].query == {"kind": "tuning", "context": "ctx_1", "limit": "20"}
     assert "error     oh [internal]" in command("jobs", "show", "job_1").out
 
 
@@ -164,7 +171,8 @@ def test_key_is_shown_once_and_listed_without_its_secret(service: StandIn, comma
     body = json.loads(service.seen[0].body)
     assert (body["name"], body["scopes"], body["expires_at"][:10]) == ("ci", ["classify"], "2027-01-01")
     assert command("keys", "create", "ci", "--scope", "classify", "--json").data["key"] == "ctk_secret"
-    assert "ctk_secret" not in command("keys", "list").out
+    assert "ctk_secret" not in command("keys", "list", "--tenant", "default").out
+    assert service.seen[-1].query == {"tenant": "default", "limit": "100"}
 
 
 def test_settings_are_remembered_in_a_file_of_their_owner(

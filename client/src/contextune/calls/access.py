@@ -34,9 +34,9 @@ def create_key(
     return Call(request, read_model(Key), creates=True, idempotency_key=idempotency_key)
 
 
-def keys_page(*, limit: int | None = None, after: str | None = None) -> Call[Page[Key]]:
-    """Get one page of keys, newest first."""
-    return calling.get("/keys", read_model(Page[Key]), limit=limit, after=after)
+def keys_page(*, tenant: str | None = None, limit: int | None = None, after: str | None = None) -> Call[Page[Key]]:
+    """Get one page of keys, newest first. An operator gets those of all tenants, or of one."""
+    return calling.get("/keys", read_model(Page[Key]), tenant=tenant, limit=limit, after=after)
 
 
 def delete_key(key_id: str) -> Call[None]:

@@ -40,10 +40,14 @@ def create(
 
 
 @keys.command(name="list")
-def list_keys(context: typer.Context, as_json: Json = False) -> None:
-    """List keys, without their secrets."""
+def list_keys(
+    context: typer.Context,
+    tenant: Annotated[str | None, typer.Option(help="Only keys of this tenant; for operators.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List keys, without their secrets: an operator's of all tenants."""
     with connect(context) as client:
-        found = list(client.keys.list())
+        found = list(client.keys.list(tenant=tenant))
     rows = [(one.id, one.name, " ".join(one.scopes), one.tenant, when(one.expires_at), when(one.last_used_at))
             for one in found]  # fmt: skip
     heads = ["id", "name", "scopes", "tenant", "expires", "last used"]

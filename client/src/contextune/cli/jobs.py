@@ -33,12 +33,13 @@ def list_jobs(
     context: typer.Context,
     status: Annotated[str | None, typer.Option(help="Only queued, running, succeeded, failed or cancelled.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only jobs of this kind: tuning or batch.")] = None,
+    of: Annotated[str | None, typer.Option("--context", help="Only jobs of this context, by its id.")] = None,
     limit: Limit = 20,
     as_json: Json = False,
 ) -> None:
     """List jobs, newest first."""
     with connect(context) as client:
-        found = list(client.jobs.list(status=status, kind=kind, limit=limit))
+        found = list(client.jobs.list(status=status, kind=kind, context=of, limit=limit))
     Output(as_json).result(found, lambda console: console.print(jobs_table(found)))
 
 

@@ -70,8 +70,8 @@ def delete(context: typer.Context, tenant: Id, as_json: Json = False) -> None:
     output = Output(as_json)
     with connect(context) as client:
         client.tenants.delete(tenant)
-    output.result({"id": tenant, "deleted": True}, lambda _: None)
-    output.note(f"`contextune tenants show {tenant}` finds it until all is removed.")
+    output.result({"id": tenant, "status": "deleting"}, lambda _: None)
+    output.note(f"Its keys are revoked. `contextune tenants show {tenant}` finds it until all else is removed.")
 
 
 def _bound(name: str, written: str) -> int | None:
