@@ -8,6 +8,7 @@ from typing import Any, Final
 from app.contract.tuning import TrialSettings
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.search import TRIALS_SHARE, fewer_steps
+from worker.cpt.selection.task import calibration_sample
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
 from worker.jobs.encoding import Encoded
 from worker.models import LanguageModel
@@ -22,7 +23,7 @@ class Pricing:
     """Seconds for what is done with an encoded spec under hyperparameters that are resolved but for their trials."""
 
     def __init__(self, base: LanguageModel, encoded: Encoded, values: dict[str, Any]) -> None:
-        texts = len(encoded.calibration_texts) if values["calibration"] else 0
+        texts = len(calibration_sample(encoded.calibration_texts)) if values["calibration"] else 0
         encoder = base.encoder if values["encoder"] else None
         self._costs = Costs.of(base.model, encoder, encoded.shots, texts)
         self._rate = base.flops * _EFFICIENCY

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,6 +131,15 @@ def test_where_examples_of_a_label_are_many_none_is_left_unread_for_tuning(
     whole = resolved(base, some, max_seconds=86_400.0)
     seconds = 2 * Pricing(base, some, whole.model_dump()).trial(whole.trials[0])
     assert (resolved(base, some, max_seconds=seconds).trials[0].examples == 400) == most
+
+
+def test_many_texts_without_a_label_cost_no_more_than_those_that_are_read(base: LanguageModel) -> None:
+    def seconds(texts: int) -> float:
+        some = replace(encoded(base), calibration_texts=tuple(f"text {number}" for number in range(texts)))
+        values = resolved(base, some).model_dump()
+        return Pricing(base, some, values).trial(TrialSettings(steps=6, context_examples=4, examples=4, prompts=2))
+
+    assert seconds(0) < seconds(64) == seconds(10_000)
 
 
 def test_given_trials_are_run_whole(base: LanguageModel) -> None:

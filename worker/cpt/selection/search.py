@@ -20,15 +20,13 @@ from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.prompts import PromptPlan, cross_fitted_prompts, whole_prompts
 from worker.cpt.selection.result import SearchResult, conclude
-from worker.cpt.selection.task import Task
+from worker.cpt.selection.task import Task, calibration_sample
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS, TrialRun
 from worker.cpt.selection.trials import HeldOutScores, Status, StepFigures, Trial
 from worker.cpt.selection.vectors import Vectors
 from worker.cpt.tuning.tuner import CHUNK_TOKENS, TuningSettings
 from worker.cpt.turn import ALONE, Turn
 
-#: Texts without a label that are read under a prompt, at most: more tell little of the bias.
-MOST_CALIBRATION_TEXTS: Final = 256
 #: Shares of the budget: for sentence vectors at most, and for all but what follows the trials (fits and figures).
 _VECTORS_SHARE: Final = 0.5
 TRIALS_SHARE: Final = 0.85
@@ -81,7 +79,7 @@ class Search:
         chunk_tokens: int = CHUNK_TOKENS,
         memory: int | None = None,
     ) -> None:
-        texts = calibration_texts[:MOST_CALIBRATION_TEXTS]
+        texts = calibration_sample(calibration_texts)
         self._task = Task(
             model=model,
             shots=shots,

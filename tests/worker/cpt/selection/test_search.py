@@ -14,6 +14,7 @@ from worker.cpt.scoring.scorer import Reading, score
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.result import HeldOut, SearchResult, _Conclusion
 from worker.cpt.selection.search import TRIALS_SHARE, Search, SearchSettings
+from worker.cpt.selection.task import calibration_sample
 from worker.cpt.selection.trials import Trial
 from worker.cpt.tuning.tuner import Tuner, TuningSettings
 from worker.cpt.turn import ALONE
@@ -334,6 +335,19 @@ def test_texts_without_a_label_move_the_bias(model: Any) -> None:
     assert plain
     assert moved
     assert not torch.equal(plain.score_bias, moved.score_bias)
+
+
+def test_of_many_texts_without_a_label_some_are_read_from_all_over_them(model: Any) -> None:
+    texts = [f"what about {number}" for number in range(1000)]
+    some = calibration_sample(texts)
+    assert (len(set(some)), some[0]) == (64, texts[0])
+    assert some[-1] in texts[-20:]
+    assert calibration_sample(texts[:3]) == tuple(texts[:3])
+    assert calibration_sample(()) == ()
+    moved, same = (found(model, AUTO, calibration_texts=given).classifier for given in (texts, some))
+    assert moved
+    assert same
+    assert torch.equal(moved.score_bias, same.score_bias)
 
 
 def test_progress_grows_to_its_end(model: Any) -> None:
