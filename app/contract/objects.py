@@ -25,10 +25,12 @@ class LabelScore(Payload):
 class Score(Payload):
     """Quality of one set of predictions, each figure with a 95% interval.
 
-    The interval of the accuracy is Wilson's, those of ``nll`` and ``brier`` are Student's, those of ``macro_f1`` and
-    ``ece`` come from a bootstrap over the inputs: the first with one more of which nothing is known, the second from 0
-    if confidences that mean exactly what they say would have such an ECE too. ``chance_ece`` is the ECE that these have
-    on as many inputs. ``nll`` is in nats per input; ``brier`` is the squared distance from the truth, 0 to 2.
+    The interval of the accuracy is Wilson's. Of a context of the method ``auto``, judged on ``folds``, its upper end
+    is moved towards 1 by a third of what is left: what serves has learned more examples than what was judged. The
+    intervals of ``nll`` and ``brier`` are Student's, those of ``macro_f1`` and ``ece`` come from a bootstrap over the
+    inputs: the first with one more of which nothing is known, the second from 0 if confidences that mean exactly what
+    they say would have such an ECE too. ``chance_ece`` is the ECE that these have on as many inputs. ``nll`` is in
+    nats per input; ``brier`` is the squared distance from the truth, 0 to 2.
     """
 
     accuracy: float

@@ -108,6 +108,8 @@ def _methods(base: LanguageModel) -> dict[str, Method]:
         "e5": lambda task, _: sentences.regression(task, sentences.E5),
         "minilm": lambda task, _: sentences.regression(task, sentences.minilm_folder()),
         "auto": lambda task, seed: ours.auto(base, task, seed=seed),
+        "auto_texts": lambda task, seed: ours.auto_with_texts(base, task, seed),
+        "auto_minilm": lambda task, seed: ours.auto(_with_minilm(base), task, seed=seed),
         "icl": lambda task, _: ours.icl(base, task),
         "plain": lambda task, _: plain.with_examples(base, task),
         "icl_calibrated": lambda task, _: ours.icl_calibrated(base, task),
@@ -115,6 +117,11 @@ def _methods(base: LanguageModel) -> dict[str, Method]:
         "setfit": sentences.setfit_minilm,
         "setfit_e5": sentences.setfit_e5,
     }
+
+
+def _with_minilm(base: LanguageModel) -> LanguageModel:
+    """The base model beside another encoder, as `CONTEXTUNE_ENCODER` sets it."""
+    return replace(base, encoder=load_encoder(sentences.minilm_folder(), base.device, sentences.CACHE, print))
 
 
 def _second_methods(base: LanguageModel) -> dict[str, Method]:
@@ -128,11 +135,19 @@ def _second_methods(base: LanguageModel) -> dict[str, Method]:
 #: Methods that take all examples into one context, or hours: where they are measured.
 _SMALL = {"icl", "plain", "icl_calibrated", "cpt_1e-2"}
 _MOST_SETFIT = 8
+#: Of so many labels, all English intents, MiniLM is the better encoder.
+_INTENTS = 20
+#: Texts without labels count most where examples are few.
+_MOST_WITH_TEXTS = 4
 
 
 def _measured(method: str, task: Task, k: int) -> bool:
     if method in _SMALL:
         return len(task.shots) <= ours.MOST_REFERENCE_EXAMPLES or k <= 4
+    if method == "auto_minilm":
+        return len(task.labels) >= _INTENTS
+    if method == "auto_texts":
+        return k <= _MOST_WITH_TEXTS
     return not method.startswith("setfit") or k <= _MOST_SETFIT
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.accuracy.protocol import SEEDS, DataSet, Rows
-from worker.evaluation.figures import evaluate, wilson_interval
+from worker.evaluation.figures import evaluate, held_out_interval
 
 Cell = dict[str, Any]
 
@@ -29,16 +29,22 @@ def of_seeds(cells: Mapping[str, Cell], name: str, k: int, method: str) -> list[
 
 @dataclass(frozen=True)
 class Task:
-    """Drawn examples and test rows, (text, label) each."""
+    """Drawn examples and test rows, (text, label) each.
+
+    unlabelled: texts of other training rows. calibration_texts: those of them that a method is given.
+    """
 
     labels: tuple[str, ...]
     shots: Rows
     test: Rows
+    unlabelled: tuple[str, ...] = ()
+    calibration_texts: tuple[str, ...] = ()
 
     @classmethod
     def draw(cls, data: DataSet, k: int, seed: int) -> Task:
         """The task of the protocol."""
-        return cls(data.labels, data.draw(k, seed), data.test)
+        drawn = data.draw(k, seed)
+        return cls(data.labels, drawn, data.test, data.unlabelled(drawn))
 
     @property
     def truth(self) -> Tensor:
@@ -70,5 +76,5 @@ class Outcome:
         if "held_out" not in self.detail:
             return {}
         n = self.detail["held_out"]
-        low, high = wilson_interval(self.detail["held_out_right"] / n, n)
+        low, high = held_out_interval(self.detail["held_out_right"] / n, n)
         return {"reported": [low, high], "covered": low <= accuracy <= high}

@@ -50,6 +50,11 @@ def cpt(base: LanguageModel, task: Task, learning_rate: float) -> Outcome:
     return learn(base, task, _CPT | {"learning_rate": learning_rate})
 
 
+def auto_with_texts(base: LanguageModel, task: Task, seed: int) -> Outcome:
+    """`auto` with texts without labels as `calibration_texts`, as batch calibration has those of all test rows."""
+    return auto(base, replace(task, calibration_texts=task.unlabelled), seed=seed)
+
+
 def auto(base: LanguageModel, task: Task, **levers: Any) -> Outcome:
     """Ours, all that is not among the `levers` left to the service, but for the time.
 
@@ -103,7 +108,8 @@ def learned_from(base: LanguageModel, task: Task, given: dict[str, Any]) -> Lear
     shots, resolved = encoded.shots, resolve(base, spec.hyperparameters, encoded)
     encoder = base.encoder if resolved.encoder else None
     settings = search_settings(base, resolved, shots)
-    search = Search(base.model, encoder, shots, settings, clock=lambda: now() - started)
+    texts = encoded.calibration_texts
+    search = Search(base.model, encoder, shots, settings, calibration_texts=texts, clock=lambda: now() - started)
     while not search.finished:
         search.step()
     found = search.result()
@@ -115,6 +121,7 @@ def _spec(task: Task, given: dict[str, Any]) -> TuningSpec:
     return TuningSpec(
         examples=tuple(Example(text=text, label=label) for text, label in task.shots),
         labels=task.labels,
+        calibration_texts=task.calibration_texts,
         hyperparameters=Hyperparameters(**given),
     )
 

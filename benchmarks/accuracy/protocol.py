@@ -22,6 +22,8 @@ SEEDS = (0, 1, 2)
 SHOTS = (2, 4, 8, 16, 32, 64)
 SHOTS_OF_77 = (5, 10)
 TEST_ROWS = 500
+#: Texts of training rows that were not drawn, for what learns from texts without labels.
+UNLABELLED_TEXTS = 500
 
 Rows = list[tuple[str, str]]
 
@@ -48,6 +50,12 @@ class DataSet:
         ]
         generator.shuffle(drawn)
         return drawn
+
+    def unlabelled(self, drawn: Rows) -> tuple[str, ...]:
+        """Texts of training rows that are not among those drawn, shuffled."""
+        texts = sorted({text for text, _ in self.train} - {text for text, _ in drawn})
+        random.Random(1234).shuffle(texts)
+        return tuple(texts[:UNLABELLED_TEXTS])
 
 
 def load(folder: Path, name: str) -> DataSet:

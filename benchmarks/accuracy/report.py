@@ -24,6 +24,8 @@ _NAMES: Mapping[str, str] = {
     "setfit": "SetFit (MiniLM)",
     "setfit_e5": "SetFit (multilingual-e5-small)",
     "auto": "**ours, auto**",
+    "auto_minilm": "ours, auto with MiniLM as its encoder",
+    "auto_texts": "ours, auto with 500 texts without labels",
 }
 _PLOTS = (
     "![Accuracy against examples a class, on each data set](accuracy/examples.svg)\n\n"

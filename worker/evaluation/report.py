@@ -18,6 +18,7 @@ from app.contract.objects import (
     HarmfulExample,
     Report,
     Reproducibility,
+    Score,
     Served,
     SuspectExample,
     Threshold,
@@ -30,7 +31,7 @@ from worker.cpt.selection.influence import MOST_TRIED
 from worker.cpt.selection.result import SearchResult
 from worker.cpt.tuning.projection import AT_BOUNDARY
 from worker.cpt.turn import Turn
-from worker.evaluation.figures import compare, confusion_matrix, evaluate, per_label
+from worker.evaluation.figures import compare, confusion_matrix, evaluate, held_out_interval, per_label
 from worker.evaluation.verdict import threshold, verdict
 from worker.models import LanguageModel
 
@@ -82,7 +83,7 @@ def report(
     return known.model_copy(
         update={
             "icl": evaluate(measured.icl, measured.truth, turn),
-            "tuned": evaluate(measured.served, measured.truth, turn) if tuned else None,
+            "tuned": _score_of_served(claim, measured, turn) if tuned else None,
             "difference": compare(measured.served, measured.icl, measured.truth) if tuned else None,
             "measured_on": measured.of,
             "notes": (*_notes(claim, measured), *notes_on_thresholds(wanted, thresholds)),
@@ -94,6 +95,14 @@ def report(
             "verdict": verdict(measured.served, measured.truth, target),
         }
     )
+
+
+def _score_of_served(claim: TuningClaim, measured: Predictions, turn: Turn) -> Score:
+    """The figures of the held-out predictions; their interval is for what serves, which may do better."""
+    score = evaluate(measured.served, measured.truth, turn)
+    if measured.of != "folds" or claim.hyperparameters.method != "auto":
+        return score
+    return score.model_copy(update={"accuracy_ci95": held_out_interval(score.accuracy, score.n)})
 
 
 def _trials(found: SearchResult) -> tuple[TrialReport, ...]:

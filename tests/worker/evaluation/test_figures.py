@@ -10,6 +10,7 @@ from worker.evaluation.figures import (
     chance_ece,
     compare,
     evaluate,
+    held_out_interval,
     paired_interval,
     wilson_interval,
 )
@@ -63,6 +64,7 @@ def test_perfect_predictions() -> None:
 )
 def test_wilson_interval(share: float, n: int, low: float, high: float) -> None:
     assert wilson_interval(share, n) == pytest.approx((low, high), abs=5e-5)
+    assert held_out_interval(share, n) == pytest.approx((low, high + (1 - high) / 3), abs=5e-5)
 
 
 def test_brier_is_the_squared_distance_from_the_truth() -> None:

@@ -16,6 +16,7 @@ from tests.worker.jobs.test_run import run
 from tests.worker.tiny import base_model, sentence_encoder
 from worker.artifacts import Artifacts
 from worker.cpt.formats.bundle import load
+from worker.evaluation.figures import held_out_interval, wilson_interval
 from worker.jobs.lease import Stopping
 from worker.jobs.planning import plan
 from worker.jobs.run import Result
@@ -58,6 +59,11 @@ def test_report_compares_both_on_held_out_examples(records: Records, base: Langu
         for name in ("accuracy", "macro_f1", "nll", "ece", "brier"):
             low, high = getattr(score, f"{name}_ci95")
             assert low <= high
+    assert metrics.icl.accuracy_ci95 == wilson_interval(metrics.icl.accuracy, 8)
+    assert metrics.tuned.accuracy_ci95 == held_out_interval(metrics.tuned.accuracy, 8)
+    validated = result(records, base, artifacts, validation_examples=EXAMPLES).report.tuned
+    assert validated
+    assert validated.accuracy_ci95 == wilson_interval(validated.accuracy, len(EXAMPLES))
 
 
 def test_served_says_which_of_three_it_is(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
