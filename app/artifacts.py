@@ -5,11 +5,15 @@ What cannot be removed is an `ArtifactsUnavailable`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from app.contract.names import artifact_url, checkpoint_url
 from app.records.files import ArtifactsUnavailable, remove_file
+
+#: A folder that is out of reach fails slowly, and for all files: it is asked no more after so long.
+_PATIENCE_SECONDS: Final = 10.0
 
 _Thing = TypeVar("_Thing")
 
@@ -32,16 +36,22 @@ def remove_checkpoint(root: str, job_id: str) -> None:
     remove_file(checkpoint_url(root, job_id))
 
 
-def remove_each(remove: Callable[[_Thing], None], things: Iterable[_Thing]) -> None:
-    """Call ``remove`` for each thing: files that cannot be removed hold up no others.
+def remove_each(
+    remove: Callable[[_Thing], None], things: Iterable[_Thing], patience_seconds: float = _PATIENCE_SECONDS
+) -> None:
+    """Call ``remove`` for each thing: files that cannot be removed hold up no others, unless failing takes long.
 
-    Raises, after all of them, the last `ArtifactsUnavailable`; other errors at once.
+    Raises, after all of them, or after the first failure when patience is at its end, the last `ArtifactsUnavailable`;
+    other errors at once.
     """
+    until = time.monotonic() + patience_seconds
     failed: ArtifactsUnavailable | None = None
     for thing in things:
         try:
             remove(thing)
         except ArtifactsUnavailable as error:
             failed = error
+            if time.monotonic() > until:
+                break
     if failed is not None:
         raise failed

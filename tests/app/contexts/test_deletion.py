@@ -6,7 +6,7 @@ from threading import Thread
 import pytest
 import redis
 
-from app.artifacts import remove_artifact, remove_checkpoint
+from app.artifacts import remove_artifact, remove_checkpoint, remove_each
 from app.contexts.deletion import collect, delete, finish
 from app.contract.names import artifact_url, checkpoint_url
 from app.errors import DomainError
@@ -100,6 +100,20 @@ def test_files_that_cannot_be_removed_hold_up_no_others(client: redis.Redis, tmp
     with pytest.raises(ArtifactsUnavailable):
         collect(records, root)
     assert not file.exists()
+
+
+def test_folder_that_fails_slowly_is_not_asked_for_every_file() -> None:
+    asked: list[int] = []
+
+    def remove(number: int) -> None:
+        asked.append(number)
+        raise ArtifactsUnavailable("out of reach")
+
+    for patience, expected in ((60.0, [1, 2, 3]), (-1.0, [1])):
+        asked.clear()
+        with pytest.raises(ArtifactsUnavailable):
+            remove_each(remove, (1, 2, 3), patience)
+        assert asked == expected
 
 
 def test_deletion_waits_until_the_worker_has_let_go(records: Records, root: str) -> None:
