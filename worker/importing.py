@@ -28,7 +28,7 @@ from worker.cpt.formats import peft
 from worker.cpt.formats.bundle import TunedContext, save
 from worker.cpt.model.base_model import word_embeddings
 from worker.cpt.model.sentence_encoder import SentenceEncoder
-from worker.cpt.scoring.head import Head
+from worker.cpt.scoring.classifier import Classifier
 from worker.cpt.scoring.trie import MAX_LABEL_TOKENS, LabelTrie
 from worker.device import Device, out_of_memory
 from worker.models import LanguageModel
@@ -169,14 +169,17 @@ def _check_size(base: LanguageModel, tuned: TunedContext) -> None:
         raise CannotClassify(ErrorCode.CONTEXT_TOO_LONG, text, "/file")
 
 
-def _fits(head: Head, encoder: SentenceEncoder) -> bool:
-    return head.weight.shape[1] == encoder.size and len(head.center) <= len(encoder.layers)
+def _fits(classifier: Classifier, encoder: SentenceEncoder) -> bool:
+    head, change = classifier.encoder_head, classifier.encoder_change
+    if head is None:
+        return True
+    fits = head.weight.shape[1] == encoder.size and len(head.center) <= len(encoder.layers)
+    return fits and (change is None or change.shape[1] == encoder.upper.size)
 
 
 def _check_answer(base: LanguageModel, tuned: TunedContext) -> None:
     """Raise `CannotClassify` where the adapter's numbers give no answer."""
-    head = tuned.classifier.encoder_head if tuned.classifier is not None else None
-    if head is not None and base.encoder is not None and not _fits(head, base.encoder):
+    if tuned.classifier is not None and base.encoder is not None and not _fits(tuned.classifier, base.encoder):
         raise _invalid("its head does not fit the sentence encoder")
     predictor = resident(base, tuned).predictor
     found = predictor.probabilities(base.model, base.encoder, [_query(base, tuned)], [_TEXT], exact=True)

@@ -89,6 +89,7 @@ class Hyperparameters(Payload):
       bias for each label to what was held out.
     - ``head`` mixes in logistic regression on the hidden states of the pass that scores the labels, ``encoder`` one on
       the vectors of the sentence encoder.
+    - ``encoder_steps`` is how many contrastive steps tune the sentence encoder; 0 leaves it as it is.
     - ``max_seconds`` bounds the search of method "auto", ``trials`` (those of a report) takes the place of that bound:
       all of them are run whole.
     - ``context_examples`` is how many of the examples stand in a prompt; method "auto" chooses which.
@@ -115,6 +116,7 @@ class Hyperparameters(Payload):
     calibration: bool | Auto = "auto"
     head: bool | Auto = "auto"
     encoder: bool | Auto = "auto"
+    encoder_steps: Annotated[int, Field(ge=0, le=1_000)] | Auto = "auto"
     max_seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)] | Auto = "auto"
     context_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)] | Auto = "auto"
     target_error: float = Field(default=0.05, gt=0, lt=1)
@@ -145,6 +147,7 @@ class ResolvedHyperparameters(Payload):
     calibration: bool = False
     head: bool = False
     encoder: bool = False
+    encoder_steps: int = 0
     max_seconds: float | None = None
     context_examples: int = 1
     target_error: float = 0.05

@@ -68,7 +68,7 @@ def auto(base: LanguageModel, task: Task, **levers: Any) -> Outcome:
         quiet = replace(base, flops=_FLOPS)
         resolved = resolve(quiet, spec.hyperparameters, encoded)
         bought = Pricing(quiet, encoded, resolved.model_dump()).affordable(resolved.trials, resolved.max_seconds)
-        given["trials"] = [trial.model_dump() for trial in bought]
+        given |= {"trials": [trial.model_dump() for trial in bought], "encoder_steps": resolved.encoder_steps}
     return learn(base, task, given)
 
 
@@ -131,6 +131,7 @@ def _detail(found: SearchResult, truth: tuple[int, ...]) -> dict[str, Any]:
     detail: dict[str, Any] = {"steps": found.trial.steps, "prompts": len(found.prompts)}
     detail["trials"] = [[one.trial.steps, one.trial.prompts, one.trial.examples] for one in found.outcomes]
     if found.classifier is not None:
+        detail |= {"encoder_tuned": found.classifier.encoder_change is not None}
         detail |= {"weights": found.classifier.mixture.weights.tolist(), "shortlist": found.classifier.shortlist}
     if found.held_out is None:
         return detail

@@ -146,16 +146,26 @@ def test_artifact_of_other_files_or_of_another_encoder_is_refused(
 ) -> None:
     assert refused(taken(save(tuned), here=base_model(seed=1))) == ("model_changed", "/file")
     head = _encoder_head(classifier(len(LABELS)), size=24)
-    needs = save(replace(tuned, metadata={**tuned.metadata, "encoder": "encoder 0"}, classifier=head))
+    needs = _needing(tuned, head)
     assert refused(taken(needs)) == ("model_changed", "/file")
     assert refused(taken(needs, here=replace(base, encoder=sentence_encoder(1)))) == ("model_changed", "/file")
     here = replace(base, encoder=sentence_encoder(0))
     made = taken(needs, here=here).imported
     assert made
     assert made.encoder == "encoder 0"
-    for wrong in (_encoder_head(classifier(len(LABELS)), 25), _encoder_head(classifier(len(LABELS)), 24, layers=3)):
-        needs = save(replace(tuned, metadata={**tuned.metadata, "encoder": "encoder 0"}, classifier=wrong))
-        assert refused(taken(needs, here=here)) == ("adapter_invalid", "/file")
+    made = taken(_needing(tuned, replace(head, encoder_change=torch.zeros(2, 144))), here=here).imported
+    assert made
+    for wrong in (
+        _encoder_head(classifier(len(LABELS)), 25),
+        _encoder_head(classifier(len(LABELS)), 24, layers=3),
+        replace(head, encoder_change=torch.zeros(2, 143)),
+    ):
+        assert refused(taken(_needing(tuned, wrong), here=here)) == ("adapter_invalid", "/file")
+
+
+def _needing(tuned: TunedContext, head: Classifier) -> bytes:
+    """An artifact that needs a sentence encoder."""
+    return save(replace(tuned, metadata={**tuned.metadata, "encoder": "encoder 0"}, classifier=head))
 
 
 def _encoder_head(whole: Classifier, size: int, layers: int = 1) -> Classifier:

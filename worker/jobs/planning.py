@@ -16,7 +16,7 @@ from worker.artifacts import ArtifactCorrupt, Artifacts
 from worker.cpt.encoding.template import TokenType
 from worker.cpt.selection.prompts import cross_fitted_prompts
 from worker.cpt.selection.trials import Trial
-from worker.jobs.defaults import planned_trials, prompt_tokens, resolve, search_settings
+from worker.jobs.defaults import planned_encoder_steps, planned_trials, prompt_tokens, resolve, search_settings
 from worker.jobs.encoding import Encoded, Unplannable, encode
 from worker.jobs.pricing import Pricing
 from worker.models import LanguageModel
@@ -52,7 +52,7 @@ def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
         _check_length(context, longest, base.context_length)
     pricing = Pricing(base, encoded, resolved.model_dump())
     done = pricing.affordable(resolved.trials, resolved.max_seconds)
-    seconds = sum(map(pricing.trial, done)) + pricing.measuring() + pricing.embedding()
+    seconds = sum(map(pricing.trial, done)) + pricing.measuring() + pricing.encoding()
     settings = search_settings(base, resolved, encoded.shots)
     return Plan(
         context_tokens=context,
@@ -69,10 +69,11 @@ def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
 def _budgets(base: LanguageModel, resolved: ResolvedHyperparameters, encoded: Encoded) -> tuple[BudgetOffer, ...]:
     offers = []
     for seconds in _BUDGETS_SECONDS:
-        values: dict[str, Any] = resolved.model_dump() | {"max_seconds": seconds}
+        values: dict[str, Any] = resolved.model_dump() | {"max_seconds": seconds, "trials": None}
+        values["encoder_steps"] = planned_encoder_steps(base, values | {"encoder_steps": "auto"}, encoded)
         pricing = Pricing(base, encoded, values)
         trials = pricing.affordable(planned_trials(base, values, encoded), seconds)
-        needed = sum(map(pricing.trial, trials)) + pricing.embedding() + pricing.measuring()
+        needed = sum(map(pricing.trial, trials)) + pricing.encoding() + pricing.measuring()
         offers.append(BudgetOffer(max_seconds=seconds, estimated_seconds=needed, trials=trials))
     return tuple(offers)
 

@@ -15,6 +15,8 @@ from worker.models import LanguageModel
 
 #: Share of the device's matrix rate that tuning and reading reach, for the estimate.
 _EFFICIENCY: Final = 0.5
+#: The same for the encoder, whose passes are long.
+_ENCODER_EFFICIENCY: Final = 0.75
 #: Folds that are held out, one after the other, from the reference's prompt where it is measured.
 REFERENCE_FOLDS: Final = 3
 
@@ -31,9 +33,12 @@ class Pricing:
         self._shots = encoded.shots
         self._validation = len(encoded.validation_texts)
 
-    def embedding(self) -> float:
-        """Seconds for the sentence vectors of all examples."""
-        return self._costs.embedding(len(self._shots) + len(self._shots.label_texts)) / self._rate
+    def encoding(self) -> float:
+        """Seconds for the sentence vectors of all examples, and for tuning the encoder."""
+        vectors = self._costs.embedding(len(self._shots) + len(self._shots.label_texts))
+        steps = self._values["encoder_steps"]
+        tuning = self._costs.encoder_tuning(steps) if steps else 0.0
+        return (vectors + tuning) / (self._rate * _ENCODER_EFFICIENCY / _EFFICIENCY)
 
     def trial(self, trial: TrialSettings) -> float:
         """Seconds for a trial."""
@@ -47,7 +52,7 @@ class Pricing:
 
     def affordable(self, trials: tuple[TrialSettings, ...], max_seconds: float | None) -> tuple[TrialSettings, ...]:
         """The trials that would be done within a bound: the first, and what fits of each in what the others leave."""
-        left = math.inf if max_seconds is None else TRIALS_SHARE * max_seconds - self.embedding()
+        left = math.inf if max_seconds is None else TRIALS_SHARE * max_seconds - self.encoding()
         found: list[TrialSettings] = []
         for trial in trials:
             some = self._fitting(trial, left) if found else trial

@@ -227,7 +227,9 @@ class JobRun:
             for one in found.outcomes
             if one.status == "done"
         )
-        return self._hyperparameters.model_copy(update={"steps": found.trial.steps, "trials": done})
+        return self._hyperparameters.model_copy(
+            update={"steps": found.trial.steps, "encoder_steps": found.encoder_steps, "trials": done}
+        )
 
     def _encoder_of(self, found: SearchResult) -> str | None:
         needed = found.classifier is not None and found.classifier.encoder_head is not None

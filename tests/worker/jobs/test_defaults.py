@@ -155,3 +155,23 @@ def test_encoder_takes_part_where_there_is_one(base: LanguageModel) -> None:
     assert resolved(with_encoder).encoder
     assert not resolved(with_encoder, encoder=False).encoder
     assert not resolved(with_encoder, method="cpt").encoder
+
+
+def test_encoder_is_tuned_where_the_budget_bears_it(base: LanguageModel) -> None:
+    with_encoder, some = base_model(encoder=sentence_encoder()), encoded(base, 40)
+    assert resolved(base).encoder_steps == 0
+    assert resolved(with_encoder, method="cpt").encoder_steps == 0
+    assert resolved(with_encoder, encoder=False).encoder_steps == 0
+    assert resolved(with_encoder, some, max_seconds=86_400.0).encoder_steps == 12
+    assert resolved(with_encoder, some, max_seconds=0.001).encoder_steps == 0
+    assert resolved(with_encoder, some, max_seconds=0.001, encoder_steps=7).encoder_steps == 7
+    assert resolved(with_encoder, some, encoder_steps=0).encoder_steps == 0
+
+
+def test_steps_of_the_encoder_are_priced(base: LanguageModel) -> None:
+    with_encoder, some = base_model(encoder=sentence_encoder()), encoded(base, 40)
+
+    def seconds(steps: int) -> float:
+        return Pricing(with_encoder, some, resolved(with_encoder, some, encoder_steps=steps).model_dump()).encoding()
+
+    assert seconds(0) < seconds(10) < seconds(20)

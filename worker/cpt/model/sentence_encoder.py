@@ -1,8 +1,11 @@
-"""A frozen sentence encoder: a text becomes a vector for each of some layers. Knows texts and vectors, not labels."""
+"""A sentence encoder: a text becomes a vector for each of some layers. Knows texts and vectors, not labels.
+
+Its weights are frozen. A change of its upper layers (see `scale_shift`) may be put on it for as long as texts are read.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final, Literal
 
 import torch
@@ -13,6 +16,7 @@ from worker.cpt.kernels.copies import on_device, on_host
 from worker.cpt.kernels.lanes import lanes, side_by_side
 from worker.cpt.kernels.linear import FrozenLinear
 from worker.cpt.model.packing import passes
+from worker.cpt.model.scale_shift import UpperLayers
 from worker.cpt.turn import ALONE, Turn
 
 #: Texts are read up to here (tokens).
@@ -55,6 +59,11 @@ class SentenceEncoder:
         """Parameters that every token is multiplied with."""
         return sum(weight.numel() for layer in _linears(self.model) for weight in layer.parameters())
 
+    @cached_property
+    def upper(self) -> UpperLayers:
+        """The layers that a change may be put on."""
+        return UpperLayers.of(self.model)
+
     def prepare(self) -> "SentenceEncoder":
         """Freeze the model and route its linear layers to the CPU's fast products."""
         self.model.eval().requires_grad_(False)
@@ -63,43 +72,67 @@ class SentenceEncoder:
                 FrozenLinear.convert(layer, shared=False)
         return self
 
-    def embed(self, texts: Sequence[str], turn: Turn = ALONE) -> Tensor:
+    def embed(self, texts: Sequence[str], turn: Turn = ALONE, change: Tensor | None = None) -> Tensor:
         """[V, N, H] vectors of length 1 of V layers, float32 on the CPU; the turn is offered before each pass.
 
-        A text's vector does not depend, but for rounding, on what else is embedded with it.
+        A text's vector does not depend, but for rounding, on what else is embedded with it. change: [2, C] float32 of
+        the upper layers, None for none.
         """
         if not texts:
             return torch.zeros(len(self.layers), 0, self.size)
-        rows, device = self._ids(texts), self.model.device
+        rows, device = self.tokens(texts), self.model.device
         found = torch.zeros(len(self.layers), len(rows), self.size)
-        pass_tokens = _PASS_TOKENS.get(device.type, _PASS_TOKENS["cpu"])
-        for several in passes([len(row) for row in rows], pass_tokens, at_once=lanes(device)):
+        put_on = None if change is None else change.to(device)
+        for several in self.passes(rows):
             turn.offer()
             work = [partial(self._read, [rows[number] for number in numbers]) for numbers in several]
-            for numbers, vectors in zip(several, side_by_side(work), strict=True):
+            with self.upper.changed(put_on):
+                read = side_by_side(work)
+            for numbers, vectors in zip(several, read, strict=True):
                 found[:, numbers] = vectors
         return found
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text, with what is wanted before it."""
         asked = [self.prompt + text for text in texts]
         ids: list[list[int]] = self.tokenizer(
             asked, truncation=True, max_length=MAX_TEXT_TOKENS, split_special_tokens=True
         )["input_ids"]
         return ids
 
+    def passes(self, rows: Sequence[Sequence[int]]) -> list[list[list[int]]]:
+        """Numbers of the rows of tokens that are read in a pass, some passes side by side."""
+        device = self.model.device
+        pass_tokens = _PASS_TOKENS.get(device.type, _PASS_TOKENS["cpu"])
+        return passes([len(row) for row in rows], pass_tokens, at_once=lanes(device))
+
+    def last_vectors(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """[B, H] vectors of length 1 of the last layer, of rows of tokens, on the device; of a single pass.
+
+        Differentiable by a change that is put on.
+        """
+        ids, mask = self._padded(rows)
+        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return functional.normalize(self._pooled(states.float(), mask), dim=1)
+
     @torch.inference_mode()
     def _read(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """[V, B, H] of one pass."""
-        longest = max(map(len, rows))
-        padding = self.tokenizer.pad_token_id or 0
-        padded = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows])
-        seen = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        ids, mask = on_device((padded, seen), self.model.device)
+        ids, mask = self._padded(rows)
         read = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
         below = [read.hidden_states[layer] for layer in self.layers[1:]]
         # The last by its own name: some models normalise it once more.
         vectors = torch.stack([self._pooled(states.float(), mask) for states in (read.last_hidden_state, *below)])
         return on_host((functional.normalize(vectors, dim=2),))[0]
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Tokens [B, T] and which of them are none of the padding [B, T], on the device."""
+        longest = max(map(len, rows))
+        padding = self.tokenizer.pad_token_id or 0
+        padded = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows])
+        seen = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        ids, mask = on_device((padded, seen), self.model.device)
+        return ids, mask
 
     def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
         """[B, H] of the states [B, T, H] of a layer."""

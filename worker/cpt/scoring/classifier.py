@@ -20,14 +20,16 @@ class Classifier:
     """A mixture of label scores, heads on the states under each prompt, and a head on sentence vectors.
 
     `score_bias` [P, L] is taken from the label scores under each of P prompts. `state_heads` are one for each prompt or
-    none. With a `shortlist` only so many labels, the likeliest by their `listing`, are scored, and the mixture `cheap`
-    of the heads alone stands for the others; none are scored at all if it is 0.
+    none. `encoder_change` [2, C] is put on the encoder's upper layers, for its head was fitted to such vectors. With a
+    `shortlist` only so many labels, the likeliest by their `listing`, are scored, and the mixture `cheap` of the heads
+    alone stands for the others; none are scored at all if it is 0.
     """
 
     score_bias: Tensor
     mixture: Mixture
     state_heads: tuple[Head, ...] = ()
     encoder_head: Head | None = None
+    encoder_change: Tensor | None = None
     shortlist: int | None = None
     cheap: Mixture | None = None
 
@@ -67,6 +69,8 @@ class Classifier:
         stored = {"score_bias": self.score_bias, "weights": self.mixture.weights, "bias": self.mixture.bias}
         if self.cheap is not None:
             stored |= {"cheap_weights": self.cheap.weights, "cheap_bias": self.cheap.bias}
+        if self.encoder_change is not None:
+            stored["encoder_change"] = self.encoder_change
         if self.shortlist is not None:
             stored["shortlist"] = torch.tensor([self.shortlist])
         for name in _HEAD if self.state_heads else ():
@@ -92,6 +96,7 @@ class Classifier:
             mixture=Mixture(stored["weights"], stored["bias"]),
             state_heads=tuple(Head(*(stored[f"state_{name}"][prompt] for name in _HEAD)) for prompt in states),
             encoder_head=Head(*(stored[f"encoder_{name}"] for name in _HEAD)) if has_encoder else None,
+            encoder_change=stored.get("encoder_change"),
             shortlist=shortlist,
             cheap=Mixture(stored["cheap_weights"], stored["cheap_bias"]) if cheap else None,
         )
@@ -115,6 +120,8 @@ def _shapes(stored: dict[str, Tensor], prompts: int, labels: int, hidden: int) -
         views, size = (max(1, weight.shape[0]), weight.shape[1]) if weight.dim() == 3 else (1, 0)
         shapes |= {"encoder_center": (views, size), "encoder_scale": (views, size)}
         shapes |= {"encoder_weight": (views, size, labels), "encoder_bias": (labels,)}
+    if has_encoder and "encoder_change" in stored:
+        shapes["encoder_change"] = (2, stored["encoder_change"].numel() // 2)
     return shapes
 
 

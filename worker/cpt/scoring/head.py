@@ -77,17 +77,25 @@ class LabelledFeatures:
 
         Examples in no fold have zeros.
         """
-        predicted = torch.zeros(len(PENALTIES), len(self.truth), self.labels, dtype=torch.float64)
-        for fold in folds:
-            out = set(fold)
-            problem = Regression(self, [number for number in range(len(self.truth)) if number not in out])
-            for place, penalty in enumerate(PENALTIES):
-                head = problem.solve(penalty, turn)
-                predicted[place, list(fold)] = head.log_probabilities(self.features[:, list(fold)])
-        rows, truth = list(judged), self.truth[list(judged)]
-        losses = [functional.nll_loss(each[rows], truth).item() for each in predicted]
-        best = min(range(len(losses)), key=losses.__getitem__)
-        return CrossFit(PENALTIES[best], predicted[best])
+        return cross_fit([(self, fold) for fold in folds], judged, turn)
+
+
+def cross_fit(
+    folds: Sequence[tuple[LabelledFeatures, Sequence[int]]], judged: Sequence[int], turn: Turn = ALONE
+) -> CrossFit:
+    """As `LabelledFeatures.cross_fit`, where each fold of the same examples has features of its own."""
+    first = folds[0][0]
+    predicted = torch.zeros(len(PENALTIES), len(first.truth), first.labels, dtype=torch.float64)
+    for given, fold in folds:
+        out = set(fold)
+        problem = Regression(given, [number for number in range(len(given.truth)) if number not in out])
+        for place, penalty in enumerate(PENALTIES):
+            head = problem.solve(penalty, turn)
+            predicted[place, list(fold)] = head.log_probabilities(given.features[:, list(fold)])
+    rows, truth = list(judged), first.truth[list(judged)]
+    losses = [functional.nll_loss(each[rows], truth).item() for each in predicted]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    return CrossFit(PENALTIES[best], predicted[best])
 
 
 class Regression:

@@ -59,7 +59,7 @@ class Predictor:
             return found.scores.double().softmax(1)
         vectors = None
         if classifier.encoder_head is not None and encoder is not None:
-            vectors = encoder.embed(texts, turn)
+            vectors = encoder.embed(texts, turn, classifier.encoder_change)
         if classifier.shortlist is None or exact:
             return classifier.probabilities(self._read(model, queries, [self._trie] * len(queries), turn), vectors)
         return self._shortlisted(model, classifier, queries, vectors, turn)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from worker.cpt.encoding.shots import Shots
-from worker.cpt.scoring.head import CrossFit, LabelledFeatures
 from worker.cpt.scoring.mixture import Mixture, fit_mixture, prior_mixture
 from worker.cpt.scoring.predict import share_out
 from worker.cpt.selection.folds import FEWEST, balanced_folds
@@ -130,16 +129,6 @@ def choose(preferred: int, found: Mapping[int, Tensor]) -> int:
         if beyond_chance(found[number], found[preferred]) and found[number].mean() < found[best].mean():
             best = number
     return best
-
-
-def views_of(
-    every: LabelledFeatures, folds: Sequence[Sequence[int]], turn: Turn = ALONE
-) -> tuple[LabelledFeatures, CrossFit]:
-    """The first view of the features alone, or all where that is better beyond chance, as folds are predicted."""
-    rows = range(len(every.truth))
-    pairs = [(one, one.cross_fit(folds, rows, turn)) for one in (every.first_view, every)]
-    found = {number: losses(fit.predicted.exp(), every.truth) for number, (_, fit) in enumerate(pairs)}
-    return pairs[choose(0, found)]
 
 
 def shortlist_of(

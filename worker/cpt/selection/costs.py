@@ -1,16 +1,19 @@
 """What a search costs, in floating-point operations: for its progress, its budget, and what is told beforehand."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.scoring.trie import LabelTrie
+from worker.cpt.tuning.contrast import BATCH, MOST_OF_LABEL
 
+#: Folds that are predicted by an encoder that has not seen them, at most: each costs as much as what serves.
+ENCODER_FOLDS: Final = 3
 #: Examples whose tokens are counted to know the mean of all.
 _SAMPLE = 64
-#: Sentence vectors per parameter and token, forward; language model forward; forward and back through activations.
-_FORWARD, _BOTH = 2, 4
+#: Operations per parameter and token: forward; forward and back through activations; the same, back to a third.
+_FORWARD, _BOTH, _UPPER_BOTH = 2, 4, 10 / 3
 #: Texts that are read in one piece of work, at most, and their tokens: a search is late by one piece.
 _TEXTS_AT_ONCE, _TOKENS_AT_ONCE = 32, 1024
 
@@ -58,6 +61,16 @@ class Costs:
     def embedding(self, texts: int) -> float:
         """Sentence vectors of so many texts."""
         return _FORWARD * self.encoder_parameters * self.example * texts
+
+    def encoder_step(self, examples: int) -> float:
+        """A step of tuning of the encoder on so many examples."""
+        batch = min(examples, BATCH, MOST_OF_LABEL * self.labels)
+        return _UPPER_BOTH * self.encoder_parameters * self.example * batch
+
+    def encoder_tuning(self, steps: int) -> float:
+        """The encoders of all folds, and that which serves, tuned for so many steps, and the vectors by each."""
+        texts = self.embedding(self.examples) + _FORWARD * self.encoder_parameters * self.name * self.labels
+        return (ENCODER_FOLDS + 1) * (steps * self.encoder_step(self.examples) + texts)
 
     def step(self, context: int, batch: int) -> float:
         """A step of tuning of a prompt of `context` examples on a batch."""

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from worker.cpt.scoring.classifier import Classifier
-from worker.cpt.scoring.head import CrossFit, Head, LabelledFeatures
+from worker.cpt.scoring.head import Head
 from worker.cpt.scoring.mixture import Mixture
 from worker.cpt.selection import choice
+from worker.cpt.selection.encoder_part import EncoderPart, frozen_part, tuned_part
+from worker.cpt.selection.encoding import Encoding
 from worker.cpt.selection.evidence import Evidence, Parts, gather, state_heads
 from worker.cpt.selection.folds import balanced_folds
 from worker.cpt.selection.influence import MOST_TRIED, harmful_examples, suspect_examples
 from worker.cpt.selection.trials import Outcome, Status, Trial, TunedPrompt
-from worker.cpt.selection.vectors import Vectors
 from worker.cpt.turn import Turn
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class SearchResult:
     """prompts: those that serve. classifier: None where the label scores under one prompt are all there is.
 
     trial: what serves. losses: of the steps of its last prompt. suspect, harmful: numbers of examples, see `influence`.
+    encoder_steps: of the encoder that serves, 0 for the encoder as it is.
     """
 
     prompts: tuple[TunedPrompt, ...]
@@ -55,6 +57,7 @@ class SearchResult:
     held_out: HeldOut | None
     suspect: tuple[tuple[int, float], ...]
     harmful: tuple[tuple[int, float], ...]
+    encoder_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,28 +73,35 @@ class _Candidate:
 def conclude(
     settings: SearchSettings,
     task: Task,
-    vectors: Vectors,
+    encoding: Encoding,
     runs: Sequence[TrialRun | None],
     statuses: Sequence[Status],
     turn: Turn,
 ) -> SearchResult:
     """The result of a search that is finished. Deterministic."""
-    return _Conclusion(settings, task, vectors, turn).of(runs, statuses)
+    return _Conclusion(settings, task, encoding, turn).of(runs, statuses)
 
 
 class _Conclusion:
     """Judges the trials of a search on what is held out, and makes of the best what serves."""
 
-    def __init__(self, settings: SearchSettings, task: Task, vectors: Vectors, turn: Turn) -> None:
+    def __init__(self, settings: SearchSettings, task: Task, encoding: Encoding, turn: Turn) -> None:
         self._settings = settings
         self._shots = task.shots
         self._seed = settings.tuning.seed
         self._turn = turn
-        self._numbers = vectors.numbers
-        self._encoded: LabelledFeatures | None = None
-        self._encoder: CrossFit | None = None
-        if vectors.examples:
-            self._encoded, self._encoder = self._of_views(vectors)
+        self._numbers = encoding.frozen.numbers
+        self._encoder_steps = 0
+        self._frozen: EncoderPart | None = None
+        self._encoder: EncoderPart | None = None
+        if encoding.frozen.examples:
+            truth = torch.tensor([self._shots.truth[number] for number in self._numbers])
+            labels = len(self._shots.labels)
+            self._frozen = frozen_part(encoding.frozen, truth, labels, self._encoder_folds, turn)
+            self._encoder = self._frozen
+            if encoding.tuned is not None:
+                self._encoder = tuned_part(encoding.tuned, truth, labels, turn).unless(self._frozen)
+            self._encoder_steps = 0 if self._encoder.change is None else encoding.steps
 
     def of(self, runs: Sequence[TrialRun | None], statuses: Sequence[Status]) -> SearchResult:
         candidates = {number: self._candidate(run) for number, run in enumerate(runs) if run is not None}
@@ -110,23 +120,24 @@ class _Conclusion:
             held_out=held_out,
             suspect=self._suspects(held_out),
             harmful=self._harmful(),
+            encoder_steps=self._encoder_steps,
         )
 
     # The encoder's part.
 
-    def _of_views(self, vectors: Vectors) -> tuple[LabelledFeatures, CrossFit]:
-        """Features of the encoder's last layer, or of all that it gives where held-out rows speak for that."""
-        truth = torch.tensor([self._shots.truth[number] for number in self._numbers])
-        rows, names = vectors.of_examples()[:, self._numbers], vectors.of_labels()
-        every = LabelledFeatures(rows, truth, len(self._shots.labels), names)
-        return choice.views_of(every, balanced_folds(range(len(truth)), truth.tolist(), self._seed), self._turn)
+    @property
+    def _encoder_folds(self) -> list[list[int]]:
+        """Places of the examples that heads on vectors of the encoder as it is are judged on, fold by fold."""
+        truth = [self._shots.truth[number] for number in self._numbers]
+        return balanced_folds(range(len(truth)), truth, self._seed)
 
     def _of_encoder(self, numbers: Sequence[int]) -> Tensor:
         """[n, L] held-out log-probabilities of the encoder's heads; even ones where there are none."""
         assert self._encoder is not None  # noqa: S101 - asked for only where there is one
         even = torch.zeros(len(self._shots.labels), dtype=torch.float64).log_softmax(0)
         places = {number: place for place, number in enumerate(self._numbers)}
-        rows = [self._encoder.predicted[places[number]] if number in places else even for number in numbers]
+        predicted = self._encoder.fit.predicted
+        rows = [predicted[places[number]] if number in places else even for number in numbers]
         return torch.stack(rows) if rows else torch.zeros(0, len(even), dtype=torch.float64)
 
     # Trials.
@@ -200,14 +211,15 @@ class _Conclusion:
             mixture=mixture,
             state_heads=heads,
             encoder_head=self._encoder_head(),
+            encoder_change=None if self._encoder is None else self._encoder.change,
             shortlist=shortlist,
             cheap=None if shortlist is None else cheap,
         ), nested
 
     def _encoder_head(self) -> Head | None:
-        if self._encoded is None or self._encoder is None:
+        if self._encoder is None:
             return None
-        return self._encoded.fit(self._encoder.penalty, self._turn)
+        return self._encoder.given.fit(self._encoder.fit.penalty, self._turn)
 
     # What held-out examples say.
 
@@ -280,8 +292,9 @@ class _Conclusion:
         return tuple((numbers[row], chance) for row, chance in suspect_examples(predicted, truth))
 
     def _harmful(self) -> tuple[tuple[int, float], ...]:
-        if self._encoded is None or self._encoder is None or len(self._numbers) > MOST_TRIED:
+        """By the encoder as it is: one that is tuned has seen them all."""
+        if self._frozen is None or len(self._numbers) > MOST_TRIED:
             return ()
-        folds = balanced_folds(range(len(self._numbers)), self._encoded.truth.tolist(), self._seed)
-        found = harmful_examples(self._encoded, self._encoder.penalty, folds, self._turn)
+        given, penalty = self._frozen.given, self._frozen.fit.penalty
+        found = harmful_examples(given, penalty, self._encoder_folds, self._turn)
         return tuple((self._numbers[place], gain) for place, gain in found)

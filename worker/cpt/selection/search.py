@@ -18,17 +18,17 @@ from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.selection.costs import Costs
+from worker.cpt.selection.encoding import Encoding
 from worker.cpt.selection.prompts import PromptPlan, cross_fitted_prompts, whole_prompts
 from worker.cpt.selection.result import SearchResult, conclude
 from worker.cpt.selection.task import Task, calibration_sample
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS, TrialRun
 from worker.cpt.selection.trials import HeldOutScores, Status, StepFigures, Trial
-from worker.cpt.selection.vectors import Vectors
 from worker.cpt.tuning.tuner import CHUNK_TOKENS, TuningSettings
 from worker.cpt.turn import ALONE, Turn
 
 #: Shares of the budget: for sentence vectors at most, and for all but what follows the trials (fits and figures).
-_VECTORS_SHARE: Final = 0.5
+ENCODER_SHARE: Final = 0.5
 TRIALS_SHARE: Final = 0.85
 _CODES: Final[tuple[Status | None, ...]] = (None, "done", "dropped")
 
@@ -42,6 +42,7 @@ class SearchSettings:
     prompt.
     calibrated, heads: whether biases and mixtures are fitted, and heads on states. preferred: number of the trial that
     serves unless held-out examples speak against it; None is the last that was done. max_seconds: None for no bound.
+    encoder_steps: steps of tuning of the encoder, 0 for none.
     """
 
     tuning: TuningSettings
@@ -54,6 +55,7 @@ class SearchSettings:
     heads: bool = False
     preferred: int | None = None
     max_seconds: float | None = None
+    encoder_steps: int = 0
 
     def runs(self, trial: Trial) -> int:
         """Prompts that are tuned in a trial, at most."""
@@ -93,7 +95,7 @@ class Search:
         self._settings = settings
         self._clock = clock
         self._costs = Costs.of(model, encoder, shots, len(texts))
-        self._vectors = Vectors(encoder, shots)
+        self._encoding = Encoding(encoder, shots, settings.encoder_steps, settings.tuning.seed)
         self._runs: list[TrialRun | None] = []
         self._statuses: list[Status] = []
         self._done = 0.0
@@ -113,7 +115,7 @@ class Search:
             return 1.0
         pairs = enumerate(self._trials)
         dropped = {number for number, status in enumerate(self._statuses) if status == "dropped"}
-        total = self._costs.embedding(len(self._task.shots))
+        total = self._encoding.cost(self._costs)
         total += sum(self.cost(trial) for number, trial in pairs if number not in dropped)
         return min(0.99, self._done / max(total, 1.0))
 
@@ -148,10 +150,8 @@ class Search:
         The turn is offered between pieces of work; what its offer raises leaves the search unfit to go on: begin again
         from the last `state`.
         """
-        if not self._vectors.complete:
-            self._done += self._costs.embedding(self._vectors.make(turn))
-            if self._left(_VECTORS_SHARE) < 0:
-                self._vectors.cut()
+        if not self._encoding.complete:
+            self._done += self._encoding.step(self._costs, self._left(ENCODER_SHARE), self._seconds, turn)
             return None
         run = self._current()
         loss, cost = run.step(self._costs, turn)
@@ -161,11 +161,11 @@ class Search:
 
     def result(self, turn: Turn = ALONE) -> SearchResult:
         """What was found, once `finished`."""
-        return conclude(self._settings, self._task, self._vectors, self._runs, self._statuses, turn)
+        return conclude(self._settings, self._task, self._encoding, self._runs, self._statuses, turn)
 
     def state(self) -> dict[str, Tensor]:
         """What `load_state` needs to go on as if unbroken."""
-        found = self._vectors.tensors()
+        found = self._encoding.tensors()
         found["statuses"] = torch.tensor([_CODES.index(status) for status in self._statuses], dtype=torch.int64)
         found["steps"] = torch.tensor([trial.steps for trial in self._trials], dtype=torch.int64)
         found["done"] = torch.tensor(self._done, dtype=torch.float64)
@@ -176,16 +176,16 @@ class Search:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state`; raises ValueError, and changes nothing, if it is not one of this search's."""
-        before = self._statuses, self._trials, self._runs, self._done, self._vectors.tensors()
+        before = self._statuses, self._trials, self._runs, self._done, self._encoding.tensors()
         try:
             self._load(state)
         except (KeyError, ValueError, IndexError) as error:
             self._statuses, self._trials, self._runs, self._done, vectors = before
-            self._vectors.load(vectors)
+            self._encoding.load(vectors)
             raise ValueError("The state does not belong to this search.") from error
 
     def _load(self, state: Mapping[str, Tensor]) -> None:
-        self._vectors.load(state)
+        self._encoding.load(state)
         statuses = [_CODES[int(code)] for code in state["statuses"]]
         pairs = zip(self._settings.trials, state["steps"].tolist(), strict=True)
         self._trials = [replace(trial, steps=min(trial.steps, steps)) for trial, steps in pairs]
@@ -224,7 +224,8 @@ class Search:
         settings, shots = self._settings, self._task.shots
         if not settings.prompts:
             return whole_prompts(shots, settings.folds, settings.tuning.seed)
-        vectors = self._vectors.of_examples()[0] if self._vectors.examples else None
+        frozen = self._encoding.frozen
+        vectors = frozen.of_examples()[0] if frozen.examples else None
         most, seed = settings.most_tokens, settings.tuning.seed
         plans = cross_fitted_prompts(shots, settings.prompts, trial.context_examples, most, vectors, seed)
         return plans[: trial.prompts]
@@ -265,7 +266,11 @@ class Search:
     def _affordable(self, trial: Trial) -> bool:
         """Whether a trial fits in what is left, at the rate of the work so far."""
         left = self._left(TRIALS_SHARE)
-        return left == math.inf or (self._done > 0 and self.cost(trial) * self._clock() / self._done <= left)
+        return left == math.inf or (self._done > 0 and self._seconds(self.cost(trial)) <= left)
+
+    def _seconds(self, cost: float) -> float:
+        """What so many floating-point operations take, at the rate of the work so far."""
+        return cost * self._clock() / max(1.0, self._done)
 
     def _fitting(self, trial: Trial) -> Trial | None:
         """The trial with as many of its steps as there is time for with the fewest prompts; None for too few."""

@@ -12,7 +12,7 @@ from worker.cpt.selection.folds import by_turns
 from worker.cpt.turn import Turn
 
 #: Texts that are embedded in one step of a search.
-_AT_ONCE: Final = 128
+TEXTS_AT_ONCE: Final = 128
 
 
 class Vectors:
@@ -30,7 +30,12 @@ class Vectors:
     @property
     def complete(self) -> bool:
         """Whether all are made, or no more will be."""
-        return self._cut or self._made == len(self._texts)
+        return self._cut or self.whole
+
+    @property
+    def whole(self) -> bool:
+        """Whether all are made."""
+        return self._made == len(self._texts)
 
     @property
     def _made(self) -> int:
@@ -49,7 +54,7 @@ class Vectors:
     def make(self, turn: Turn) -> int:
         """Make the next block and return how many texts it had."""
         assert self._encoder is not None  # noqa: S101 - else it is complete
-        some = self._texts[self._made : self._made + _AT_ONCE]
+        some = self._texts[self._made : self._made + TEXTS_AT_ONCE]
         self._found = torch.cat([self._found, self._encoder.embed(some, turn)], 1)
         return len(some)
 

@@ -40,7 +40,8 @@ def whole(prompts: int) -> Classifier:
     plain = classifier(2, hidden=8, prompts=prompts)
     encoder = Head(torch.rand(3, 5), torch.rand(3, 5), torch.rand(3, 5, 2), torch.rand(2))
     mixtures = Mixture(torch.rand(3), torch.rand(2)), Mixture(torch.rand(2), torch.rand(2))
-    return replace(plain, mixture=mixtures[0], encoder_head=encoder, shortlist=1, cheap=mixtures[1])
+    head = replace(plain, encoder_head=encoder, encoder_change=torch.rand(2, 7))
+    return replace(head, mixture=mixtures[0], shortlist=1, cheap=mixtures[1])
 
 
 @pytest.mark.parametrize("prompts", [1, 2])
@@ -51,6 +52,8 @@ def test_classifier_loads_as_it_was(tuned: TunedContext, prompts: int, everythin
     loaded = load(save(TunedContext(tuned.prompts * prompts, metadata, kept))).classifier
     assert loaded is not None
     assert (loaded.shortlist, loaded.cheap is None) == (kept.shortlist, kept.cheap is None)
+    changes = [torch.zeros(0) if one.encoder_change is None else one.encoder_change for one in (loaded, kept)]
+    assert torch.equal(*changes)
     readings = [Reading(torch.randn(5, 2), torch.randn(len(VIEWS), 5, 8)) for _ in range(prompts)]
     vectors = torch.randn(3, 5, 5)
     assert torch.equal(loaded.probabilities(readings, vectors), kept.probabilities(readings, vectors))
@@ -61,7 +64,7 @@ def test_several_prompts_without_a_classifier_are_refused(tuned: TunedContext) -
         load(save(replace(tuned, prompts=tuned.prompts * 2)))
 
 
-@pytest.mark.parametrize("name", ["shortlist", "encoder_weight", "state_weight"])
+@pytest.mark.parametrize("name", ["shortlist", "encoder_weight", "encoder_change", "state_weight"])
 def test_classifier_that_is_not_whole_is_refused(tuned: TunedContext, name: str) -> None:
     metadata = METADATA | {"label_ids": [[1], [2, 3]]}
     tensors = safetensors.torch.load(save(replace(tuned, metadata=metadata, classifier=whole(1))))

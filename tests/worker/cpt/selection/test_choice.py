@@ -16,8 +16,8 @@ from worker.cpt.selection.choice import (
     prior_weights,
     shortlist_of,
     shortlisted,
-    views_of,
 )
+from worker.cpt.selection.encoder_part import views_of
 from worker.cpt.selection.folds import balanced_folds
 
 
@@ -145,6 +145,7 @@ def test_layers_below_the_last_are_read_only_where_enough_rows_are_better_predic
     told = 2.0 * (truth - 0.5)[:, None] + 0.8 * torch.randn(rows, 6, generator=drawn)
     noise = 3 * torch.randn(rows, 6, generator=drawn)
     every = LabelledFeatures(torch.stack([noise, told] if below_tell else [told, noise]), truth, 2)
-    chosen, fit = views_of(every, balanced_folds(range(rows), truth.tolist(), 0))
-    assert len(chosen.features) == views
-    assert fit.predicted.shape == (rows, 2)
+    folds = balanced_folds(range(rows), truth.tolist(), 0)
+    chosen = views_of(every, [(every, fold) for fold in folds])
+    assert len(chosen.given.features) == views
+    assert chosen.fit.predicted.shape == (rows, 2)

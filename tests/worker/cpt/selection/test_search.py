@@ -9,8 +9,11 @@ from tests.worker import tiny
 from worker.cpt.encoding.context import encode_labels
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.encoding.template import Template
+from worker.cpt.scoring.predict import Predictor
 from worker.cpt.scoring.prefix import PrefixKV
-from worker.cpt.scoring.scorer import Reading, score
+from worker.cpt.scoring.scorer import Reading, read, score
+from worker.cpt.scoring.trie import LabelTrie
+from worker.cpt.scoring.views import VIEWS
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.result import HeldOut, SearchResult, _Conclusion
 from worker.cpt.selection.search import TRIALS_SHARE, Search, SearchSettings
@@ -174,6 +177,46 @@ def test_search_goes_on_from_any_state_as_if_unbroken(model: Any, done: int) -> 
     assert_same(run(second), unbroken)
 
 
+@pytest.mark.parametrize("done", range(0, 16, 3))
+def test_search_with_a_tuned_encoder_goes_on_from_any_state_as_if_unbroken(model: Any, done: int) -> None:
+    settings = replace(AUTO, encoder_steps=2)
+    first, second = search(model, settings), search(model, settings)
+    for _ in range(done):
+        first.step()
+    second.load_state(first.state())
+    assert second.fraction == first.fraction
+    assert_same(run(second), found(model, settings))
+
+
+def test_classifier_of_a_tuned_encoder_reads_it_with_its_change(model: Any) -> None:
+    one = found(model, replace(AUTO, encoder_steps=2))
+    assert one.encoder_steps == 2
+    assert one.classifier
+    assert one.classifier.encoder_change is not None
+    predictor = Predictor(
+        tuple(PrefixKV.compute(model, prompt.embeds) for prompt in one.prompts), shots().label_ids, one.classifier
+    )
+    plain = replace(predictor, classifier=replace(one.classifier, encoder_change=None))
+    queries, texts = shots().queries_of(range(3)), shots().texts[:3]
+    told = predictor.probabilities(model, ENCODER, queries, texts)
+    assert not torch.allclose(told, plain.probabilities(model, ENCODER, queries, texts), atol=1e-6)
+    readings = [
+        read(model, prefix, [LabelTrie.build(shots().label_ids)] * 3, queries, views=VIEWS)
+        for prefix in predictor.prefixes
+    ]
+    vectors = ENCODER.embed(texts, change=one.classifier.encoder_change)
+    torch.testing.assert_close(told, one.classifier.probabilities(readings, vectors), rtol=1e-4, atol=1e-5)
+
+
+def test_tuning_of_the_encoder_ends_with_half_of_the_budget(model: Any) -> None:
+    """Each look at the clock takes a second, and each piece of work has one or two."""
+    one = found(model, replace(AUTO, encoder_steps=50, max_seconds=60.0), clock=Clock(1.0))
+    assert one.encoder_steps == 0
+    assert one.classifier
+    assert one.classifier.encoder_change is None
+    assert found(model, replace(AUTO, encoder_steps=2, max_seconds=600.0), clock=Clock(1.0)).encoder_steps == 2
+
+
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -221,7 +264,7 @@ def test_suspects_are_named_where_enough_examples_are_held_out(model: Any, count
     """Every label but one is wrong for sure, as the predictions stand."""
     sure = torch.tensor([[1e-9, 1 - 1e-9]], dtype=torch.float64).repeat(count, 1)
     running = search(model, AUTO, shots(count))
-    conclusion = _Conclusion(running._settings, running._task, running._vectors, ALONE)
+    conclusion = _Conclusion(running._settings, running._task, running._encoding, ALONE)
     held_out = HeldOut(tuple(range(count)), sure, sure)
     assert bool(conclusion._suspects(held_out)) == named
 

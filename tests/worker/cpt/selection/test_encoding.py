@@ -1,0 +1,210 @@
+"""Encoders that are tuned in a search: what each has seen, and what becomes of them where time is short."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.worker import tiny
+from worker.cpt.encoding.context import encode_labels
+from worker.cpt.encoding.shots import Shots
+from worker.cpt.encoding.template import Template
+from worker.cpt.selection.costs import Costs
+from worker.cpt.selection.encoder_part import EncoderPart, tuned_part
+from worker.cpt.selection.encoding import Encoding
+from worker.cpt.selection.tuned_vectors import TunedVectors, tunable
+from worker.cpt.turn import ALONE
+
+STEPS = 2
+ENCODER = tiny.sentence_encoder()
+COSTS = Costs(8, 10.0, 2.0, 3, 1000, 500, 2, 0)
+
+
+def shots(truth: tuple[int, ...] = (0, 1, 0, 1, 0, 1, 0, 1)) -> Shots:
+    tokenizer, template, labels = tiny.tokenizer(), Template(), ("good", "bad")
+    return Shots(
+        tokenizer=tokenizer,
+        template=template,
+        labels=labels,
+        label_ids=tuple(map(tuple, encode_labels(tokenizer, template, labels))),
+        texts=tuple(f"film {number}" for number in range(len(truth))),
+        truth=truth,
+        context=len(truth),
+        label_texts=labels,
+    )
+
+
+def encoding(some: Shots | None = None, steps: int = STEPS) -> Encoding:
+    return Encoding(ENCODER, some or shots(), steps, 0)
+
+
+def run(running: Encoding, left: float = 1.0, seconds: Callable[[float], float] = lambda _: 0.0) -> Encoding:
+    while not running.complete:
+        running.step(COSTS, left, seconds, ALONE)
+    return running
+
+
+def tuned(some: Shots | None = None) -> TunedVectors:
+    found = run(encoding(some)).tuned
+    assert found is not None
+    return found
+
+
+def test_every_example_is_in_one_fold_and_all_have_vectors_by_each_encoder() -> None:
+    found = tuned()
+    assert sorted(place for fold in found.folds for place in fold) == list(range(8))
+    for number in range(len(found.folds) + 1):
+        rows, names = found.of_fit(number)
+        assert rows.shape == (2, 8, 24)
+        assert names is None
+        torch.testing.assert_close(rows.norm(dim=2), torch.ones(2, 8))
+
+
+def test_label_of_an_example_has_no_part_in_the_encoder_of_its_fold() -> None:
+    one = tuned()
+    fold = next(number for number, places in enumerate(one.folds) if 3 in places)
+    others = tuple(1 - label if place == 3 else label for place, label in enumerate(shots().truth))
+    running = encoding(shots(others))
+    while not running.frozen.complete:
+        running.step(COSTS, 1.0, lambda _: 0.0, ALONE)
+    other = TunedVectors(ENCODER, shots(others), running.frozen, STEPS, 0)
+    other.folds = one.folds
+    other._fits = [replace(fit, change=None, vectors=[]) for fit in one._fits]
+    while not other.complete:
+        other.step(COSTS, ALONE)
+    assert torch.equal(other.of_fit(fold)[0], one.of_fit(fold)[0])
+    assert not torch.equal(other.of_fit(len(one.folds))[0], one.of_fit(len(one.folds))[0])
+
+
+def test_vectors_that_serve_are_those_with_its_change() -> None:
+    found = tuned()
+    rows, _ = found.of_fit(len(found.folds))
+    torch.testing.assert_close(rows, ENCODER.embed(shots().texts, change=found.change), rtol=1e-4, atol=1e-5)
+
+
+def test_two_examples_of_each_label_are_enough() -> None:
+    """What is known of a label takes part: without its fold a label has one example."""
+    found = tuned(shots((0, 1, 0, 1)))
+    assert len(found.folds) == 2
+    assert all(fit.change is not None and bool(fit.change.any()) for fit in found._fits)
+    names = found.of_fit(0)[1]
+    assert names is not None
+    assert names.shape == (2, 2, 24)
+
+
+@pytest.mark.parametrize(("truth", "expected"), [((0, 0, 0, 1), False), ((0, 1), False), ((0, 0, 1, 1), True)])
+def test_tuning_needs_two_examples_of_two_labels(truth: tuple[int, ...], expected: bool) -> None:
+    assert tunable(ENCODER, truth) == expected
+    found = run(encoding(shots(truth)))
+    assert (found.tuned is not None) == expected
+    assert found.steps == (STEPS if expected else 0)
+
+
+def test_no_steps_are_no_tuning() -> None:
+    found = run(encoding(steps=0))
+    assert (found.tuned, found.steps) == (None, 0)
+    assert found.frozen.examples == 8
+
+
+def test_tuning_that_would_take_too_long_is_not_begun() -> None:
+    taken = []
+
+    def seconds(cost: float) -> float:
+        taken.append(cost)
+        return 2.0
+
+    found = run(encoding(), left=1.0, seconds=seconds)
+    assert taken == [COSTS.encoder_tuning(STEPS)]
+    assert (found.tuned, found.steps) == (None, 0)
+
+
+def test_tuning_that_turns_out_to_be_late_is_dropped() -> None:
+    running = encoding()
+    before = running.cost(COSTS)
+    for _ in range(3):
+        running.step(COSTS, 1.0, lambda _: 0.0, ALONE)
+    run(running, left=-1.0)
+    assert (running.tuned, running.steps) == (None, 0)
+    assert running.frozen.examples == 8
+    assert running.cost(COSTS) < before
+
+
+@pytest.mark.parametrize("done", range(0, 13, 2))
+def test_state_goes_on_as_if_unbroken(done: int) -> None:
+    first = encoding()
+    for _ in range(done):
+        first.step(COSTS, 1.0, lambda _: 0.0, ALONE)
+    state = {name: tensor.clone() for name, tensor in first.tensors().items()}
+    second = encoding()
+    second.load(state)
+    found = run(second).tuned
+    assert found is not None
+    assert torch.equal(found.change, tuned().change)
+    for number in range(len(found.folds) + 1):
+        assert torch.equal(found.of_fit(number)[0], tuned().of_fit(number)[0])
+
+
+def test_state_of_a_dropped_tuning_stays_dropped() -> None:
+    first = run(encoding(), left=1.0, seconds=lambda _: 2.0)
+    second = encoding()
+    second.load(first.tensors())
+    assert second.complete
+    assert second.tuned is None
+
+
+def without(name: str) -> Callable[[dict[str, Tensor]], object]:
+    return lambda state: state.pop(name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without("encoder_tuning_left"),
+        without("encoder.1.change"),
+        without("encoder.3.vectors"),
+        lambda state: state.update({"encoder.0.change": torch.zeros(2, 5)}),
+        lambda state: state.update({"encoder.0.vectors": torch.zeros(2, 30, 24)}),
+    ],
+)
+def test_state_of_something_else_is_refused(change: Callable[[dict[str, Any]], object]) -> None:
+    state = run(encoding()).tensors()
+    change(state)
+    with pytest.raises((KeyError, ValueError)):
+        encoding().load(state)
+
+
+def test_state_with_a_tuned_encoder_is_refused_where_none_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="tuned"):
+        encoding(steps=0).load(run(encoding()).tensors())
+
+
+def test_part_of_tuned_encoders_predicts_each_fold_by_its_own() -> None:
+    found = tuned()
+    part = tuned_part(found, torch.tensor(shots().truth), 2)
+    assert part.change is not None
+    assert torch.equal(part.change, found.change)
+    views = len(part.given.features)
+    for number, fold in enumerate(found.folds):
+        rows, _ = found.of_fit(number)
+        seen = [place for place in range(8) if place not in fold]
+        given = replace(part.given, features=rows[:views, seen], truth=part.given.truth[seen])
+        expected = given.fit(part.fit.penalty).log_probabilities(rows[:views, fold])
+        torch.testing.assert_close(part.fit.predicted[fold], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("count", "better"), [(40, True), (8, False)])
+def test_encoder_as_it_is_serves_where_enough_rows_say_so(count: int, better: bool) -> None:
+    truth = torch.arange(count) % 2
+    good = torch.nn.functional.one_hot(truth, 2).double().mul(0.8).add(0.1)
+    noise = 0.01 * torch.arange(count, dtype=torch.float64)[:, None] / count
+    part = tuned_part(tuned(), torch.tensor(shots().truth), 2)
+    given = replace(part.given, truth=truth)
+
+    def predicting(probabilities: Tensor) -> EncoderPart:
+        return EncoderPart(given, replace(part.fit, predicted=probabilities.log()))
+
+    bad, fine = predicting(1 - good - noise), predicting(good - noise)
+    assert (bad.unless(fine) is fine) == better

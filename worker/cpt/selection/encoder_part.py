@@ -1,0 +1,66 @@
+"""The encoder's part of what serves: heads on its vectors as it is, or as it is tuned, as held-out examples say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from worker.cpt.scoring.head import CrossFit, LabelledFeatures, cross_fit
+from worker.cpt.selection.choice import choose, losses
+from worker.cpt.selection.tuned_vectors import TunedVectors
+from worker.cpt.selection.vectors import Vectors
+from worker.cpt.turn import ALONE, Turn
+
+
+@dataclass(frozen=True)
+class EncoderPart:
+    """What a head on sentence vectors is fitted to, and how such heads predict what they have not seen.
+
+    change: [2, C] of the encoder's upper layers, None for the encoder as it is.
+    """
+
+    given: LabelledFeatures
+    fit: CrossFit
+    change: Tensor | None = None
+
+    def unless(self, other: EncoderPart) -> EncoderPart:
+        """This one, unless the other is better beyond chance."""
+        found = {0: self, 1: other}
+        return found[choose(0, {number: losses(p.fit.predicted.exp(), p.given.truth) for number, p in found.items()})]
+
+
+def frozen_part(
+    frozen: Vectors, truth: Tensor, labels: int, folds: Sequence[Sequence[int]], turn: Turn = ALONE
+) -> EncoderPart:
+    """The encoder as it is, for the examples that have vectors, whose labels are `truth` [N]; see `views_of`."""
+    rows = LabelledFeatures(frozen.of_examples()[:, frozen.numbers], truth, labels, frozen.of_labels())
+    return views_of(rows, [(rows, fold) for fold in folds], turn=turn)
+
+
+def views_of(
+    every: LabelledFeatures,
+    folds: Sequence[tuple[LabelledFeatures, Sequence[int]]],
+    change: Tensor | None = None,
+    turn: Turn = ALONE,
+) -> EncoderPart:
+    """The first view of the features alone, or all where that is better beyond chance, as folds are predicted.
+
+    `every` are those that serve; each fold is predicted by features of its own.
+    """
+    rows = range(len(every.truth))
+    first = [(given.first_view, fold) for given, fold in folds]
+    one = EncoderPart(every.first_view, cross_fit(first, rows, turn), change)
+    return one.unless(EncoderPart(every, cross_fit(folds, rows, turn), change))
+
+
+def tuned_part(tuned: TunedVectors, truth: Tensor, labels: int, turn: Turn = ALONE) -> EncoderPart:
+    """The encoder as it is tuned. Each fold is predicted by an encoder, and by a head on it, that have not seen it."""
+
+    def labelled(number: int) -> LabelledFeatures:
+        rows, names = tuned.of_fit(number)
+        return LabelledFeatures(rows, truth, labels, names)
+
+    folds = [(labelled(number), fold) for number, fold in enumerate(tuned.folds)]
+    return views_of(labelled(len(folds)), folds, tuned.change, turn)

@@ -1,0 +1,91 @@
+"""What an encoder adds to a search: vectors of the examples as it is, and as it is tuned where time allows."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from worker.cpt.encoding.shots import Shots
+from worker.cpt.model.sentence_encoder import SentenceEncoder
+from worker.cpt.selection.costs import Costs
+from worker.cpt.selection.tuned_vectors import TunedVectors, tunable
+from worker.cpt.selection.vectors import Vectors
+from worker.cpt.turn import Turn
+
+
+class Encoding:
+    """The vectors of `shots`; without an encoder there are none, without `steps` none by encoders that are tuned."""
+
+    def __init__(self, encoder: SentenceEncoder | None, shots: Shots, steps: int, seed: int) -> None:
+        self._encoder = encoder
+        self._shots = shots
+        self._steps = steps
+        self._seed = seed
+        self._tuned: TunedVectors | None = None
+        self._tuning_left = encoder is not None and steps > 0 and tunable(encoder, shots.truth)
+        self.frozen = Vectors(encoder, shots)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.frozen.complete and not self._tuning_left
+
+    @property
+    def tuned(self) -> TunedVectors | None:
+        """The vectors by encoders that are tuned, once complete; None where there is none, or there was no time."""
+        return None if self._tuning_left else self._tuned
+
+    @property
+    def steps(self) -> int:
+        """Steps of tuning of each encoder; 0 where there are none, or there was no time for them."""
+        return self._steps if self._tuning_left or self._tuned is not None else 0
+
+    def cost(self, costs: Costs) -> float:
+        """Floating-point operations of all that is to be done or was."""
+        tuning = costs.encoder_tuning(self.steps) if self.steps else 0.0
+        return costs.embedding(len(self._shots)) + tuning
+
+    def step(self, costs: Costs, left: float, seconds: Callable[[float], float], turn: Turn) -> float:
+        """Do the next piece of work, for which `left` seconds are left, and return what it cost.
+
+        seconds: what so many floating-point operations take. Vectors end with those that are made where no time is
+        left; tuning is dropped as a whole.
+        """
+        if not self.frozen.complete:
+            cost = costs.embedding(self.frozen.make(turn))
+            if left < 0:
+                self.frozen.cut()
+            return cost
+        if self._tuned is None:
+            if not self.frozen.whole or seconds(costs.encoder_tuning(self._steps)) > left:
+                return self._drop()
+            assert self._encoder is not None  # noqa: S101 - else nothing is left to tune
+            self._tuned = TunedVectors(self._encoder, self._shots, self.frozen, self._steps, self._seed)
+        if left < 0:
+            return self._drop()
+        cost = self._tuned.step(costs, turn)
+        self._tuning_left = not self._tuned.complete
+        return cost
+
+    def _drop(self) -> float:
+        self._tuned, self._tuning_left = None, False
+        return 0.0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its state."""
+        found = self.frozen.tensors() | {"encoder_tuning_left": torch.tensor(self._tuning_left)}
+        return found if self._tuned is None else found | self._tuned.tensors("encoder")
+
+    def load(self, stored: Mapping[str, Tensor]) -> None:
+        """Go on from `tensors`; raises KeyError or ValueError for those of other examples or another encoder."""
+        self.frozen.load(stored)
+        left = bool(stored["encoder_tuning_left"])
+        tuned = None
+        if any(name.startswith("encoder.") for name in stored):
+            if self._encoder is None or not self._steps:
+                raise ValueError("an encoder that is tuned")
+            tuned = TunedVectors(self._encoder, self._shots, self.frozen, self._steps, self._seed)
+            tuned.load("encoder", stored)
+            if tuned.complete == left:
+                raise ValueError("encoders are missing")
+        self._tuned, self._tuning_left = tuned, left
