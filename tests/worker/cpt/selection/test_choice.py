@@ -47,9 +47,14 @@ def shots(*texts: str) -> Shots:
 def test_parts_of_a_language_model_that_spells_the_texts_begin_with_nothing() -> None:
     assert prior_weights(shots("a lovely warm film", "tedious"), True, True) == [0.5, 0.6, 0.6]
     assert prior_weights(shots("我的卡还没有到", "请帮帮我"), True, True) == [0.0, 0.0, 1.0]
+    assert prior_weights(shots("我的卡还没有到", "请帮帮我"), True, True, True) == [0.0, 0.0, 1.0]
     mixed = prior_weights(shots("a lovely warm film", "没有到"), True, True)
     assert 0 < mixed[0] < 0.5
     assert 0.6 < mixed[2] < 1.0
+
+
+def test_encoder_that_is_tuned_begins_with_more_than_one_that_is_not() -> None:
+    assert prior_weights(shots("a lovely warm film", "tedious"), True, True, True) == [0.3, 0.5, 0.8]
 
 
 def test_without_an_encoder_the_language_model_keeps_its_weights() -> None:
