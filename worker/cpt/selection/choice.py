@@ -21,7 +21,7 @@ LABELS_WEIGHT: Final = 0.5
 STATES_WEIGHT: Final = 0.6
 ENCODER_WEIGHT: Final = 0.6
 #: The same beside an encoder that is tuned. What is held out from such an encoder is predicted with fewer examples than
-#: serve, so that held-out rows alone give it too little (trec and agnews, seven draws: 81.5 to 81.9%, NLL .558 to .540).
+#: serve, so that held-out rows alone give it too little (trec, agnews, seven draws: 81.5 to 81.9%, NLL .558 to .540).
 BESIDE_TUNED_WEIGHTS: Final = (0.3, 0.5, 0.8)
 #: A language that a model hardly knows is read in short pieces, down to single bytes. What such a model adds is noise,
 #: which few held-out rows cannot tell, so its parts then begin with less: all from this share of the bytes a token that
@@ -124,13 +124,13 @@ def beyond_chance(better: Tensor, worse: Tensor) -> bool:
     return gain.mean().item() > (gain.std() / len(gain) ** 0.5).item()
 
 
-def choose(preferred: int, found: Mapping[int, Tensor]) -> int:
+def choose(preferred: int, found: Mapping[int, Tensor], fewest: int = FEWEST_DECIDING) -> int:
     """The number of the trial to serve, of those with losses [N] of the same rows.
 
-    The preferred one, unless enough rows say that another is better beyond chance; of those the best.
+    The preferred one, unless so many rows or more say that another is better beyond chance; of those the best.
     """
     best = preferred
-    if len(found[preferred]) < FEWEST_DECIDING:
+    if len(found[preferred]) < fewest:
         return best
     for number in sorted(found):
         if beyond_chance(found[number], found[preferred]) and found[number].mean() < found[best].mean():

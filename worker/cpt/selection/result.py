@@ -14,7 +14,7 @@ from worker.cpt.scoring.classifier import Classifier
 from worker.cpt.scoring.head import Head
 from worker.cpt.scoring.mixture import Mixture
 from worker.cpt.selection import choice
-from worker.cpt.selection.encoder_part import EncoderPart, frozen_part, tuned_part
+from worker.cpt.selection.encoder_part import FEWEST_AGAINST_TUNING, EncoderPart, frozen_part, tuned_part
 from worker.cpt.selection.encoding import Encoding
 from worker.cpt.selection.evidence import Evidence, Parts, gather, state_heads
 from worker.cpt.selection.folds import balanced_folds
@@ -96,11 +96,10 @@ class _Conclusion:
         self._encoder: EncoderPart | None = None
         if encoding.frozen.examples:
             truth = torch.tensor([self._shots.truth[number] for number in self._numbers])
-            labels = len(self._shots.labels)
-            self._frozen = frozen_part(encoding.frozen, truth, labels, self._encoder_folds, turn)
-            self._encoder = self._frozen
+            given = truth, len(self._shots.labels)
+            self._frozen = self._encoder = frozen_part(encoding.frozen, *given, self._encoder_folds, turn)
             if encoding.tuned is not None:
-                self._encoder = tuned_part(encoding.tuned, truth, labels, turn).unless(self._frozen)
+                self._encoder = tuned_part(encoding.tuned, *given, turn).unless(self._frozen, FEWEST_AGAINST_TUNING)
             self._encoder_steps = 0 if self._encoder.change is None else encoding.steps
 
     def of(self, runs: Sequence[TrialRun | None], statuses: Sequence[Status]) -> SearchResult:
