@@ -42,6 +42,7 @@ ABLATION: dict[str, dict[str, Any]] = {
     "without tuning": {"trials": [{"steps": 0, "context_examples": 24, "examples": 1024, "prompts": 3}]},
     "without states": {"head": False},
     "without encoder": {"encoder": False},
+    "without tuning of the encoder": {"encoder_steps": 0},
     "without calibration": {"calibration": False},
     "without cross-fitting": {"cross_validation": False},
     "without leave-one-out": {"leave_one_out": False},
