@@ -12,6 +12,7 @@ from worker.cpt.selection.folds import FEWEST
 from worker.cpt.selection.search import SearchSettings, fewer_steps
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
 from worker.cpt.selection.trials import Trial
+from worker.cpt.selection.tuned_vectors import tunable
 from worker.cpt.tuning.config import CPTConfig
 from worker.cpt.tuning.tuner import TuningSettings
 from worker.jobs.encoding import Encoded
@@ -129,7 +130,9 @@ def context_examples(shots: Shots) -> int:
 
 def planned_encoder_steps(base: LanguageModel, values: dict[str, Any], encoded: Encoded) -> int:
     """What `encoder_steps` "auto" stands for: as many as are best, unless they take too much of the budget."""
-    if values["method"] != "auto" or not values["encoder"]:
+    if values["method"] != "auto" or not values["encoder"] or base.encoder is None:
+        return 0
+    if not tunable(base.encoder, encoded.shots.truth):
         return 0
     if values["encoder_steps"] != "auto":
         return int(values["encoder_steps"])

@@ -166,6 +166,8 @@ def test_encoder_is_tuned_where_the_budget_bears_it(base: LanguageModel) -> None
     assert resolved(with_encoder, some, max_seconds=0.001).encoder_steps == 0
     assert resolved(with_encoder, some, max_seconds=0.001, encoder_steps=7).encoder_steps == 7
     assert resolved(with_encoder, some, encoder_steps=0).encoder_steps == 0
+    assert resolved(with_encoder, encoded(base, 3), encoder_steps=7).encoder_steps == 0
+    assert resolved(with_encoder, encoded(base, 2049), max_seconds=86_400.0).encoder_steps == 0
 
 
 def test_steps_of_the_encoder_are_priced(base: LanguageModel) -> None:

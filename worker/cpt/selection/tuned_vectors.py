@@ -20,12 +20,14 @@ from worker.cpt.turn import Turn
 #: With fewer examples of most labels, what is known of a label stands among them: without a fold there may be one left.
 #: With more it may cost: 2 to 9 points of trec at 4 and 16 examples a label, where agnews at 4 gained 3.
 _FEWEST_ALONE: Final = 3
+#: With more examples regressions know enough, and the vectors by each encoder take minutes.
+MOST_EXAMPLES: Final = 2048
 
 
 def tunable(encoder: SentenceEncoder, truth: tuple[int, ...]) -> bool:
-    """Whether an encoder can be tuned on examples with these labels, and on those outside each fold of them."""
+    """Whether an encoder is tuned on examples with these labels, and on those outside each fold of them."""
     several = [count for count in Counter(truth).values() if count > 1]
-    return encoder.upper.size > 0 and len(several) > 1 and len(truth) >= FEWEST
+    return encoder.upper.size > 0 and len(several) > 1 and FEWEST <= len(truth) <= MOST_EXAMPLES
 
 
 @dataclass

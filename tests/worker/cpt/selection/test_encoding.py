@@ -15,7 +15,7 @@ from worker.cpt.encoding.template import Template
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.encoder_part import FEWEST_AGAINST_TUNING, EncoderPart, tuned_part
 from worker.cpt.selection.encoding import Encoding
-from worker.cpt.selection.tuned_vectors import TunedVectors, tunable
+from worker.cpt.selection.tuned_vectors import MOST_EXAMPLES, TunedVectors, tunable
 from worker.cpt.turn import ALONE
 
 STEPS = 2
@@ -101,6 +101,11 @@ def test_tuning_needs_two_examples_of_two_labels(truth: tuple[int, ...], expecte
     found = run(encoding(shots(truth)))
     assert (found.tuned is not None) == expected
     assert found.steps == (STEPS if expected else 0)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(MOST_EXAMPLES, True), (MOST_EXAMPLES + 1, False)])
+def test_encoder_is_not_tuned_on_many_examples(count: int, expected: bool) -> None:
+    assert tunable(ENCODER, tuple(number % 2 for number in range(count))) == expected
 
 
 def test_no_steps_are_no_tuning() -> None:
