@@ -92,10 +92,9 @@ class TunedVectors:
         """Do the next piece of work and return what it cost."""
         fit = self._current
         assert fit is not None  # noqa: S101 - else it is complete
-        turn.offer()
         if fit.change is None:
             tuner = self._tuner = self._tuner or self._make_tuner(fit)
-            tuner.step()
+            tuner.step(turn)
             if tuner.finished:
                 fit.change, self._tuner = tuner.change, None
             return costs.encoder_step(len(fit.seen))

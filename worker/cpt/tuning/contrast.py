@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from worker.cpt.kernels.lanes import side_by_side
 from worker.cpt.model.sentence_encoder import SentenceEncoder
+from worker.cpt.turn import ALONE, Turn
 
 #: Chosen on trec, agnews and half of Banking77's labels: a temperature of 0.1 gave 2 to 8 points less than 0.2 to 0.4.
 _TEMPERATURE: Final = 0.3
@@ -61,10 +62,10 @@ class ContrastiveTuner:
         """[2, C] float32 on the CPU: what has been found so far."""
         return self._change.detach().cpu().clone()
 
-    def step(self) -> float:
-        """Do the next step and return its loss (nats)."""
+    def step(self, turn: Turn = ALONE) -> float:
+        """Do the next step and return its loss (nats); the turn is offered before each pass."""
         batch = self._batch()
-        loss, self._change.grad = self._gradient(batch)
+        loss, self._change.grad = self._gradient(batch, turn)
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate()
         self._optimizer.step()
@@ -93,22 +94,24 @@ class ContrastiveTuner:
         shuffled: list[int] = numbers[order].tolist()
         return shuffled
 
-    def _gradient(self, batch: Sequence[int]) -> tuple[float, Tensor]:
+    def _gradient(self, batch: Sequence[int], turn: Turn = ALONE) -> tuple[float, Tensor]:
         """The loss of a batch and its gradient [2, C]. Passes side by side are differentiated side by side."""
         rows = [self._rows[place] for place in batch]
         parts: list[list[Tensor]] = []
         order: list[int] = []
-        with self._encoder.upper.changed(self._change):
-            for several in self._encoder.passes(rows):
-                some = [[rows[number] for number in numbers] for numbers in several]
+        for several in self._encoder.passes(rows):
+            turn.offer()  # not while the change is on: others read the same encoder
+            some = [[rows[number] for number in numbers] for numbers in several]
+            with self._encoder.upper.changed(self._change):
                 parts.append(side_by_side([partial(self._encoder.last_vectors, each) for each in some]))
-                order += [number for numbers in several for number in numbers]
+            order += [number for numbers in several for number in numbers]
         leaves = [vectors.detach().requires_grad_() for part in parts for vectors in part]
         truth = self._truth[torch.tensor(batch)[order]].to(self._center.device)
         loss = contrastive_loss(functional.normalize(torch.cat(leaves) - self._center, dim=1), truth)
         gradients = iter(torch.autograd.grad(loss, leaves))
         found = torch.zeros_like(self._change)
         for part in parts:
+            turn.offer()
             backward = [partial(self._backward, vectors, next(gradients)) for vectors in part]
             for gradient in side_by_side(backward):
                 found += gradient

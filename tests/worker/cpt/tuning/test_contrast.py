@@ -82,6 +82,26 @@ def test_model_itself_stays_as_it_is(encoder: SentenceEncoder) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.model.state_dict().items())
 
 
+class Others:
+    """Read the same encoder whenever they have a turn."""
+
+    def __init__(self, encoder: SentenceEncoder) -> None:
+        self.encoder = encoder
+        self.read: list[Tensor] = []
+
+    def offer(self, _: float | None = None, /) -> None:
+        self.read.append(self.encoder.embed(TEXTS))
+
+
+def test_others_read_the_encoder_as_it_is_between_passes(encoder: SentenceEncoder) -> None:
+    plain, others, running, alone = encoder.embed(TEXTS), Others(encoder), tuner(encoder, 3), tuner(encoder, 3)
+    losses = [running.step(others) for _ in range(3)]
+    assert len(others.read) >= 6
+    assert all(torch.equal(read, plain) for read in others.read)
+    assert losses == tuned(alone)
+    assert torch.equal(running.change, alone.change)
+
+
 def test_same_seed_finds_the_same(encoder: SentenceEncoder) -> None:
     runs = [tuner(encoder, 2, seed, copies=4) for seed in (1, 1, 2)]
     for run in runs:
