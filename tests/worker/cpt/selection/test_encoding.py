@@ -24,7 +24,8 @@ COSTS = Costs(8, 10.0, 2.0, 3, 1000, 500, 2, 0)
 
 
 def shots(truth: tuple[int, ...] = (0, 1, 0, 1, 0, 1, 0, 1)) -> Shots:
-    tokenizer, template, labels = tiny.tokenizer(), Template(), ("good", "bad")
+    tokenizer, template = tiny.tokenizer(), Template()
+    labels = ("good", "bad", *(f"label {number}" for number in range(2, max(truth) + 1)))
     return Shots(
         tokenizer=tokenizer,
         template=template,
@@ -59,7 +60,8 @@ def test_every_example_is_in_one_fold_and_all_have_vectors_by_each_encoder() -> 
     for number in range(len(found.folds) + 1):
         rows, names = found.of_fit(number)
         assert rows.shape == (2, 8, 24)
-        assert names is None
+        assert names is not None
+        assert names.shape == (2, 2, 24)
         torch.testing.assert_close(rows.norm(dim=2), torch.ones(2, 8))
 
 
@@ -90,9 +92,19 @@ def test_two_examples_of_each_label_are_enough() -> None:
     found = tuned(shots((0, 1, 0, 1)))
     assert len(found.folds) == 2
     assert all(fit.change is not None and bool(fit.change.any()) for fit in found._fits)
-    names = found.of_fit(0)[1]
-    assert names is not None
-    assert names.shape == (2, 2, 24)
+
+
+@pytest.mark.parametrize(
+    ("truth", "named"), [((0, 1) * 9, True), ((0, 1) * 10, False), ((*range(10), *range(10)), True)]
+)
+def test_what_is_known_of_labels_takes_part_where_examples_are_few(truth: tuple[int, ...], named: bool) -> None:
+    running = encoding(shots(truth))
+    while not running.frozen.complete:
+        running.step(COSTS, 1.0, lambda _: 0.0, ALONE)
+    found = TunedVectors(ENCODER, shots(truth), running.frozen, STEPS, 0)
+    while not found.complete:
+        found.step(COSTS, ALONE)
+    assert (found.of_fit(0)[1] is not None) == named
 
 
 @pytest.mark.parametrize(("truth", "expected"), [((0, 0, 0, 1), False), ((0, 1), False), ((0, 0, 1, 1), True)])
@@ -193,9 +205,10 @@ def test_part_of_tuned_encoders_predicts_each_fold_by_its_own() -> None:
     assert torch.equal(part.change, found.change)
     views = len(part.given.features)
     for number, fold in enumerate(found.folds):
-        rows, _ = found.of_fit(number)
+        rows, names = found.of_fit(number)
+        assert names is not None
         seen = [place for place in range(8) if place not in fold]
-        given = replace(part.given, features=rows[:views, seen], truth=part.given.truth[seen])
+        given = replace(part.given, features=rows[:views, seen], names=names[:views], truth=part.given.truth[seen])
         expected = given.fit(part.fit.penalty).log_probabilities(rows[:views, fold])
         torch.testing.assert_close(part.fit.predicted[fold], expected, rtol=1e-3, atol=1e-4)
 
