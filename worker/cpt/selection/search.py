@@ -28,7 +28,7 @@ from worker.cpt.tuning.tuner import CHUNK_TOKENS, TuningSettings
 from worker.cpt.turn import ALONE, Turn
 
 #: Shares of the budget: for sentence vectors at most, and for all but what follows the trials (fits and figures).
-ENCODER_SHARE: Final = 0.5
+_ENCODER_SHARE: Final = 0.5
 TRIALS_SHARE: Final = 0.85
 _CODES: Final[tuple[Status | None, ...]] = (None, "done", "dropped")
 
@@ -151,7 +151,7 @@ class Search:
         from the last `state`.
         """
         if not self._encoding.complete:
-            self._done += self._encoding.step(self._costs, self._left(ENCODER_SHARE), self._seconds, turn)
+            self._done += self._encoding.step(self._costs, self._left(_ENCODER_SHARE), self._seconds, turn)
             return None
         run = self._current()
         loss, cost = run.step(self._costs, turn)
