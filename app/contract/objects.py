@@ -176,6 +176,8 @@ class Report(Scores):
     weights: tuple[float, ...] = ()
     #: Labels that are scored after the heads have chosen them; None is all.
     shortlist: int | None = None
+    #: Steps that tuned the sentence encoder that serves, 0 for the encoder as it is; None where none serves.
+    encoder_steps: int | None = None
     reproducibility: Reproducibility | None = None
 
 

@@ -251,6 +251,7 @@ class BudgetOffer(Payload):
     max_seconds: float | None
     estimated_seconds: float
     trials: tuple[TrialSettings, ...]
+    encoder_steps: int = 0
 
 
 class Plan(Payload):

@@ -14,7 +14,7 @@ import typer
 from transformers.utils.logging import disable_progress_bar
 
 from app.contract.names import DEFAULT_MODELS
-from benchmarks.accuracy import ours, plain, report, second, sentences
+from benchmarks.accuracy import ours, plain, planted, report, second, sentences
 from benchmarks.accuracy.cells import Cell, Outcome, Task
 from benchmarks.accuracy.descriptions import DESCRIPTIONS
 from benchmarks.accuracy.protocol import ALL, ENGLISH, SEEDS, DataSet, load
@@ -57,7 +57,8 @@ Method = Callable[[Task, int], Outcome]
 @cli.command()
 def main(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="measure, zero-shot, ablation, second or report; all but second if none")
+        list[str] | None,
+        typer.Argument(help="measure, zero-shot, ablation, planted, second or report; all but second if none"),
     ] = None,
     data: Annotated[Path, typer.Option(help="folder of the data sets")] = HERE.parent.parent.parent / "shared" / "data",
     only: Annotated[list[str] | None, typer.Option(help="methods to measure")] = None,
@@ -67,14 +68,14 @@ def main(
     """Measure accuracy at the same shots. Each cell is stored as it ends; a run goes on where it was broken off."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     disable_progress_bar()
-    wanted = parts or ["measure", "zero-shot", "ablation", "report"]
+    wanted = parts or ["measure", "zero-shot", "ablation", "planted", "report"]
     try:
         # Each cell names its processor and threads: seconds hang on them, accuracy does not.
         results = Results(HERE / "results.json", {"protocol": 2}, fresh=fresh)
     except OtherRunError as error:
         typer.echo(f"{error}; --fresh starts anew", err=True)
         raise typer.Exit(1) from error
-    if {"measure", "zero-shot", "ablation"} & set(wanted):
+    if {"measure", "zero-shot", "ablation", "planted"} & set(wanted):
         base = load_base()
         if "zero-shot" in wanted:
             _measure_zero_shot(results, data, base)
@@ -83,6 +84,8 @@ def main(
             _measure(results, data, DRAWS, methods)
         if "ablation" in wanted:
             _measure(results, data, ABLATION_DRAWS, _ablation(base))
+        if "planted" in wanted:
+            _measure_planted(results, data, base)
     if "second" in wanted:
         if second_wheels is None:
             raise typer.BadParameter("the part second needs --second-wheels")
@@ -176,6 +179,13 @@ def _measure_zero_shot(results: Results, data: Path, base: LanguageModel) -> Non
         for method, given in (("zero_shot", {}), ("zero_shot_described", descriptions)):
             answer = partial(_zero_shot, base, given)
             results.cell(f"{name}/0/0/{method}", partial(_cell, task, 0, answer))
+
+
+def _measure_planted(results: Results, data: Path, base: LanguageModel) -> None:
+    for name in planted.SETS:
+        for seed in SEEDS:
+            task = Task.draw(load(data, name), planted.SHOTS, seed)
+            results.cell(f"{name}/{planted.SHOTS}/{seed}/{planted.METHOD}", partial(planted.cell, base, task, seed))
 
 
 def _zero_shot(base: LanguageModel, descriptions: dict[str, str], task: Task, _: int) -> Outcome:

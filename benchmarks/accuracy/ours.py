@@ -56,20 +56,25 @@ def auto_with_texts(base: LanguageModel, task: Task, seed: int) -> Outcome:
 
 
 def auto(base: LanguageModel, task: Task, **levers: Any) -> Outcome:
-    """Ours, all that is not among the `levers` left to the service, but for the time.
+    """Ours, all that is not among the `levers` left to the service, but for the time; see `bought`."""
+    return learn(base, task, bought(base, task, **levers))
+
+
+def bought(base: LanguageModel, task: Task, **levers: Any) -> dict[str, Any]:
+    """Hyperparameters of method `auto`, all that is not among the `levers` left to the service, but for the time.
 
     The trials are those that `max_seconds` "auto" buys on a quiet machine of two cores, and are run whole: so other
     work on this one changes no figure.
     """
     given = {"method": "auto"} | levers
-    if "trials" not in given:
-        spec = _spec(task, given)
-        encoded = encode(base, spec)
-        quiet = replace(base, flops=_FLOPS)
-        resolved = resolve(quiet, spec.hyperparameters, encoded)
-        bought = Pricing(quiet, encoded, resolved.model_dump()).affordable(resolved.trials, resolved.max_seconds)
-        given |= {"trials": [trial.model_dump() for trial in bought], "encoder_steps": resolved.encoder_steps}
-    return learn(base, task, given)
+    if "trials" in given:
+        return given
+    spec = _spec(task, given)
+    encoded = encode(base, spec)
+    quiet = replace(base, flops=_FLOPS)
+    resolved = resolve(quiet, spec.hyperparameters, encoded)
+    trials = Pricing(quiet, encoded, resolved.model_dump()).affordable(resolved.trials, resolved.max_seconds)
+    return given | {"trials": [trial.model_dump() for trial in trials], "encoder_steps": resolved.encoder_steps}
 
 
 @dataclass(frozen=True)

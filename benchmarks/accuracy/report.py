@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.accuracy import second
+from benchmarks.accuracy import planted, second
 from benchmarks.accuracy.cells import Cell, of_seeds
 from benchmarks.accuracy.plots import save_plots
 from benchmarks.accuracy.protocol import ENGLISH, SEEDS, SHOTS, SHOTS_OF_77
@@ -62,6 +62,9 @@ def tables(cells: Mapping[str, Cell]) -> str:
         title = "ECE of auto and of honest confidences on as many rows, over the cells that have both"
         parts.append(f"#### {title}\n\n{_honesty(cells)}")
         parts.append(_promises(cells))
+    if wrong := planted.rows(cells):
+        head = ["", "examples", "wrong labels planted", "of them found", "right labels named"]
+        parts.append(f"#### Wrong labels planted, k = {planted.SHOTS}, sums of the seeds\n\n{_table(head, wrong)}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -29,6 +29,7 @@ class SearchNews:
         self._search = search
         self._hyperparameters = hyperparameters
         self._settled = len(search.statuses)
+        self._encoder_steps = search.encoding.steps
         self._held_out: dict[str, Any] | None = None
         self._note_held_out(0)
 
@@ -46,16 +47,21 @@ class SearchNews:
         return {"step": step, **known, "held_out": self._held_out}
 
     def messages(self) -> list[Message]:
-        """The trials that were dropped since this was last asked."""
+        """What was dropped since this was last asked: tuning of the encoder, trials."""
         statuses, total = self._search.statuses, len(self._hyperparameters.trials)
         first, self._settled = self._settled, len(statuses)
+        before, self._encoder_steps = self._encoder_steps, self._search.encoding.steps
         budget = self._hyperparameters.max_seconds
         reason = f": max_seconds ({budget:.0f} s) leaves no time for it" if budget is not None else ""
-        return [
+        dropped = [
             Message(f"trial {number + 1} of {total} was dropped{reason}", {"trial": number, "status": "dropped"})
             for number in range(first, len(statuses))
             if statuses[number] == "dropped"
         ]
+        if before and not self._encoder_steps:
+            data = {"encoder_steps": before, "status": "dropped"}
+            dropped.insert(0, Message(f"the tuning of the sentence encoder was dropped{reason}", data))
+        return dropped
 
     def _note_held_out(self, first: int) -> None:
         for trial in range(first, len(self._search.statuses)):
@@ -80,6 +86,14 @@ def why_not_tuned(hyperparameters: ResolvedHyperparameters, found: SearchResult,
     else:
         reason = "with so many examples of a label tuning gains no more than chance would"
     return Message(f"the {kind} context serves, not a tuned one: {reason}", data)
+
+
+def why_encoder_not_tuned(search: Search, found: SearchResult) -> Message | None:
+    """Why the sentence encoder serves as it is although it was tuned; None where it serves tuned, or was not."""
+    if not search.encoding.steps or found.encoder_steps:
+        return None
+    reason = "held-out examples are predicted better by it"
+    return Message(f"the sentence encoder serves as it is, not tuned: {reason}", {"encoder_steps": 0})
 
 
 def _serving(found: SearchResult) -> Outcome | None:

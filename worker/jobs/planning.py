@@ -62,19 +62,31 @@ def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
         hyperparameters=resolved,
         total_steps=sum(trial.steps * settings.runs(Trial(**trial.model_dump())) for trial in done),
         estimated_seconds=seconds,
-        budgets=_budgets(base, resolved, encoded) if resolved.method == "auto" else (),
+        budgets=_budgets(base, resolved, spec.hyperparameters.encoder_steps, encoded),
     )
 
 
-def _budgets(base: LanguageModel, resolved: ResolvedHyperparameters, encoded: Encoded) -> tuple[BudgetOffer, ...]:
+def _budgets(
+    base: LanguageModel, resolved: ResolvedHyperparameters, encoder_steps: int | str, encoded: Encoded
+) -> tuple[BudgetOffer, ...]:
+    """What other bounds would buy; `encoder_steps` as they were asked for. None where the method has no bound."""
+    if resolved.method != "auto":
+        return ()
     offers = []
     for seconds in _BUDGETS_SECONDS:
         values: dict[str, Any] = resolved.model_dump() | {"max_seconds": seconds, "trials": None}
-        values["encoder_steps"] = planned_encoder_steps(base, values | {"encoder_steps": "auto"}, encoded)
+        values["encoder_steps"] = planned_encoder_steps(base, values | {"encoder_steps": encoder_steps}, encoded)
         pricing = Pricing(base, encoded, values)
         trials = pricing.affordable(planned_trials(base, values, encoded), seconds)
         needed = sum(map(pricing.trial, trials)) + pricing.encoding() + pricing.measuring()
-        offers.append(BudgetOffer(max_seconds=seconds, estimated_seconds=needed, trials=trials))
+        offers.append(
+            BudgetOffer(
+                max_seconds=seconds,
+                estimated_seconds=needed,
+                trials=trials,
+                encoder_steps=values["encoder_steps"],
+            )
+        )
     return tuple(offers)
 
 

@@ -29,7 +29,7 @@ from worker.evaluation.report import Predictions, report
 from worker.jobs.defaults import search_settings
 from worker.jobs.encoding import Encoded, encode
 from worker.jobs.lease import Lease, Stopping
-from worker.jobs.news import SearchNews, why_not_tuned
+from worker.jobs.news import SearchNews, why_encoder_not_tuned, why_not_tuned
 from worker.models import LanguageModel
 
 #: Validation examples that are classified at once: their states take memory.
@@ -199,8 +199,10 @@ class JobRun:
         """What was found, and what is known of it. To be called on the device."""
         found = self._search.result(self)
         served = self._served(found)
-        if message := why_not_tuned(self._hyperparameters, found, served):
-            self._lease.say(*message)
+        told = why_encoder_not_tuned(self._search, found), why_not_tuned(self._hyperparameters, found, served)
+        for message in told:
+            if message is not None:
+                self._lease.say(*message)
         reported = report(self._base, self._claim, found, self._measured(found), served, self)
         fields = self._progress() | {
             "total_steps": len(self._losses),

@@ -1,5 +1,6 @@
 """What the user of a job is told while it runs, on a tiny base model, with real records."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,14 @@ from app.contract.objects import Event
 from app.records.claims import Claim, TuningClaim
 from app.records.store import Records
 from tests.submissions import MODEL, overdue
+from tests.worker.cpt.selection.test_search import AUTO, search
+from tests.worker.cpt.selection.test_search import run as finished
 from tests.worker.jobs import test_run, test_run_auto
 from tests.worker.jobs.test_run import run
+from tests.worker.tiny import base_model, sentence_encoder
 from worker.artifacts import Artifacts
 from worker.jobs.lease import Stopping
+from worker.jobs.news import why_encoder_not_tuned
 from worker.models import LanguageModel
 
 
@@ -64,6 +69,26 @@ def test_dropped_trials_and_a_context_that_is_not_tuned_are_told_with_the_reason
     reason = "was dropped: max_seconds (0 s) leaves no time for it"
     assert dropped == [f"trial {number} of {total} {reason}" for number in range(2, total + 1)]
     assert last == "the calibrated context serves, not a tuned one: there was no time to tune within max_seconds"
+
+
+def test_tuning_of_the_encoder_that_is_dropped_is_told(records: Records, artifacts: Artifacts) -> None:
+    base = base_model(encoder=sentence_encoder())
+    claim = test_run_auto.claimed(records, base, max_seconds=0.001, encoder_steps=5)
+    assert run(records, claim, base, artifacts).report.encoder_steps == 0
+    reason = "max_seconds (0 s) leaves no time for it"
+    assert messages(records, claim)[0] == f"the tuning of the sentence encoder was dropped: {reason}"
+
+
+def test_encoder_that_serves_as_it_is_although_it_was_tuned_is_told() -> None:
+    running = search(base_model().model, replace(AUTO, encoder_steps=2))
+    tuned = finished(running)
+    assert why_encoder_not_tuned(running, tuned) is None
+    told = why_encoder_not_tuned(running, replace(tuned, encoder_steps=0))
+    assert told
+    reason = "held-out examples are predicted better by it"
+    assert told.text == f"the sentence encoder serves as it is, not tuned: {reason}"
+    untuned = search(base_model().model, AUTO)
+    assert why_encoder_not_tuned(untuned, finished(untuned)) is None
 
 
 def test_job_of_a_lost_worker_says_where_it_goes_on(

@@ -132,6 +132,9 @@ def test_longer_budgets_buy_more_and_none_costs_more_than_it_says() -> None:
     assert [one.max_seconds for one in budgets] == [30.0, 120.0, 600.0, None]
     worth = [(len(one.trials), one.trials[0].examples) for one in budgets]
     assert worth == sorted(worth)
+    assert [one.encoder_steps for one in budgets] == [12] * 4
+    given = plan(base_model(encoder=sentence_encoder()), many(400, encoder_steps=3)).budgets
+    assert [one.encoder_steps for one in given] == [3] * 4
     for one in budgets:
         assert len(one.trials) == 1 or one.max_seconds is None or one.estimated_seconds <= one.max_seconds
 

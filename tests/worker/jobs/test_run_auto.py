@@ -99,7 +99,10 @@ def test_encoder_takes_part_and_its_hash_is_told(records: Records, artifacts: Ar
     assert one.report.reproducibility
     assert one.encoder == one.report.reproducibility.encoder == "encoder 0"
     assert len(one.report.weights) == 3
+    tuned = result(records, base, artifacts, encoder_steps=2)
+    assert (one.report.encoder_steps, tuned.report.encoder_steps) == (12, 2)
     without = result(records, base, artifacts, encoder=False)
+    assert without.report.encoder_steps is None
     assert without.encoder is load(without.content).metadata["encoder"] is None
 
 

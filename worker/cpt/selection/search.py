@@ -95,7 +95,7 @@ class Search:
         self._settings = settings
         self._clock = clock
         self._costs = Costs.of(model, encoder, shots, len(texts))
-        self._encoding = Encoding(encoder, shots, settings.encoder_steps, settings.tuning.seed)
+        self.encoding = Encoding(encoder, shots, settings.encoder_steps, settings.tuning.seed)
         self._runs: list[TrialRun | None] = []
         self._statuses: list[Status] = []
         self._done = 0.0
@@ -115,7 +115,7 @@ class Search:
             return 1.0
         pairs = enumerate(self._trials)
         dropped = {number for number, status in enumerate(self._statuses) if status == "dropped"}
-        total = self._encoding.cost(self._costs)
+        total = self.encoding.cost(self._costs)
         total += sum(self.cost(trial) for number, trial in pairs if number not in dropped)
         return min(0.99, self._done / max(total, 1.0))
 
@@ -150,8 +150,8 @@ class Search:
         The turn is offered between pieces of work; what its offer raises leaves the search unfit to go on: begin again
         from the last `state`.
         """
-        if not self._encoding.complete:
-            self._done += self._encoding.step(self._costs, self._left(_ENCODER_SHARE), self._seconds, turn)
+        if not self.encoding.complete:
+            self._done += self.encoding.step(self._costs, self._left(_ENCODER_SHARE), self._seconds, turn)
             return None
         run = self._current()
         loss, cost = run.step(self._costs, turn)
@@ -161,11 +161,11 @@ class Search:
 
     def result(self, turn: Turn = ALONE) -> SearchResult:
         """What was found, once `finished`."""
-        return conclude(self._settings, self._task, self._encoding, self._runs, self._statuses, turn)
+        return conclude(self._settings, self._task, self.encoding, self._runs, self._statuses, turn)
 
     def state(self) -> dict[str, Tensor]:
         """What `load_state` needs to go on as if unbroken."""
-        found = self._encoding.tensors()
+        found = self.encoding.tensors()
         found["statuses"] = torch.tensor([_CODES.index(status) for status in self._statuses], dtype=torch.int64)
         found["steps"] = torch.tensor([trial.steps for trial in self._trials], dtype=torch.int64)
         found["done"] = torch.tensor(self._done, dtype=torch.float64)
@@ -176,16 +176,16 @@ class Search:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state`; raises ValueError, and changes nothing, if it is not one of this search's."""
-        before = self._statuses, self._trials, self._runs, self._done, self._encoding.tensors()
+        before = self._statuses, self._trials, self._runs, self._done, self.encoding.tensors()
         try:
             self._load(state)
         except (KeyError, ValueError, IndexError) as error:
             self._statuses, self._trials, self._runs, self._done, vectors = before
-            self._encoding.load(vectors)
+            self.encoding.load(vectors)
             raise ValueError("The state does not belong to this search.") from error
 
     def _load(self, state: Mapping[str, Tensor]) -> None:
-        self._encoding.load(state)
+        self.encoding.load(state)
         statuses = [_CODES[int(code)] for code in state["statuses"]]
         pairs = zip(self._settings.trials, state["steps"].tolist(), strict=True)
         self._trials = [replace(trial, steps=min(trial.steps, steps)) for trial, steps in pairs]
@@ -224,7 +224,7 @@ class Search:
         settings, shots = self._settings, self._task.shots
         if not settings.prompts:
             return whole_prompts(shots, settings.folds, settings.tuning.seed)
-        frozen = self._encoding.frozen
+        frozen = self.encoding.frozen
         vectors = frozen.of_examples()[0] if frozen.examples else None
         most, seed = settings.most_tokens, settings.tuning.seed
         plans = cross_fitted_prompts(shots, settings.prompts, trial.context_examples, most, vectors, seed)

@@ -25,7 +25,7 @@ _DECISIONS: Final = {
 }
 _SERVED: Final = {
     "tuned": "the tuned context",
-    "calibrated": "the calibrated context, not tuned",
+    "calibrated": "the calibrated context, its prompts not tuned",
     "icl": "the plain context (ICL)",
 }
 _MOST_LABELS_OF_A_MATRIX: Final = 10
@@ -68,7 +68,13 @@ def _verdict(report: Report) -> Iterator[str]:
         decision = _DECISIONS.get(report.verdict.decision, report.verdict.decision)
         reason = report.verdict.reason
         yield f"Verdict: {decision}. {reason[:1].upper()}{reason[1:]}".rstrip()
-    yield f"What answers: {_SERVED.get(report.served, report.served)}"
+    yield f"What answers: {_SERVED.get(report.served, report.served)}{_encoder(report)}"
+
+
+def _encoder(report: Report) -> str:
+    if report.encoder_steps is None:
+        return ""
+    return f"; its sentence encoder is {'tuned' if report.encoder_steps else 'not tuned'}"
 
 
 def _quality(report: Report) -> Iterator[str | Text]:

@@ -77,6 +77,7 @@ class BudgetOffer(Answered):
     max_seconds: float | None = None
     estimated_seconds: float = 0.0
     trials: tuple[dict[str, Any], ...] = ()
+    encoder_steps: int = 0
 
 
 class DryRun(Answered):

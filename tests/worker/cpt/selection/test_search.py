@@ -264,7 +264,7 @@ def test_suspects_are_named_where_enough_examples_are_held_out(model: Any, count
     """Every label but one is wrong for sure, as the predictions stand."""
     sure = torch.tensor([[1e-9, 1 - 1e-9]], dtype=torch.float64).repeat(count, 1)
     running = search(model, AUTO, shots(count))
-    conclusion = _Conclusion(running._settings, running._task, running._encoding, ALONE)
+    conclusion = _Conclusion(running._settings, running._task, running.encoding, ALONE)
     held_out = HeldOut(tuple(range(count)), sure, sure)
     assert bool(conclusion._suspects(held_out)) == named
 
