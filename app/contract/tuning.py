@@ -73,7 +73,7 @@ class Hyperparameters(Payload):
     """How a context is tuned; ``"auto"`` leaves a value to the service. Values of another JSON type are refused.
 
     ``method`` "cpt" is the reference exactly, "icl" tunes nothing, "auto" holds examples out to choose what is best and
-    is then calibrated. The method gives the values that are left to the service; any of them may be set all the same.
+    is then calibrated. The method gives the values that are left to the service. What a method has no use for is ignored.
 
     - ``epsilon_unit``: "reference" multiplies both epsilons by sqrt(hidden / 2048) as the reference does,
       "embedding_norm" by the mean norm of the base model's embeddings.
@@ -90,8 +90,8 @@ class Hyperparameters(Payload):
     - ``head`` mixes in logistic regression on the hidden states of the pass that scores the labels, ``encoder`` one on
       the vectors of the sentence encoder.
     - ``encoder_steps`` is how many contrastive steps tune the sentence encoder; 0 leaves it as it is.
-    - ``max_seconds`` bounds the search of method "auto", ``trials`` (those of a report) takes the place of that bound:
-      all of them are run whole.
+    - ``max_seconds`` bounds the search of method "auto", ``trials`` (those of another job's hyperparameters) takes the
+      place of that bound: all of them are run whole.
     - ``context_examples`` is how many of the examples stand in a prompt; method "auto" chooses which.
     - ``target_error`` is the share of wrong answers above the threshold that the report recommends.
     """

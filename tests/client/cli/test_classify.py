@@ -53,12 +53,12 @@ def test_piped_predictions_are_lines_with_tabs(service: StandIn, command: Comman
 
 def test_predictions_as_csv_jsonl_and_json(service: StandIn, command: Command) -> None:
     service.then(*[says(answer(0.9, 0.4, least=0.7))] * 3)
-    ask = ("classify", "intents@prod", "a, b", "c", "--min-confidence", "0.7")
+    ask = ("classify", "intents@prod", "a, b", "c", "--min-confidence", "0.7", "--exact")
     assert command(*ask, "--csv").out == 'text,prediction,confidence\n"a, b",yes,0.900000\nc,,0.600000\n'
     first, second = (json.loads(line) for line in command(*ask, "--jsonl").out.splitlines())
     assert (first["text"], first["labels"]["no"], second["abstained"]) == ("a, b", pytest.approx(0.1), True)
     assert [one["prediction"] for one in command(*ask, "--json").data] == ["yes", None]
-    assert json.loads(service.seen[0].body)["min_confidence"] == 0.7
+    assert {"min_confidence": 0.7, "exact": True}.items() <= json.loads(service.seen[0].body).items()
 
 
 def test_texts_come_from_the_standard_input(

@@ -44,6 +44,13 @@ REPORT = {
 DRY_RUN = {
     "object": "dry_run", "model": "tiny", "context_tokens": 40, "context_limit": 512, "total_steps": 6,
     "estimated_seconds": 12.3,
+    "budgets": [
+        {"max_seconds": 30.0, "estimated_seconds": 24.2, "encoder_steps": 0,
+         "trials": [{"steps": 0, "context_examples": 4, "examples": 3, "prompts": 2}]},
+        {"max_seconds": None, "estimated_seconds": 812.0, "encoder_steps": 12,
+         "trials": [{"steps": 0, "context_examples": 4, "examples": 4, "prompts": 2},
+                    {"steps": 6, "context_examples": 4, "examples": 4, "prompts": 2}]},
+    ],
     "warnings": [{"code": "one_example_label", "message": "the label has one example", "param": "/examples/2/label"}],
 }  # fmt: skip
 
@@ -107,8 +114,32 @@ def test_json_is_one_envelope_and_nothing_else(service: StandIn, command: Comman
 def test_dry_run_stores_nothing(service: StandIn, command: Command, file: Path) -> None:
     service.then(says(DRY_RUN))
     said = command("tune", str(file), "--dry-run")
-    assert said.out == "40 tokens of 512, 6 steps, about 12 s on tiny\n"
+    assert said.out.splitlines() == [
+        "40 tokens of 512, 6 steps, about 12 s on tiny",
+        "",
+        "max_seconds    seconds  examples read  steps of a prompt  steps of the encoder",
+        "30            about 24              3                  0                     0",
+        "none         about 812              4                  6                    12",
+    ]
     assert len(service.seen) == 1
+
+
+def test_dry_run_of_a_method_without_a_bound_is_a_line(service: StandIn, command: Command, file: Path) -> None:
+    service.then(says({**DRY_RUN, "budgets": []}))
+    assert command("tune", str(file), "--dry-run").out == "40 tokens of 512, 6 steps, about 12 s on tiny\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("texts.txt", "Where is it?\n\nIt rained.\n"), ("texts.csv", "utterance\nWhere is it?\nIt rained.\n")],
+)
+def test_texts_without_labels_are_of_a_file(
+    service: StandIn, command: Command, file: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    service.then(says(DRY_RUN))
+    assert command("tune", str(file), "--calibration-texts", str(tmp_path / name), "--dry-run").status == 0
+    assert json.loads(service.seen[0].body)["calibration_texts"] == ["Where is it?", "It rained."]
 
 
 def test_job_is_not_waited_for_where_that_is_asked(service: StandIn, command: Command, file: Path) -> None:

@@ -14,6 +14,7 @@ import typer
 from contextune.cli.output import Json, Output, clipped, plain, table
 from contextune.cli.reading import (
     Encoding,
+    Exact,
     Examples,
     Format,
     LabelColumn,
@@ -21,16 +22,14 @@ from contextune.cli.reading import (
     LabelsFile,
     TextColumn,
     labels_of,
-    open_table,
+    texts_in,
+    without_blank,
 )
 from contextune.cli.session import connect
 from contextune.errors import InvalidRequestError, SourceError
 from contextune.models.classification import Classification
 from contextune.sources import Columns
-from contextune.sources.columns import settle
-from contextune.sources.examples import text_of
-from contextune.sources.reading import check_size, stream_lines, text_lines
-from contextune.sources.tables import MAX_FILE_BYTES
+from contextune.sources.reading import stream_lines
 
 _KNOWN_ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".xlsx", ".txt")
 _TABLE_ROWS: Final = 256
@@ -49,6 +48,7 @@ def classify(
     min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Predict nothing below this confidence.")] = 0.0,
     truncate: Annotated[str, typer.Option(help="What to cut of a text that is too long: NONE, START or END.")] = "END",
     top_k: Annotated[int | None, typer.Option(min=1, help="How many labels to tell, with --jsonl or --json.")] = None,
+    exact: Exact = False,
     examples: Annotated[
         Path | None, typer.Option(help="A file of labelled examples to classify by at once, in place of a context.")
     ] = None,
@@ -80,6 +80,7 @@ def classify(
         "min_confidence": min_confidence,
         "truncate": truncate.upper(),
         "top_k": top_k,
+        "exact": exact,
         "examples": brought and brought.examples,
         "labels": labels_of(labels, labels_file, encoding, brought.labels if brought else ()),
         "model": model,
@@ -99,26 +100,14 @@ def _inputs(texts: list[str], columns: Columns, file_format: str | None, encodin
     if texts in ([], ["-"]):
         if sys.stdin.isatty():
             raise typer.BadParameter("name a text or a file, or pipe lines in", param_hint="TEXT")
-        return _lines(stream_lines("the standard input", sys.stdin.buffer, encoding))
+        return without_blank(stream_lines("the standard input", sys.stdin.buffer, encoding))
     path = Path(texts[0])
     named = path.suffix.lower() in _KNOWN_ENDINGS
     if len(texts) == 1 and (named or file_format or columns.text) and path.is_file():
-        if path.suffix.lower() == ".txt" and file_format is None:
-            check_size(path, MAX_FILE_BYTES)
-            return _lines(text_lines(path, encoding))
-        return _column(path, columns, file_format, encoding)
+        return texts_in(path, columns, file_format, encoding)
     if len(texts) == 1 and named and " " not in texts[0]:
         raise SourceError(f"{path}: cannot be read: No such file or directory")
     return texts
-
-
-def _column(path: Path, columns: Columns, file_format: str | None, encoding: str | None) -> Iterator[str]:
-    found, settled = settle(open_table(path, columns, file_format, encoding), columns, label_needed=False)
-    return (text_of(found, row, settled.text) for row in found.rows)
-
-
-def _lines(lines: Iterable[str]) -> Iterator[str]:
-    return (line.rstrip("\r\n") for line in lines if line.strip())
 
 
 def _kept(inputs: Iterable[str], given: list[str]) -> Iterator[str]:

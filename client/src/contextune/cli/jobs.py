@@ -14,6 +14,7 @@ from rich.console import Console
 from contextune.cli.output import Json, Output, clipped, plain
 from contextune.cli.pages import fields_table, job_fields, jobs_table, when
 from contextune.cli.progress import follow
+from contextune.cli.reading import Exact
 from contextune.cli.report_page import print_report
 from contextune.cli.session import connect
 from contextune.models.batches import Batch, BatchResult
@@ -107,7 +108,7 @@ def create(
     top_k: Annotated[
         int | None, typer.Option(min=1, help="How many labels each result has, the likeliest first; 1 unless given.")
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Score every label, without a shortlist.")] = False,
+    exact: Exact = False,
     text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end of the job.")] = False,

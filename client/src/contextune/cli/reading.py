@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -13,8 +13,10 @@ from contextune.cli.output import Output, clipped, table
 from contextune.errors import InvalidRequestError, SourceError
 from contextune.models.contexts import LabelDescription
 from contextune.sources import Columns, labels_from
-from contextune.sources.examples import SourcedExample, examples_in
-from contextune.sources.tables import Table, read_table
+from contextune.sources.columns import settle
+from contextune.sources.examples import SourcedExample, examples_in, text_of
+from contextune.sources.reading import check_size, text_lines
+from contextune.sources.tables import MAX_FILE_BYTES, Table, read_table
 
 TextColumn: TypeAlias = Annotated[str | None, typer.Option("--text-column", help="The column that holds the text.")]
 LabelColumn: TypeAlias = Annotated[str | None, typer.Option("--label-column", help="The column that holds the label.")]
@@ -28,6 +30,8 @@ Labels: TypeAlias = Annotated[
 LabelsFile: TypeAlias = Annotated[
     Path | None, typer.Option(help="A file of labels, with a label and its description in each row.")
 ]
+
+Exact: TypeAlias = Annotated[bool, typer.Option("--exact", help="Score every label, without a shortlist.")]
 
 _PREVIEW_ROWS: Final = 4
 _POINTER: Final = re.compile(r"/examples/(\d+)(?:/.*)?")
@@ -106,6 +110,20 @@ def _label(written: str) -> LabelDescription:
     if not name.strip():
         raise typer.BadParameter(f"{written!r} names no label", param_hint="--labels")
     return LabelDescription(name=name.strip(), description=description.strip() or None)
+
+
+def texts_in(path: Path, columns: Columns, file_format: str | None, encoding: str | None) -> Iterator[str]:
+    """The texts of a file: the lines of a .txt file that are not blank, else a column. Raises ``SourceError``."""
+    if path.suffix.lower() == ".txt" and file_format is None:
+        check_size(path, MAX_FILE_BYTES)
+        return without_blank(text_lines(path, encoding))
+    found, settled = settle(open_table(path, columns, file_format, encoding), columns, label_needed=False)
+    return (text_of(found, row, settled.text) for row in found.rows)
+
+
+def without_blank(lines: Iterable[str]) -> Iterator[str]:
+    """Lines without their ends, but for blank ones."""
+    return (line.rstrip("\r\n") for line in lines if line.strip())
 
 
 def open_table(path: Path, columns: Columns, file_format: str | None, encoding: str | None) -> Table:

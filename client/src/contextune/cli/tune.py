@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from rich.console import Console
 
 from contextune.cli.metadata import Metadata, metadata_of
-from contextune.cli.output import Json, Output, clipped
+from contextune.cli.output import Json, Output, clipped, table
 from contextune.cli.progress import follow
 from contextune.cli.reading import (
     Encoding,
@@ -22,14 +23,16 @@ from contextune.cli.reading import (
     LabelsFile,
     TextColumn,
     labels_of,
+    texts_in,
 )
 from contextune.cli.report_page import print_context
 from contextune.cli.session import connect
 from contextune.client import Contextune
 from contextune.errors import InvalidRequestError, SourceError
-from contextune.models.contexts import DryRun, LabelDescription
+from contextune.models.contexts import BudgetOffer, DryRun, LabelDescription
 from contextune.sources import Columns
 
+_BUDGET_COLUMNS: Final = ("max_seconds", "seconds", "examples read", "steps of a prompt", "steps of the encoder")
 _EXAMPLE: Final = re.compile(r"/examples/\d+")
 
 
@@ -47,7 +50,10 @@ def tune(
     model: Annotated[str | None, typer.Option(help="The base model; the service's first unless given.")] = None,
     method: Annotated[str | None, typer.Option(help="auto, cpt or icl.")] = None,
     base: Annotated[
-        str | None, typer.Option(help="A context whose examples come first; its name and settings are kept.")
+        str | None,
+        typer.Option(
+            help="A context whose examples come first; its name is kept, and its settings unless others are given."
+        ),
     ] = None,
     remove_example: Annotated[
         list[str] | None,
@@ -60,6 +66,9 @@ def tune(
     ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="A file of examples that are only measured, never learned from.")
+    ] = None,
+    calibration_texts: Annotated[
+        Path | None, typer.Option(help="A file of texts without labels, like those to come.")
     ] = None,
     metadata: Metadata = None,
     text_column: TextColumn = None,
@@ -95,6 +104,7 @@ def tune(
     columns = Columns(text_column, label_column)
     examples = Examples.read(file, columns, file_format, encoding, alone=base is None) if file else None
     measured = Examples.read(validation, columns, file_format, encoding) if validation else None
+    unlabelled = texts_in(calibration_texts, Columns(text_column), file_format, encoding) if calibration_texts else None
     if examples:
         examples.preview(output)
     with connect(context) as client:
@@ -102,6 +112,7 @@ def tune(
         body: dict[str, Any] = {
             "examples": examples and examples.examples,
             "validation_examples": measured and measured.examples,
+            "calibration_texts": unlabelled and list(unlabelled),
             "labels": labels_of(labels, labels_file, encoding, [*known, *(examples.labels if examples else ())]),
             "model": model,
             "base_context": base,
@@ -125,7 +136,7 @@ def _tune(
         planned = client.contexts.dry_run(**body)
         _warn(output, planned, examples, body["labels"] or ())
         if dry_run:
-            output.result(planned, lambda console: console.print(_needs(planned)))
+            output.result(planned, lambda console: _print_needs(console, planned))
             return
         tuning = client.contexts.create(**body, **known_by)
     except InvalidRequestError as error:
@@ -192,11 +203,21 @@ def _place(pointer: str, examples: Examples | None, labels: Sequence[LabelDescri
     return examples.located(pointer) if examples else pointer
 
 
-def _needs(planned: DryRun) -> str:
-    return (
+def _print_needs(console: Console, planned: DryRun) -> None:
+    """Print what a job needs, and what other bounds on its time would buy."""
+    console.print(
         f"{planned.context_tokens} tokens of {planned.context_limit}, {planned.total_steps} steps, "
         f"about {planned.estimated_seconds:.0f} s on {planned.model}"
     )
+    if planned.budgets:
+        console.print()
+        console.print(table(_BUDGET_COLUMNS, map(_offer, planned.budgets), right=range(1, len(_BUDGET_COLUMNS))))
+
+
+def _offer(budget: BudgetOffer) -> tuple[str, ...]:
+    bound = "none" if budget.max_seconds is None else f"{budget.max_seconds:.0f}"
+    best = [max((trial[name] for trial in budget.trials), default=0) for name in ("examples", "steps")]
+    return (bound, f"about {budget.estimated_seconds:.0f}", *map(str, best), str(budget.encoder_steps))
 
 
 def name_of(file: Path) -> str:
