@@ -73,7 +73,7 @@ class Hyperparameters(Payload):
     """How a context is tuned; ``"auto"`` leaves a value to the service. Values of another JSON type are refused.
 
     ``method`` "cpt" is the reference exactly, "icl" tunes nothing, "auto" holds examples out to choose what is best and
-    is then calibrated. The method gives the values that are left to the service. What a method has no use for is ignored.
+    is then calibrated. The method gives the values that are left to the service, and ignores what it has no use for.
 
     - ``epsilon_unit``: "reference" multiplies both epsilons by sqrt(hidden / 2048) as the reference does,
       "embedding_norm" by the mean norm of the base model's embeddings.
