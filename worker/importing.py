@@ -20,15 +20,13 @@ from app.records.connection import StoreUnavailable
 from app.records.files import ArtifactsUnavailable, DiskFull, open_to_write, read_file, unavailable
 from app.records.store import Records
 from worker.artifacts import Artifacts, address_of
-from worker.classification.preparing import loaded, made_here, resident
+from worker.classification.preparing import fits_encoder, loaded, made_here, resident
 from worker.classification.resident import CannotClassify
 from worker.cpt.encoding.context import encode_labels, encode_query
 from worker.cpt.encoding.template import Template as ModelTemplate
 from worker.cpt.formats import peft
 from worker.cpt.formats.bundle import TunedContext, save
 from worker.cpt.model.base_model import word_embeddings
-from worker.cpt.model.sentence_encoder import SentenceEncoder
-from worker.cpt.scoring.classifier import Classifier
 from worker.cpt.scoring.trie import MAX_LABEL_TOKENS, LabelTrie
 from worker.device import Device, out_of_memory
 from worker.models import LanguageModel
@@ -169,17 +167,9 @@ def _check_size(base: LanguageModel, tuned: TunedContext) -> None:
         raise CannotClassify(ErrorCode.CONTEXT_TOO_LONG, text, "/file")
 
 
-def _fits(classifier: Classifier, encoder: SentenceEncoder) -> bool:
-    head, change = classifier.encoder_head, classifier.encoder_change
-    if head is None:
-        return True
-    fits = head.weight.shape[1] == encoder.size and len(head.center) <= len(encoder.layers)
-    return fits and (change is None or change.shape[1] == encoder.upper.size)
-
-
 def _check_answer(base: LanguageModel, tuned: TunedContext) -> None:
     """Raise `CannotClassify` where the adapter's numbers give no answer."""
-    if tuned.classifier is not None and base.encoder is not None and not _fits(tuned.classifier, base.encoder):
+    if not fits_encoder(base, tuned):
         raise _invalid("its head does not fit the sentence encoder")
     predictor = resident(base, tuned).predictor
     found = predictor.probabilities(base.model, base.encoder, [_query(base, tuned)], [_TEXT], exact=True)

@@ -15,7 +15,8 @@ from app.records.store import Records
 from tests.submissions import EXAMPLES
 from tests.worker.tiny import CONTEXT_LENGTH, base_model, classifier, sentence_encoder, stored_context
 from worker.artifacts import Artifacts, address_of
-from worker.classification.preparing import loaded
+from worker.classification.preparing import loaded, prepare
+from worker.classification.resident import UnusableContext
 from worker.cpt.formats import peft
 from worker.cpt.formats.bundle import Prompt, TunedContext, save
 from worker.cpt.scoring.classifier import Classifier
@@ -161,6 +162,8 @@ def test_artifact_of_other_files_or_of_another_encoder_is_refused(
         replace(head, encoder_change=torch.zeros(2, 143)),
     ):
         assert refused(taken(_needing(tuned, wrong), here=here)) == ("adapter_invalid", "/file")
+        with pytest.raises(UnusableContext, match="does not fit the sentence encoder"):
+            prepare(here, _needing(tuned, wrong))
 
 
 def _needing(tuned: TunedContext, head: Classifier) -> bytes:

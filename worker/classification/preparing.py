@@ -24,6 +24,8 @@ def prepare(base: LanguageModel, content: bytes) -> Resident:
         raise UnusableContext(str(error)) from error
     if not made_here(base, tuned):
         raise ModelChanged(base.id)
+    if not fits_encoder(base, tuned):
+        raise UnusableContext("its head does not fit the sentence encoder")
     return resident(base, tuned)
 
 
@@ -40,6 +42,15 @@ def made_here(base: LanguageModel, tuned: TunedContext) -> bool:
     encoder = base.encoder.fingerprint if base.encoder is not None else None
     same_encoder = not needs_encoder or (encoder is not None and tuned.metadata.get("encoder") == encoder)
     return tuned.metadata.get("model_sha256") == base.fingerprint and same_encoder
+
+
+def fits_encoder(base: LanguageModel, tuned: TunedContext) -> bool:
+    """Whether what a context has learned of the sentence encoder is of its shapes here."""
+    if tuned.classifier is None or base.encoder is None or (head := tuned.classifier.encoder_head) is None:
+        return True
+    fits = head.weight.shape[1] == base.encoder.size and len(head.center) <= len(base.encoder.layers)
+    change = tuned.classifier.encoder_change
+    return fits and (change is None or change.shape[1] == base.encoder.upper.size)
 
 
 def resident(base: LanguageModel, tuned: TunedContext) -> Resident:

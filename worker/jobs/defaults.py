@@ -158,7 +158,7 @@ def planned_trials(base: LanguageModel, values: dict[str, Any], encoded: Encoded
         )
     pricing, size = Pricing(base, encoded, values), values["context_examples"]
     seconds = values["max_seconds"]
-    left = math.inf if seconds is None else _PLANNED_SHARE * seconds - pricing.encoding()
+    left = math.inf if seconds is None else _PLANNED_SHARE * seconds - pricing.encoding_within(seconds)
 
     def trial(steps: int, examples: int, prompts: int) -> TrialSettings:
         return TrialSettings(steps=steps, context_examples=size, examples=examples, prompts=prompts)

@@ -52,7 +52,7 @@ def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
         _check_length(context, longest, base.context_length)
     pricing = Pricing(base, encoded, resolved.model_dump())
     done = pricing.affordable(resolved.trials, resolved.max_seconds)
-    seconds = sum(map(pricing.trial, done)) + pricing.measuring() + pricing.encoding()
+    searching = sum(map(pricing.trial, done)) + pricing.encoding_within(resolved.max_seconds)
     settings = search_settings(base, resolved, encoded.shots)
     return Plan(
         context_tokens=context,
@@ -61,7 +61,7 @@ def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
         training_examples=len(encoded.shots),
         hyperparameters=resolved,
         total_steps=sum(trial.steps * settings.runs(Trial(**trial.model_dump())) for trial in done),
-        estimated_seconds=seconds,
+        estimated_seconds=searching + pricing.measuring(),
         budgets=_budgets(base, resolved, spec.hyperparameters.encoder_steps, encoded),
     )
 
@@ -78,7 +78,7 @@ def _budgets(
         values["encoder_steps"] = planned_encoder_steps(base, values | {"encoder_steps": encoder_steps}, encoded)
         pricing = Pricing(base, encoded, values)
         trials = pricing.affordable(planned_trials(base, values, encoded), seconds)
-        needed = sum(map(pricing.trial, trials)) + pricing.encoding() + pricing.measuring()
+        needed = sum(map(pricing.trial, trials)) + pricing.encoding_within(seconds) + pricing.measuring()
         offers.append(
             BudgetOffer(
                 max_seconds=seconds,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from app.contract.tuning import TrialSettings
 from worker.cpt.selection.costs import Costs
-from worker.cpt.selection.search import TRIALS_SHARE, fewer_steps
+from worker.cpt.selection.search import ENCODER_SHARE, TRIALS_SHARE, fewer_steps
 from worker.cpt.selection.task import calibration_sample
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
 from worker.jobs.encoding import Encoded
@@ -40,6 +40,10 @@ class Pricing:
         tuning = self._costs.encoder_tuning(steps) if steps else 0.0
         return (vectors + tuning) / (self._rate * _ENCODER_EFFICIENCY / _EFFICIENCY)
 
+    def encoding_within(self, seconds: float | None) -> float:
+        """The same in a search with this bound, which ends them with its share of it."""
+        return self.encoding() if seconds is None else min(self.encoding(), ENCODER_SHARE * seconds)
+
     def trial(self, trial: TrialSettings) -> float:
         """Seconds for a trial."""
         values = self._values
@@ -52,7 +56,7 @@ class Pricing:
 
     def affordable(self, trials: tuple[TrialSettings, ...], max_seconds: float | None) -> tuple[TrialSettings, ...]:
         """The trials that would be done within a bound: the first, and what fits of each in what the others leave."""
-        left = math.inf if max_seconds is None else TRIALS_SHARE * max_seconds - self.encoding()
+        left = math.inf if max_seconds is None else TRIALS_SHARE * max_seconds - self.encoding_within(max_seconds)
         found: list[TrialSettings] = []
         for trial in trials:
             some = self._fitting(trial, left) if found else trial

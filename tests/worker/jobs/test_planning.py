@@ -148,3 +148,12 @@ def test_plan_of_ten_thousand_examples_is_quick_to_read(base: LanguageModel) -> 
     planned = plan(base, many(10_000))
     assert planned.hyperparameters.max_seconds == 900
     assert planned.training_examples == 10_000
+
+
+def test_more_steps_of_the_encoder_than_there_is_time_for_leave_the_trials_their_share() -> None:
+    base, seconds = base_model(encoder=sentence_encoder()), 1.0
+    greedy = plan(base, many(200, max_seconds=seconds, encoder_steps=1000))
+    assert greedy.hyperparameters.encoder_steps == 1000
+    assert greedy.estimated_seconds <= seconds
+    modest = plan(base, many(200, max_seconds=seconds / 3, encoder_steps=0))
+    assert greedy.hyperparameters.trials[0].examples >= modest.hyperparameters.trials[0].examples

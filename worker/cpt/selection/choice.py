@@ -58,8 +58,9 @@ def fluency(shots: Shots) -> float:
 
 
 def _bytes_of_token(tokenizer: Any, texts: Sequence[str]) -> float:
-    tokens = sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"])
-    return sum(len(text.encode()) for text in texts) / max(1, tokens)
+    # What splits special tokens is state of the tokenizer, which other threads share: all calls have it alike.
+    rows = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return sum(len(text.encode()) for text in texts) / max(1, sum(map(len, rows)))
 
 
 def prior_weights(shots: Shots, states: bool, encoder: bool, tuned: bool = False) -> list[float]:

@@ -57,11 +57,12 @@ class Encoding:
                 self.frozen.cut()
             return cost
         if self._tuned is None:
-            if not self.frozen.whole or seconds(costs.encoder_tuning(self._steps)) > left:
+            if not self.frozen.whole:
                 return self._drop()
             assert self._encoder is not None  # noqa: S101 - else nothing is left to tune
             self._tuned = TunedVectors(self._encoder, self._shots, self.frozen, self._steps, self._seed)
-        if left < 0:
+        # The first piece of a job is slow, and few vectors are made in no time: a step tells how long others take.
+        if left < 0 or (self._tuned.begun and seconds(costs.encoder_tuning(self._steps)) > left):
             return self._drop()
         cost = self._tuned.step(costs, turn)
         self._tuning_left = not self._tuned.complete

@@ -9,6 +9,8 @@ import torch
 #: Fewer examples than this are not split: there is too little to learn from what is left.
 FEWEST: Final = 4
 _FOLDS: Final = 5
+#: Of more examples there are two folds: half of them teach as much, and each fit to them takes seconds.
+_MANY: Final = 2048
 
 
 def stratified_folds(numbers: Sequence[int], labels: Sequence[int], count: int, seed: int) -> list[list[int]]:
@@ -24,13 +26,14 @@ def stratified_folds(numbers: Sequence[int], labels: Sequence[int], count: int, 
 
 
 def balanced_folds(numbers: Sequence[int], labels: Sequence[int], seed: int) -> list[list[int]]:
-    """Up to five folds of `numbers`, but no more than most labels have examples.
+    """Up to five folds of `numbers`, two of more than 2,048, but no more than most labels have examples.
 
     A fold then holds as many of each label, and what is learned from the others leans towards none.
     """
     counts = sorted(Counter(labels[number] for number in numbers).values())
     median = counts[len(counts) // 2] if counts else 0
-    return stratified_folds(numbers, labels, max(2, min(_FOLDS, median)), seed)
+    most = _FOLDS if len(numbers) <= _MANY else 2
+    return stratified_folds(numbers, labels, max(2, min(most, median)), seed)
 
 
 def by_turns(numbers: Sequence[int], labels: Sequence[int]) -> list[int]:

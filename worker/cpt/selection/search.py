@@ -28,7 +28,7 @@ from worker.cpt.tuning.tuner import CHUNK_TOKENS, TuningSettings
 from worker.cpt.turn import ALONE, Turn
 
 #: Shares of the budget: for sentence vectors at most, and for all but what follows the trials (fits and figures).
-_ENCODER_SHARE: Final = 0.5
+ENCODER_SHARE: Final = 0.5
 TRIALS_SHARE: Final = 0.85
 _CODES: Final[tuple[Status | None, ...]] = (None, "done", "dropped")
 
@@ -98,7 +98,7 @@ class Search:
         self.encoding = Encoding(encoder, shots, settings.encoder_steps, settings.tuning.seed)
         self._runs: list[TrialRun | None] = []
         self._statuses: list[Status] = []
-        self._done = 0.0
+        self._done, self._begun = 0.0, 0.0
         self._trials = list(settings.trials)
 
     @property
@@ -150,8 +150,10 @@ class Search:
         The turn is offered between pieces of work; what its offer raises leaves the search unfit to go on: begin again
         from the last `state`.
         """
+        if not self._done:
+            self._begun = self._clock()  # what passed before says nothing of the rate of the work
         if not self.encoding.complete:
-            self._done += self.encoding.step(self._costs, self._left(_ENCODER_SHARE), self._seconds, turn)
+            self._done += self.encoding.step(self._costs, self._left(ENCODER_SHARE), self._seconds, turn)
             return None
         run = self._current()
         loss, cost = run.step(self._costs, turn)
@@ -242,7 +244,8 @@ class Search:
         elif not first and (late or (run.between_prompts and not self._affordable(replace(run.trial, prompts=1)))):
             run.shorten(FEWEST_PROMPTS)
             if late and not run.complete:
-                self._drop(len(self._statuses))
+                self._runs[-1] = None
+                self._statuses.append("dropped")
         if run.complete:
             run.end()
             self._statuses.append("done")
@@ -253,10 +256,6 @@ class Search:
                 break
             self._runs.append(None)
             self._statuses.append("dropped")
-
-    def _drop(self, number: int) -> None:
-        self._runs[number] = None
-        self._statuses.append("dropped")
 
     def _left(self, share: float) -> float:
         """Seconds left of a share of the budget."""
@@ -270,7 +269,7 @@ class Search:
 
     def _seconds(self, cost: float) -> float:
         """What so many floating-point operations take, at the rate of the work so far."""
-        return cost * self._clock() / max(1.0, self._done)
+        return cost * (self._clock() - self._begun) / max(1.0, self._done)
 
     def _fitting(self, trial: Trial) -> Trial | None:
         """The trial with as many of its steps as there is time for with the fewest prompts; None for too few."""

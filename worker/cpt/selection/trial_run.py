@@ -105,13 +105,12 @@ class TrialRun:
             self.records, self.plans = closed, self.plans[: len(closed)]
             self.trial = replace(self.trial, prompts=len(closed))
 
-    def end(self) -> int:
-        """Let all prompts have as many examples read under them, and return how many."""
-        counts = [len(record.numbers) for record in self.records]
+    def end(self) -> None:
+        """Let all prompts that serve have as many examples read under them."""
+        serving = [record for plan, record in zip(self.plans, self.records, strict=True) if plan.served]
         if self.task.reads:
-            for record in self.records:
-                record.keep(min(counts))
-        return min(counts)
+            for record in serving:
+                record.keep(min(len(each.numbers) for each in serving))
 
     def prompts(self) -> tuple[TunedPrompt, ...]:
         """The prompts that serve, as they were tuned."""
@@ -136,6 +135,9 @@ class TrialRun:
         """Go on from `tensors`; raises KeyError or ValueError for those of another trial."""
         prompts = {key.split(".")[-2] for key in stored if key.startswith(f"{name}.")}
         self.records = [PromptRecord.from_tensors(f"{name}.{prompt}", stored) for prompt in range(len(prompts))]
+        device = self.task.model.get_input_embeddings().weight.device
+        for record in self.records:
+            record.delta = record.delta.to(device)  # all else of a record is kept on the host
         if len(self.records) > len(self.plans):
             raise ValueError("unknown prompts")
         if self.records and not self.records[-1].closed:

@@ -76,6 +76,11 @@ class TunedVectors:
         return self._current is None
 
     @property
+    def begun(self) -> bool:
+        """Whether a single step of the first encoder is done."""
+        return self._fits[0].change is None and self._tuner is not None and self._tuner.done == 1
+
+    @property
     def change(self) -> Tensor:
         """[2, C] of the encoder that serves, once all are complete."""
         change = self._fits[-1].change

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.model.sentence_encoder import SentenceEncoder
-from worker.cpt.selection.folds import by_turns
+from worker.cpt.selection.folds import FEWEST, by_turns
 from worker.cpt.turn import Turn
 
 #: Texts that are embedded in one step of a search.
@@ -59,8 +59,8 @@ class Vectors:
         return len(some)
 
     def cut(self) -> None:
-        """Make no more, unless there is none of an example yet."""
-        self._cut = self.examples > 0
+        """Make no more, unless fewer examples have one than are split into folds."""
+        self._cut = self.examples >= FEWEST
 
     def of_examples(self) -> Tensor:
         """[V, N, E] of V layers, the last first; zeros for examples that have none."""

@@ -30,7 +30,7 @@ class ContrastiveTuner:
     """Finds the change [2, C] of an encoder's upper layers for `texts` with the labels `truth`, step by step.
 
     center: [H] of the vectors of the texts by the encoder as it is, on the CPU. Deterministic. Two labels at least have
-    two texts.
+    two texts. done: steps so far.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ContrastiveTuner:
         self._truth = torch.tensor(list(truth))
         self._center = center.to(encoder.model.device)
         self._steps = steps
-        self._done = 0
+        self.done = 0
         self._generator = torch.Generator().manual_seed(seed % 2**63)
         self._change = torch.zeros(2, encoder.upper.size, device=encoder.model.device, requires_grad=True)
         self._optimizer = torch.optim.AdamW([self._change], weight_decay=_WEIGHT_DECAY)
@@ -55,7 +55,7 @@ class ContrastiveTuner:
     @property
     def finished(self) -> bool:
         """Whether all steps are done."""
-        return self._done == self._steps
+        return self.done == self._steps
 
     @property
     def change(self) -> Tensor:
@@ -69,12 +69,12 @@ class ContrastiveTuner:
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate()
         self._optimizer.step()
-        self._done += 1
+        self.done += 1
         return loss
 
     def _rate(self) -> float:
         """The learning rate: it rises over the first steps, and falls in a line to nothing."""
-        return _LEARNING_RATE * min(1.0, (self._done + 1) / _WARM_UP_STEPS) * (1 - self._done / self._steps)
+        return _LEARNING_RATE * min(1.0, (self.done + 1) / _WARM_UP_STEPS) * (1 - self.done / self._steps)
 
     def _batch(self) -> list[int]:
         """Places of the texts of a step: some of each of some labels, drawn anew."""

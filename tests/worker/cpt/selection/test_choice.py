@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.worker import tiny
+from worker.cpt.encoding.context import encode_queries
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.encoding.template import Template
 from worker.cpt.scoring.head import LabelledFeatures
@@ -11,6 +13,7 @@ from worker.cpt.scoring.mixture import Mixture
 from worker.cpt.selection.choice import (
     beyond_chance,
     choose,
+    fluency,
     losses,
     nested_mixture,
     prior_weights,
@@ -154,3 +157,11 @@ def test_layers_below_the_last_are_read_only_where_enough_rows_are_better_predic
     chosen = views_of(every, [(every, fold) for fold in folds])
     assert len(chosen.given.features) == views
     assert chosen.fit.predicted.shape == (rows, 2)
+
+
+def test_tokenizer_still_reads_special_tokens_as_text_after_its_pieces_were_counted() -> None:
+    """The flag is state of the tokenizer, which threads that plan and classify share."""
+    tokenizer, template, labels = tiny.tokenizer(), Template(), ("good", "bad")
+    encode_queries(tokenizer, template, ["a film"])
+    fluency(Shots(tokenizer, template, labels, ((1,), (2,)), ("fine", "awful"), (0, 1), 2))
+    assert tokenizer.backend_tokenizer.encode_special_tokens

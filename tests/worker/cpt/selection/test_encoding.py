@@ -15,7 +15,9 @@ from worker.cpt.encoding.template import Template
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.encoder_part import FEWEST_AGAINST_TUNING, EncoderPart, tuned_part
 from worker.cpt.selection.encoding import Encoding
+from worker.cpt.selection.folds import FEWEST
 from worker.cpt.selection.tuned_vectors import MOST_EXAMPLES, TunedVectors, tunable
+from worker.cpt.selection.vectors import Vectors
 from worker.cpt.turn import ALONE
 
 STEPS = 2
@@ -226,3 +228,12 @@ def test_encoder_as_it_is_serves_where_enough_rows_say_so(count: int, better: bo
 
     bad, fine = predicting(1 - good - noise), predicting(good - noise)
     assert (bad.unless(fine, FEWEST_AGAINST_TUNING) is fine) == better
+
+
+@pytest.mark.parametrize("labels", [127, 255])
+def test_vectors_are_cut_only_where_examples_are_enough_for_folds(labels: int) -> None:
+    vectors = Vectors(ENCODER, shots(tuple(range(labels)) * 2))
+    while vectors.examples < FEWEST:
+        vectors.make(ALONE)
+        vectors.cut()
+        assert vectors.complete == (vectors.examples >= FEWEST)

@@ -17,7 +17,7 @@ def test_each_example_is_held_out_once_and_each_label_evenly(labels: list[int], 
     assert max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize(("of_each", "count"), [(2, 2), (4, 4), (64, 5)])
+@pytest.mark.parametrize(("of_each", "count"), [(2, 2), (4, 4), (64, 5), (682, 5), (683, 2)])
 def test_folds_of_few_examples_hold_each_label_once(of_each: int, count: int) -> None:
     labels = [0, 1, 2] * of_each
     folds = balanced_folds(range(len(labels)), labels, 0)

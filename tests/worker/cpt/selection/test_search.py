@@ -217,6 +217,34 @@ def test_tuning_of_the_encoder_ends_with_half_of_the_budget(model: Any) -> None:
     assert found(model, replace(AUTO, encoder_steps=2, max_seconds=600.0), clock=Clock(1.0)).encoder_steps == 2
 
 
+def test_time_before_the_first_piece_of_work_says_nothing_of_what_tuning_the_encoder_takes(model: Any) -> None:
+    late = Clock(0.001)
+    late.now = 10.0
+    assert found(model, replace(AUTO, encoder_steps=2, max_seconds=120.0), clock=late).encoder_steps == 2
+
+
+def test_first_piece_of_work_which_is_slow_says_little_of_what_tuning_the_encoder_takes(model: Any) -> None:
+    looks = iter([0.0, 1.0])  # and then a millisecond each
+    clock = Clock(0.001)
+    clock.now = 1.0
+    assert (
+        found(
+            model, replace(AUTO, encoder_steps=20, max_seconds=30.0), clock=lambda: next(looks, None) or clock()
+        ).encoder_steps
+        == 20
+    )
+
+
+@pytest.mark.parametrize("count", [8, 13])
+def test_measuring_folds_of_the_reference_takes_nothing_from_what_serves(model: Any, count: int) -> None:
+    measured = replace(REFERENCE, trials=(Trial(1, 8, count, 1),), folds=3, calibrated=True, heads=True)
+    (trial,) = found(model, measured, shots(count)).outcomes
+    assert trial.examples == count
+    held_out = found(model, measured, shots(count)).held_out
+    assert held_out
+    assert len(held_out.numbers) == count
+
+
 Change = Callable[[dict[str, Any]], object]
 
 
