@@ -163,8 +163,8 @@ class _Conclusion:
         settings = self._settings
         if not settings.calibrated and not settings.heads and self._encoder is None:
             return [1.0]
-        tuned = self._encoder_steps > 0 and len(self._numbers) >= choice.FEWEST_DECIDING
-        return choice.prior_weights(self._shots, settings.heads, self._encoder is not None, tuned)
+        given = settings.heads, self._encoder is not None, self._encoder_steps > 0, len(self._numbers)
+        return choice.prior_weights(self._shots, *given)
 
     def _nested(self, one: _Candidate) -> Tensor:
         calibrated = self._settings.calibrated

@@ -56,8 +56,10 @@ def test_parts_of_a_language_model_that_spells_the_texts_begin_with_nothing() ->
     assert 0.6 < mixed[2] < 1.0
 
 
-def test_encoder_that_is_tuned_begins_with_more_than_one_that_is_not() -> None:
-    assert prior_weights(shots("a lovely warm film", "tedious"), True, True, True) == [0.3, 0.5, 0.8]
+def test_encoder_that_is_tuned_begins_with_other_weights_the_fewer_where_few_rows_judge_it() -> None:
+    known = shots("a lovely warm film", "tedious")
+    assert prior_weights(known, True, True, True, 16) == [0.3, 0.5, 0.8]
+    assert prior_weights(known, True, True, True, 15) == [0.3, 0.5, 0.5]
 
 
 def test_without_an_encoder_the_language_model_keeps_its_weights() -> None:
