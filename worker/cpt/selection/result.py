@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class HeldOut:
     """Probabilities [N, L] float64 for the examples `numbers` by what has not seen them.
 
-    icl: the plain label scores. served: what serves, its trial, its mixture and its shortlist chosen without them.
+    icl: plain label scores. served: trial and mixture are chosen without them; encoder, penalties, shortlist on them.
     """
 
     numbers: tuple[int, ...]
