@@ -103,7 +103,7 @@ class Lease:
         self._news.set()
 
     def tell(self) -> None:
-        """Write what was noted now, if metrics wait for the next beat; without the store they are lost."""
+        """Write what was noted now, if metrics wait for the next beat; without the store the next beat has them."""
         if self._metrics is not None:
             with suppress(StoreUnavailable):
                 self._beat()
@@ -131,4 +131,8 @@ class Lease:
     def _beat(self) -> None:
         with self._beating:
             metrics, self._metrics = self._metrics, None
-            self._state = self.records.beat(self.claim, dict(self.fields), self.remaining_seconds, metrics)
+            try:
+                self._state = self.records.beat(self.claim, dict(self.fields), self.remaining_seconds, metrics)
+            except StoreUnavailable:
+                self._metrics = self._metrics or metrics
+                raise

@@ -4,7 +4,9 @@ import pytest
 import redis
 
 from app.records.claims import Claim
+from app.records.connection import connect
 from app.records.store import Records
+from app.standalone.embedded import EmbeddedServer
 from tests.submissions import MODEL, submission, sweep_up
 from tests.waiting import eventually
 from worker.jobs.lease import Cancelled, Lease, LeaseLost, Stopping
@@ -42,6 +44,23 @@ def test_progress_is_written_with_the_next_beat(records: Records, claim: Claim) 
         assert job
         assert (job.progress.fraction, job.trained_tokens) == (0.6, 40)
         assert job.estimated_finish_at
+
+
+def test_metrics_of_a_beat_that_the_store_refused_are_told_by_the_next(own_store: EmbeddedServer) -> None:
+    client = connect(own_store.url)
+    records = Records(client)
+    records.of("default").contexts.submit(submission())
+    claim = records.claim([MODEL], "worker-1")
+    assert claim
+    with Lease(records, claim, Event()) as lease:
+        client.replicaof("127.0.0.1", 1)
+        lease.note({"step": 1}, remaining_seconds=None, metrics={"step": 1})
+        lease.tell()
+        client.replicaof("NO", "ONE")
+        lease.tell()
+        told = [event.data for event in records.of("default").jobs.events(claim.job_id) if event.type == "metrics"]
+        assert told == [{"step": 1}]
+    client.close()
 
 
 def test_holder_learns_of_a_cancel(records: Records, claim: Claim) -> None:
