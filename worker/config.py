@@ -59,9 +59,10 @@ class WorkerSettings(BaseSettings):
     """
 
     encoder: str = "auto"
-    """Sentence encoder beside a model whose entry names none: a folder or hub id with safetensors, `none`, or `auto`:
-    multilingual-e5-small where the package `contextune-e5-small` is installed, else none. A context answers only beside
-    the encoder that it was tuned with.
+    """Sentence encoders beside a model whose entry names none: folders or hub ids with safetensors, comma-separated, or
+    `none`, or `auto`: `embedded:multilingual-e5-small` and `embedded:all-minilm-l6-v2`, as far as their packages
+    (`contextune-e5-small`, `contextune-minilm`) are installed. The first is tuned for a context, and serves it unless
+    held-out examples speak for another. A context answers only beside the encoder that it was tuned with.
     """
 
     pinned_contexts: Annotated[tuple[str, ...], NoDecode] = ()

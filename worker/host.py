@@ -34,7 +34,7 @@ from worker.classification.together import Expired, Stopwatch, Together
 from worker.config import ModelSource, WorkerSettings
 from worker.device import Device
 from worker.devices import make_current, resident_bytes, resolve, state
-from worker.encoders import load_encoder
+from worker.encoders import load_encoders
 from worker.importing import imported
 from worker.jobs.plan_threads import PlanThreads
 from worker.jobs.planning import planned
@@ -119,8 +119,8 @@ class Host:
         folder, enter = self._settings.data_dir / "models", partial(self._enter, model_id)
         base = self._device.run(partial(load_language_model, model_id, source, folder, enter))
         encoder = source.encoder or self._settings.encoder
-        base = replace(base, encoder=self._device.run(partial(load_encoder, encoder, base.device, folder, enter)))
-        self._bases[model_id] = base
+        encoders = self._device.run(partial(load_encoders, encoder, base.device, folder, enter))
+        self._bases[model_id] = replace(base, encoders=encoders)
         structlog.get_logger().info(
             "model_loaded", model=model_id, device=base.device, seconds=round(time.monotonic() - started, 1)
         )

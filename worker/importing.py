@@ -172,7 +172,7 @@ def _check_answer(base: LanguageModel, tuned: TunedContext) -> None:
     if not fits_encoder(base, tuned):
         raise _invalid("its head does not fit the sentence encoder")
     predictor = resident(base, tuned).predictor
-    found = predictor.probabilities(base.model, base.encoder, [_query(base, tuned)], [_TEXT], exact=True)
+    found = predictor.probabilities(base.model, [_query(base, tuned)], [_TEXT], exact=True)
     if not bool(found.isfinite().all()):
         raise _invalid("its numbers are too large to give an answer")
 

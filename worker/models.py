@@ -46,7 +46,8 @@ class LanguageModel:
     """A frozen causal language model, ready to compute.
 
     ``flops`` is the device's measured matrix rate (FLOP/s), ``embedding_norm`` the mean norm of the word embeddings,
-    ``fingerprint`` the SHA-256 of its files, ``revision`` the configured one.
+    ``fingerprint`` the SHA-256 of its files, ``revision`` the configured one. Of the sentence encoders beside it the
+    first serves unless held-out examples speak for another.
     """
 
     id: str
@@ -58,12 +59,16 @@ class LanguageModel:
     embedding_norm: float
     fingerprint: str
     revision: str | None = None
-    encoder: SentenceEncoder | None = None
+    encoders: tuple[SentenceEncoder, ...] = ()
 
     @property
     def device(self) -> str:
         """Where it computes."""
         return str(self.model.device)
+
+    def encoder_of(self, fingerprint: str | None) -> SentenceEncoder | None:
+        """The sentence encoder of these files, if it is there."""
+        return next((encoder for encoder in self.encoders if encoder.fingerprint == fingerprint), None)
 
     @property
     def arithmetic(self) -> dict[str, str]:

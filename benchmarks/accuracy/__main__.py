@@ -20,7 +20,7 @@ from benchmarks.accuracy.descriptions import DESCRIPTIONS
 from benchmarks.accuracy.protocol import ALL, ENGLISH, SEEDS, DataSet, load
 from benchmarks.results import OtherRunError, Results
 from worker.config import ModelSource
-from worker.encoders import load_encoder
+from worker.encoders import load_encoders
 from worker.models import LanguageModel, load_language_model
 
 HERE = Path(__file__).parent
@@ -103,17 +103,22 @@ def load_second(wheels: Path) -> LanguageModel:
 
 def _loaded(name: str, source: ModelSource) -> LanguageModel:
     base = load_language_model(name, source, sentences.CACHE, print)
-    return replace(base, encoder=load_encoder(sentences.E5, base.device, sentences.CACHE, print))
+    return _beside(base, f"{sentences.E5},{sentences.MINILM}")
+
+
+def _beside(base: LanguageModel, encoders: str) -> LanguageModel:
+    """The base model beside these encoders, as `CONTEXTUNE_ENCODER` sets them."""
+    return replace(base, encoders=load_encoders(encoders, base.device, sentences.CACHE, print))
 
 
 def _methods(base: LanguageModel) -> dict[str, Method]:
     """Every contender by its name, the quick ones first."""
     return {
         "e5": lambda task, _: sentences.regression(task, sentences.E5),
-        "minilm": lambda task, _: sentences.regression(task, sentences.minilm_folder()),
+        "minilm": lambda task, _: sentences.regression(task, sentences.MINILM),
         "auto": lambda task, seed: ours.auto(base, task, seed=seed),
         "auto_texts": lambda task, seed: ours.auto_with_texts(base, task, seed),
-        "auto_minilm": lambda task, seed: ours.auto(_with_minilm(base), task, seed=seed),
+        "auto_e5": lambda task, seed: ours.auto(_beside(base, sentences.E5), task, seed=seed),
         "icl": lambda task, _: ours.icl(base, task),
         "plain": lambda task, _: plain.with_examples(base, task),
         "icl_calibrated": lambda task, _: ours.icl_calibrated(base, task),
@@ -121,11 +126,6 @@ def _methods(base: LanguageModel) -> dict[str, Method]:
         "setfit": sentences.setfit_minilm,
         "setfit_e5": sentences.setfit_e5,
     }
-
-
-def _with_minilm(base: LanguageModel) -> LanguageModel:
-    """The base model beside another encoder, as `CONTEXTUNE_ENCODER` sets it."""
-    return replace(base, encoder=load_encoder(sentences.minilm_folder(), base.device, sentences.CACHE, print))
 
 
 def _second_methods(base: LanguageModel) -> dict[str, Method]:
@@ -139,7 +139,7 @@ def _second_methods(base: LanguageModel) -> dict[str, Method]:
 #: Methods that take all examples into one context, or hours: where they are measured.
 _SMALL = {"icl", "plain", "icl_calibrated", "cpt_1e-2"}
 _MOST_SETFIT = 8
-#: Of so many labels, all English intents, MiniLM is the better encoder.
+#: Of so many labels, all English intents, held-out examples choose the second encoder.
 _INTENTS = 20
 #: Texts without labels count most where examples are few.
 _MOST_WITH_TEXTS = 4
@@ -148,7 +148,7 @@ _MOST_WITH_TEXTS = 4
 def _measured(method: str, task: Task, k: int) -> bool:
     if method in _SMALL:
         return len(task.shots) <= ours.MOST_REFERENCE_EXAMPLES or k <= 4
-    if method == "auto_minilm":
+    if method == "auto_e5":
         return len(task.labels) >= _INTENTS
     if method == "auto_texts":
         return k <= _MOST_WITH_TEXTS

@@ -13,7 +13,6 @@ from app.contract.tuning import Example, Hyperparameters, TuningSpec
 from benchmarks.accuracy.cells import Outcome, Task, seconds_clock
 from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.shots import Shots
-from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.scoring.predict import Predictor
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.cpt.selection.result import SearchResult
@@ -83,14 +82,13 @@ class Learned:
 
     base: LanguageModel
     shots: Shots
-    encoder: SentenceEncoder | None
     found: SearchResult
     predictor: Predictor
 
     def probabilities(self, texts: Sequence[str]) -> Tensor:
         """[N, L] float64."""
         queries = [encode_query(self.base.tokenizer, self.shots.template, text) for text in texts]
-        return self.predictor.probabilities(self.base.model, self.encoder, queries, texts)
+        return self.predictor.probabilities(self.base.model, queries, texts)
 
 
 def learn(base: LanguageModel, task: Task, given: dict[str, Any]) -> Outcome:
@@ -111,15 +109,16 @@ def learned_from(base: LanguageModel, task: Task, given: dict[str, Any]) -> Lear
     spec = _spec(task, given)
     encoded = encode(base, spec)
     shots, resolved = encoded.shots, resolve(base, spec.hyperparameters, encoded)
-    encoder = base.encoder if resolved.encoder else None
+    encoders = base.encoders if resolved.encoder else ()
     settings = search_settings(base, resolved, shots)
     texts = encoded.calibration_texts
-    search = Search(base.model, encoder, shots, settings, calibration_texts=texts, clock=lambda: now() - started)
+    search = Search(base.model, encoders, shots, settings, calibration_texts=texts, clock=lambda: now() - started)
     while not search.finished:
         search.step()
     found = search.result()
     prefixes = tuple(PrefixKV.compute(base.model, prompt.embeds) for prompt in found.prompts)
-    return Learned(base, shots, encoder, found, Predictor(prefixes, shots.label_ids, found.classifier))
+    predictor = Predictor(prefixes, shots.label_ids, found.classifier, found.encoder)
+    return Learned(base, shots, found, predictor)
 
 
 def _spec(task: Task, given: dict[str, Any]) -> TuningSpec:
@@ -137,6 +136,7 @@ def _detail(found: SearchResult, truth: tuple[int, ...]) -> dict[str, Any]:
     detail["trials"] = [[one.trial.steps, one.trial.prompts, one.trial.examples] for one in found.outcomes]
     if found.classifier is not None:
         detail |= {"encoder_tuned": found.classifier.encoder_change is not None}
+        detail |= {"encoder": None if found.encoder is None else found.encoder.name}
         detail |= {"weights": found.classifier.mixture.weights.tolist(), "shortlist": found.classifier.shortlist}
     if found.held_out is None:
         return detail

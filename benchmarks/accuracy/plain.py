@@ -35,7 +35,7 @@ def _classified(base: LanguageModel, task: Task, plain: PlainContext) -> Outcome
     texts = [text for text, _ in task.test]
     queries = [encode_query(base.tokenizer, resident.template, text) for text in texts]
     parts = [
-        resident.predictor.probabilities(base.model, None, queries[i : i + _AT_ONCE], texts[i : i + _AT_ONCE])
+        resident.predictor.probabilities(base.model, queries[i : i + _AT_ONCE], texts[i : i + _AT_ONCE])
         for i in range(0, len(texts), _AT_ONCE)
     ]
     return Outcome(torch.cat(parts), prepared - started, now() - prepared)

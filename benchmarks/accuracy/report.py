@@ -24,7 +24,7 @@ _NAMES: Mapping[str, str] = {
     "setfit": "SetFit (MiniLM)",
     "setfit_e5": "SetFit (multilingual-e5-small)",
     "auto": "**ours, auto**",
-    "auto_minilm": "ours, auto with MiniLM as its encoder",
+    "auto_e5": "ours, auto with multilingual-e5-small alone",
     "auto_texts": "ours, auto with 500 texts without labels",
 }
 _PLOTS = (

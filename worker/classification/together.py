@@ -177,7 +177,7 @@ def _confidences(
         return []
     ids, texts = [query.ids for query in queries], [query.text for query in queries]
     predict = resident.predictor.probabilities
-    rows: list[list[float]] = predict(base.model, base.encoder, ids, texts, exact=exact, turn=turn).tolist()
+    rows: list[list[float]] = predict(base.model, ids, texts, exact=exact, turn=turn).tolist()
     return [tuple(row) for row in rows]
 
 

@@ -72,7 +72,7 @@ def report(
         weights=() if found.classifier is None else tuple(found.classifier.mixture.weights.tolist()),
         shortlist=None if found.classifier is None else found.classifier.shortlist,
         encoder_steps=_encoder_steps(found),
-        reproducibility=_reproducibility(base, claim),
+        reproducibility=_reproducibility(base, claim, found),
     )
     if measured is None:
         update = {"notes": _notes_without_figures(claim), "verdict": verdict(None, None, target)}
@@ -226,7 +226,7 @@ def _epsilon_use(found: SearchResult) -> dict[str, EpsilonUse]:
     }
 
 
-def _reproducibility(base: LanguageModel, claim: TuningClaim) -> Reproducibility:
+def _reproducibility(base: LanguageModel, claim: TuningClaim, found: SearchResult) -> Reproducibility:
     spec = claim.spec
     decisive = spec.model_dump(mode="json", include={"examples", "training_examples", "validation_examples", "labels"})
     return Reproducibility(
@@ -236,7 +236,7 @@ def _reproducibility(base: LanguageModel, claim: TuningClaim) -> Reproducibility
         template=spec.template,
         model=claim.model,
         model_revision=base.revision or base.fingerprint,
-        encoder=base.encoder.fingerprint if base.encoder is not None and claim.hyperparameters.encoder else None,
+        encoder=None if found.encoder is None else found.encoder.fingerprint,
         versions={package: version(package) for package in _PACKAGES},
         device=base.device,
         dtype=str(base.model.dtype).removeprefix("torch."),

@@ -193,7 +193,6 @@ class BatchRun:
         compute = partial(
             self._resident.predictor.probabilities,
             self._base.model,
-            self._base.encoder,
             [query.ids for query in queries],
             [query.text for query in queries],
             exact=self._claim.spec.options.exact,

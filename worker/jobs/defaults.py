@@ -98,7 +98,7 @@ def resolve(base: LanguageModel, given: Hyperparameters, encoded: Encoded) -> Re
     }
     if automatic:
         computed["weighted_loss_type"] = "decay" if len(shots) >= _FEWEST_WITHOUT_CONTEXT_LABELS else "none"
-    if automatic and base.encoder is None:
+    if automatic and not base.encoders:
         values["encoder"] = False
     defaults = (_BEST if automatic else _REFERENCE) | computed
     values = {name: defaults.get(name, value) if value == "auto" else value for name, value in values.items()}
@@ -130,9 +130,9 @@ def context_examples(shots: Shots) -> int:
 
 def planned_encoder_steps(base: LanguageModel, values: dict[str, Any], encoded: Encoded) -> int:
     """What `encoder_steps` "auto" stands for: as many as are best, unless they take too much of the budget."""
-    if values["method"] != "auto" or not values["encoder"] or base.encoder is None:
+    if values["method"] != "auto" or not values["encoder"] or not base.encoders:
         return 0
-    if not tunable(base.encoder, encoded.shots.truth):
+    if not tunable(base.encoders[0], encoded.shots.truth):
         return 0
     if values["encoder_steps"] != "auto":
         return int(values["encoder_steps"])

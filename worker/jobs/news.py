@@ -30,6 +30,7 @@ class SearchNews:
         self._hyperparameters = hyperparameters
         self._settled = len(search.statuses)
         self._encoder_steps = search.encoding.steps
+        self._other_encoders = len(search.encoding.others)
         self._held_out: dict[str, Any] | None = None
         self._note_held_out(0)
 
@@ -47,10 +48,11 @@ class SearchNews:
         return {"step": step, **known, "held_out": self._held_out}
 
     def messages(self) -> list[Message]:
-        """What was dropped since this was last asked: tuning of the encoder, trials."""
+        """What was dropped since this was last asked: encoders, tuning of the first, trials."""
         statuses, total = self._search.statuses, len(self._hyperparameters.trials)
         first, self._settled = self._settled, len(statuses)
         before, self._encoder_steps = self._encoder_steps, self._search.encoding.steps
+        others, self._other_encoders = self._other_encoders, len(self._search.encoding.others)
         budget = self._hyperparameters.max_seconds
         reason = f": max_seconds ({budget:.0f} s) leaves no time for it" if budget is not None else ""
         dropped = [
@@ -58,6 +60,10 @@ class SearchNews:
             for number in range(first, len(statuses))
             if statuses[number] == "dropped"
         ]
+        if others and not self._other_encoders:
+            names = ", ".join(encoder.name for encoder in self._search.encoding.encoders[1:])
+            text = f"the sentence encoder {names} was dropped{reason}"
+            dropped.insert(0, Message(text, {"encoders": names, "status": "dropped"}))
         if before and not self._encoder_steps:
             data = {"encoder_steps": before, "status": "dropped"}
             dropped.insert(0, Message(f"the tuning of the sentence encoder was dropped{reason}", data))
@@ -88,11 +94,14 @@ def why_not_tuned(hyperparameters: ResolvedHyperparameters, found: SearchResult,
     return Message(f"the {kind} context serves, not a tuned one: {reason}", data)
 
 
-def why_encoder_not_tuned(search: Search, found: SearchResult) -> Message | None:
-    """Why the sentence encoder serves as it is although it was tuned; None where it serves tuned, or was not."""
+def which_encoder(search: Search, found: SearchResult) -> Message | None:
+    """Which sentence encoder serves and why, where not the first one does, tuned if it was tuned."""
+    encoders, reason = search.encoding.encoders, "held-out examples are predicted better by it"
+    if found.encoder is not None and found.encoder is not encoders[0]:
+        text = f"the sentence encoder {found.encoder.name} serves, not {encoders[0].name}: {reason}"
+        return Message(text, {"encoder": found.encoder.name})
     if not search.encoding.steps or found.encoder_steps:
         return None
-    reason = "held-out examples are predicted better by it"
     return Message(f"the sentence encoder serves as it is, not tuned: {reason}", {"encoder_steps": 0})
 
 

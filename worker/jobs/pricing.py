@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from app.contract.tuning import TrialSettings
 from worker.cpt.selection.costs import Costs
+from worker.cpt.selection.encoding import taking_part
 from worker.cpt.selection.search import ENCODER_SHARE, TRIALS_SHARE, fewer_steps
 from worker.cpt.selection.task import calibration_sample
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
@@ -26,16 +27,16 @@ class Pricing:
 
     def __init__(self, base: LanguageModel, encoded: Encoded, values: dict[str, Any]) -> None:
         texts = len(calibration_sample(encoded.calibration_texts)) if values["calibration"] else 0
-        encoder = base.encoder if values["encoder"] else None
-        self._costs = Costs.of(base.model, encoder, encoded.shots, texts)
+        encoders = taking_part(base.encoders if values["encoder"] else (), len(encoded.shots))
+        self._costs = Costs.of(base.model, encoders, encoded.shots, texts)
         self._rate = base.flops * _EFFICIENCY
         self._values = values
         self._shots = encoded.shots
         self._validation = len(encoded.validation_texts)
 
     def encoding(self) -> float:
-        """Seconds for the sentence vectors of all examples, and for tuning the encoder."""
-        vectors = self._costs.embedding(len(self._shots) + len(self._shots.label_texts))
+        """Seconds for the sentence vectors of all examples, and for tuning an encoder."""
+        vectors = self._costs.embeddings(len(self._shots) + len(self._shots.label_texts))
         steps = self._values["encoder_steps"]
         tuning = self._costs.encoder_tuning(steps) if steps else 0.0
         return (vectors + tuning) / (self._rate * _ENCODER_EFFICIENCY / _EFFICIENCY)

@@ -29,13 +29,13 @@ from worker.evaluation.report import Predictions, report
 from worker.jobs.defaults import search_settings
 from worker.jobs.encoding import Encoded, encode
 from worker.jobs.lease import Lease, Stopping
-from worker.jobs.news import SearchNews, why_encoder_not_tuned, why_not_tuned
+from worker.jobs.news import SearchNews, which_encoder, why_not_tuned
 from worker.models import LanguageModel
 
 #: Validation examples that are classified at once: their states take memory.
 _AT_ONCE: Final = 512
 #: The format of checkpoints: one of another is not gone on from.
-_CHECKPOINT_FORMAT: Final = "2"
+_CHECKPOINT_FORMAT: Final = "3"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class JobRun:
         base, resolved, encoded = self._base, self._hyperparameters, self._encoded
         return Search(
             base.model,
-            base.encoder if resolved.encoder else None,
+            base.encoders if resolved.encoder else (),
             encoded.shots,
             search_settings(base, resolved, encoded.shots),
             calibration_texts=encoded.calibration_texts if resolved.calibration else (),
@@ -162,11 +162,11 @@ class JobRun:
     @property
     def _arithmetic(self) -> dict[str, str]:
         """What a checkpoint was written and computed with."""
-        encoder = self._base.encoder if self._hyperparameters.encoder else None
+        encoders = self._base.encoders if self._hyperparameters.encoder else ()
         return {
             "format": _CHECKPOINT_FORMAT,
             **self._base.arithmetic,
-            "encoder": encoder.fingerprint if encoder is not None else "",
+            "encoders": " ".join(encoder.fingerprint for encoder in encoders),
         }
 
     def _resume(self) -> None:
@@ -199,7 +199,7 @@ class JobRun:
         """What was found, and what is known of it. To be called on the device."""
         found = self._search.result(self)
         served = self._served(found)
-        told = why_encoder_not_tuned(self._search, found), why_not_tuned(self._hyperparameters, found, served)
+        told = which_encoder(self._search, found), why_not_tuned(self._hyperparameters, found, served)
         for message in told:
             if message is not None:
                 self._lease.say(*message)
@@ -209,7 +209,7 @@ class JobRun:
             "fraction": 1.0,
             "hyperparameters": self._hyperparameters_of(found).model_dump_json(),
         }
-        encoder = self._encoder_of(found)
+        encoder = None if found.encoder is None else found.encoder.fingerprint
         return Result(self._dump(found, encoder), reported, fields, encoder)
 
     def _served(self, found: SearchResult) -> Served:
@@ -229,13 +229,12 @@ class JobRun:
             for one in found.outcomes
             if one.status == "done"
         )
+        # Another encoder than the first was chosen beside the first as it is tuned: so will the same job choose again.
+        other = found.encoder not in {None, *self._base.encoders[:1]}
+        encoder_steps = self._search.encoding.steps if other else found.encoder_steps
         return self._hyperparameters.model_copy(
-            update={"steps": found.trial.steps, "encoder_steps": found.encoder_steps, "trials": done}
+            update={"steps": found.trial.steps, "encoder_steps": encoder_steps, "trials": done}
         )
-
-    def _encoder_of(self, found: SearchResult) -> str | None:
-        needed = found.classifier is not None and found.classifier.encoder_head is not None
-        return self._base.encoder.fingerprint if needed and self._base.encoder is not None else None
 
     def _dump(self, found: SearchResult, encoder: str | None) -> bytes:
         spec = self._claim.spec
@@ -265,7 +264,9 @@ class JobRun:
             icl = served = self._classified(Predictor(tuple(plain), self._encoded.shots.label_ids))
             if self._hyperparameters.method != "icl":
                 tuned = [PrefixKV.compute(self._base.model, prompt.embeds) for prompt in found.prompts]
-                served = self._classified(Predictor(tuple(tuned), self._encoded.shots.label_ids, found.classifier))
+                served = self._classified(
+                    Predictor(tuple(tuned), self._encoded.shots.label_ids, found.classifier, found.encoder)
+                )
             return Predictions("validation_examples", truth, icl, served)
         if found.held_out is None:
             return None
@@ -276,5 +277,5 @@ class JobRun:
         """Probabilities (N, L) for the validation examples."""
         queries, texts = self._encoded.validation, self._encoded.validation_texts
         parts = [slice(start, start + _AT_ONCE) for start in range(0, len(queries), _AT_ONCE)]
-        classify = partial(predictor.probabilities, self._base.model, self._base.encoder, turn=self)
+        classify = partial(predictor.probabilities, self._base.model, turn=self)
         return torch.cat([classify(queries[part], texts[part]) for part in parts])

@@ -21,7 +21,7 @@ from app.contract.names import artifact_url
 from app.records.files import ArtifactsUnavailable, read_file, remove_file, write_file
 
 #: Our packages with weights.
-_WEIGHTS: Final = ("contextune-smollm2", "contextune-e5-small")
+_WEIGHTS: Final = ("contextune-smollm2", "contextune-e5-small", "contextune-minilm")
 _LEAST_WEIGHTS_BYTES: Final = 1 << 20
 _AGAIN: Final = "install the package, or put the model's files in place, again: contexts answer on the very files alone"
 

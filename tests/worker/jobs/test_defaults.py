@@ -151,14 +151,14 @@ def test_given_trials_are_run_whole(base: LanguageModel) -> None:
 def test_encoder_takes_part_where_there_is_one(base: LanguageModel) -> None:
     assert not resolved(base).encoder
     assert not resolved(base, encoder=True).encoder
-    with_encoder = base_model(encoder=sentence_encoder())
+    with_encoder = base_model(0, sentence_encoder())
     assert resolved(with_encoder).encoder
     assert not resolved(with_encoder, encoder=False).encoder
     assert not resolved(with_encoder, method="cpt").encoder
 
 
 def test_encoder_is_tuned_where_the_budget_bears_it(base: LanguageModel) -> None:
-    with_encoder, some = base_model(encoder=sentence_encoder()), encoded(base, 40)
+    with_encoder, some = base_model(0, sentence_encoder()), encoded(base, 40)
     assert resolved(base).encoder_steps == 0
     assert resolved(with_encoder, method="cpt").encoder_steps == 0
     assert resolved(with_encoder, encoder=False).encoder_steps == 0
@@ -171,7 +171,7 @@ def test_encoder_is_tuned_where_the_budget_bears_it(base: LanguageModel) -> None
 
 
 def test_steps_of_the_encoder_are_priced(base: LanguageModel) -> None:
-    with_encoder, some = base_model(encoder=sentence_encoder()), encoded(base, 40)
+    with_encoder, some = base_model(0, sentence_encoder()), encoded(base, 40)
 
     def seconds(steps: int) -> float:
         return Pricing(with_encoder, some, resolved(with_encoder, some, encoder_steps=steps).model_dump()).encoding()

@@ -17,7 +17,7 @@ from tests.worker.jobs.test_run import run
 from tests.worker.tiny import base_model, sentence_encoder
 from worker.artifacts import Artifacts
 from worker.jobs.lease import Stopping
-from worker.jobs.news import why_encoder_not_tuned
+from worker.jobs.news import which_encoder
 from worker.models import LanguageModel
 
 
@@ -72,23 +72,31 @@ def test_dropped_trials_and_a_context_that_is_not_tuned_are_told_with_the_reason
 
 
 def test_tuning_of_the_encoder_that_is_dropped_is_told(records: Records, artifacts: Artifacts) -> None:
-    base = base_model(encoder=sentence_encoder())
+    base = base_model(0, sentence_encoder())
     claim = test_run_auto.claimed(records, base, max_seconds=0.001, encoder_steps=5)
     assert run(records, claim, base, artifacts).report.encoder_steps == 0
     reason = "max_seconds (0 s) leaves no time for it"
     assert messages(records, claim)[0] == f"the tuning of the sentence encoder was dropped: {reason}"
 
 
+def test_encoder_that_is_dropped_is_told(records: Records, artifacts: Artifacts) -> None:
+    base = base_model(0, sentence_encoder(0), sentence_encoder(1))
+    claim = test_run_auto.claimed(records, base, test_run_auto.EXAMPLES * 2, max_seconds=0.001, encoder_steps=0)
+    run(records, claim, base, artifacts)
+    reason = "max_seconds (0 s) leaves no time for it"
+    assert messages(records, claim)[0] == f"the sentence encoder tiny-1 was dropped: {reason}"
+
+
 def test_encoder_that_serves_as_it_is_although_it_was_tuned_is_told() -> None:
     running = search(base_model().model, replace(AUTO, encoder_steps=2))
     tuned = finished(running)
-    assert why_encoder_not_tuned(running, tuned) is None
-    told = why_encoder_not_tuned(running, replace(tuned, encoder_steps=0))
+    assert which_encoder(running, tuned) is None
+    told = which_encoder(running, replace(tuned, encoder_steps=0))
     assert told
     reason = "held-out examples are predicted better by it"
     assert told.text == f"the sentence encoder serves as it is, not tuned: {reason}"
     untuned = search(base_model().model, AUTO)
-    assert why_encoder_not_tuned(untuned, finished(untuned)) is None
+    assert which_encoder(untuned, finished(untuned)) is None
 
 
 def test_job_of_a_lost_worker_says_where_it_goes_on(

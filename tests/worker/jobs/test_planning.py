@@ -128,12 +128,12 @@ def many(count: int, **given: Any) -> TuningSpec:
 
 
 def test_longer_budgets_buy_more_and_none_costs_more_than_it_says() -> None:
-    budgets = plan(base_model(encoder=sentence_encoder()), many(400)).budgets
+    budgets = plan(base_model(0, sentence_encoder()), many(400)).budgets
     assert [one.max_seconds for one in budgets] == [30.0, 120.0, 600.0, None]
     worth = [(len(one.trials), one.trials[0].examples) for one in budgets]
     assert worth == sorted(worth)
     assert [one.encoder_steps for one in budgets] == [12] * 4
-    given = plan(base_model(encoder=sentence_encoder()), many(400, encoder_steps=3)).budgets
+    given = plan(base_model(0, sentence_encoder()), many(400, encoder_steps=3)).budgets
     assert [one.encoder_steps for one in given] == [3] * 4
     for one in budgets:
         assert len(one.trials) == 1 or one.max_seconds is None or one.estimated_seconds <= one.max_seconds
@@ -151,7 +151,7 @@ def test_plan_of_ten_thousand_examples_is_quick_to_read(base: LanguageModel) -> 
 
 
 def test_more_steps_of_the_encoder_than_there_is_time_for_leave_the_trials_their_share() -> None:
-    base, seconds = base_model(encoder=sentence_encoder()), 1.0
+    base, seconds = base_model(0, sentence_encoder()), 1.0
     greedy = plan(base, many(200, max_seconds=seconds, encoder_steps=1000))
     assert greedy.hyperparameters.encoder_steps == 1000
     assert greedy.estimated_seconds <= seconds

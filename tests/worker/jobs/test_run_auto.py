@@ -13,8 +13,10 @@ from app.records.contexts import Submission
 from app.records.store import Records
 from tests.submissions import MODEL
 from tests.worker.jobs.test_run import run
-from tests.worker.tiny import base_model, sentence_encoder
+from tests.worker.tiny import base_model, blank_encoder, sentence_encoder
 from worker.artifacts import Artifacts
+from worker.classification.preparing import prepare
+from worker.classification.resident import ModelChanged
 from worker.cpt.formats.bundle import load
 from worker.evaluation.figures import held_out_interval, wilson_interval
 from worker.jobs.lease import Stopping
@@ -90,7 +92,7 @@ def test_trials_of_a_report_give_the_same_bits_without_a_bound(
 
 
 def test_encoder_takes_part_and_its_hash_is_told(records: Records, artifacts: Artifacts) -> None:
-    base = base_model(encoder=sentence_encoder())
+    base = base_model(0, sentence_encoder())
     one = result(records, base, artifacts)
     stored = load(one.content)
     assert stored.classifier
@@ -104,6 +106,26 @@ def test_encoder_takes_part_and_its_hash_is_told(records: Records, artifacts: Ar
     without = result(records, base, artifacts, encoder=False)
     assert without.report.encoder_steps is None
     assert without.encoder is load(without.content).metadata["encoder"] is None
+
+
+def test_encoder_that_held_out_examples_choose_serves_and_is_told(records: Records, artifacts: Artifacts) -> None:
+    base = base_model(0, blank_encoder(), sentence_encoder())
+    pairs = [(("fine", "dull")[number % 2], number) for number in range(40)]
+    examples = tuple(Example(text=f"{word} {number:02}", label=word) for word, number in pairs)
+    claim = claimed(records, base, examples, encoder_steps=2)
+    one = run(records, claim, base, artifacts)
+    assert one.encoder == load(one.content).metadata["encoder"] == "encoder 0"
+    assert one.report.encoder_steps == 0
+    told = [event for event in records.of("default").jobs.events(claim.job_id) if event.type == "message"]
+    chosen = "the sentence encoder tiny-0 serves, not tiny-9: held-out examples are predicted better by it"
+    assert [(event.message, event.data) for event in told if "encoder" in event.message] == [
+        (chosen, {"encoder": "tiny-0"})
+    ]
+    resolved = ResolvedHyperparameters.model_validate_json(str(one.fields["hyperparameters"]))
+    assert resolved.encoder_steps == 2, "the same job again compares with the same"
+    assert prepare(base, one.content).predictor.encoder is base.encoders[1]
+    with pytest.raises(ModelChanged):
+        prepare(base_model(0, blank_encoder()), one.content)
 
 
 def test_report_says_what_became_of_the_trials_and_what_to_do(

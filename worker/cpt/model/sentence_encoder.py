@@ -34,9 +34,10 @@ Pooling = Literal["mean", "first"]
 class SentenceEncoder:
     """A bidirectional transformers model, how a layer's states become one vector, and what it wants before a text.
 
-    `fingerprint` is the SHA-256 of the files it was loaded from.
+    `name` is what users know it by, `fingerprint` the SHA-256 of the files it was loaded from.
     """
 
+    name: str
     model: Any
     tokenizer: Any
     pooling: Pooling

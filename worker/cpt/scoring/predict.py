@@ -22,12 +22,14 @@ from worker.cpt.turn import ALONE, Turn
 class Predictor:
     """The prompts of a context over a model, with what makes probabilities of them.
 
-    `classifier` is None where the label scores under a single prompt are all there is.
+    `classifier` is None where the label scores under a single prompt are all there is. `encoder` gives the sentence
+    vectors that its encoder's head was fitted to, if it has one.
     """
 
     prefixes: tuple[PrefixKV, ...]
     label_ids: tuple[tuple[int, ...], ...]
     classifier: Classifier | None = None
+    encoder: SentenceEncoder | None = None
 
     @property
     def tokens(self) -> int:
@@ -42,7 +44,6 @@ class Predictor:
     def probabilities(
         self,
         model: Any,
-        encoder: SentenceEncoder | None,
         queries: Sequence[Sequence[int]],
         texts: Sequence[str],
         *,
@@ -58,8 +59,8 @@ class Predictor:
             found = read(model, self.prefixes[0], [self._trie] * len(queries), queries, views=(), turn=turn)
             return found.scores.double().softmax(1)
         vectors = None
-        if classifier.encoder_head is not None and encoder is not None:
-            vectors = encoder.embed(texts, turn, classifier.encoder_change)
+        if classifier.encoder_head is not None and self.encoder is not None:
+            vectors = self.encoder.embed(texts, turn, classifier.encoder_change)
         if classifier.shortlist is None or exact:
             return classifier.probabilities(self._read(model, queries, [self._trie] * len(queries), turn), vectors)
         return self._shortlisted(model, classifier, queries, vectors, turn)

@@ -1,5 +1,6 @@
 """What a search costs, in floating-point operations: for its progress, its budget, and what is told beforehand."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,8 +24,8 @@ class Costs:
     """Sizes that decide what a search costs.
 
     example: mean tokens of an example. name: mean tokens of what is known of a label. trie: tokens that a query is
-    scored with besides its own. parameters: of the language model; encoder_parameters: those of the encoder that each
-    token passes.
+    scored with besides its own. parameters: of the language model; encoder_parameters: those of each encoder that each
+    token passes, the encoder that may be tuned first.
     """
 
     examples: int
@@ -32,12 +33,12 @@ class Costs:
     name: float
     trie: int
     parameters: int
-    encoder_parameters: int
+    encoder_parameters: tuple[int, ...]
     labels: int
     calibration_texts: int
 
     @classmethod
-    def of(cls, model: Any, encoder: SentenceEncoder | None, shots: Shots, calibration_texts: int) -> "Costs":
+    def of(cls, model: Any, encoders: Sequence[SentenceEncoder], shots: Shots, calibration_texts: int) -> "Costs":
         """The sizes for some shots, by a sample of them."""
         every = max(1, len(shots) // _SAMPLE)
         lengths = [len(shots.example(number)) for number in range(0, len(shots), every)]
@@ -48,7 +49,7 @@ class Costs:
             name=sum(map(len, shots.names_of(names))) / max(1, len(names)),
             trie=len(LabelTrie.build(shots.label_ids).tokens),
             parameters=sum(weight.numel() for weight in model.parameters()),
-            encoder_parameters=encoder.pass_parameters if encoder else 0,
+            encoder_parameters=tuple(encoder.pass_parameters for encoder in encoders),
             labels=len(shots.labels),
             calibration_texts=calibration_texts,
         )
@@ -58,18 +59,22 @@ class Costs:
         """Texts that are read in one piece of work; with many labels few."""
         return max(1, min(_TEXTS_AT_ONCE, int(_TOKENS_AT_ONCE / (self.example + self.trie))))
 
-    def embedding(self, texts: int) -> float:
-        """Sentence vectors of so many texts."""
-        return _FORWARD * self.encoder_parameters * self.example * texts
+    def embedding(self, texts: int, encoder: int = 0) -> float:
+        """Sentence vectors of so many texts by an encoder."""
+        return _FORWARD * self.encoder_parameters[encoder] * self.example * texts
+
+    def embeddings(self, texts: int) -> float:
+        """Sentence vectors of so many texts by each encoder."""
+        return sum(self.embedding(texts, encoder) for encoder in range(len(self.encoder_parameters)))
 
     def encoder_step(self, examples: int) -> float:
         """A step of tuning of the encoder on so many examples."""
         batch = min(examples, BATCH, MOST_OF_LABEL * self.labels)
-        return _UPPER_BOTH * self.encoder_parameters * self.example * batch
+        return _UPPER_BOTH * self.encoder_parameters[0] * self.example * batch
 
     def encoder_tuning(self, steps: int) -> float:
         """The encoders of all folds, and that which serves, tuned for so many steps, and the vectors by each."""
-        texts = self.embedding(self.examples) + _FORWARD * self.encoder_parameters * self.name * self.labels
+        texts = self.embedding(self.examples) + _FORWARD * self.encoder_parameters[0] * self.name * self.labels
         return (ENCODER_FOLDS + 1) * (steps * self.encoder_step(self.examples) + texts)
 
     def step(self, context: int, batch: int) -> float:

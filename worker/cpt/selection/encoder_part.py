@@ -1,4 +1,4 @@
-"""The encoder's part of what serves: heads on its vectors as it is, or as it is tuned, as held-out examples say."""
+"""The encoder's part of what serves: heads on the vectors of the encoder that held-out examples speak for."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Final
 
 from torch import Tensor
 
+from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.scoring.head import CrossFit, LabelledFeatures, cross_fit
 from worker.cpt.selection.choice import FEWEST_DECIDING, choose, losses
+from worker.cpt.selection.encoding import Encoding
 from worker.cpt.selection.tuned_vectors import TunedVectors
 from worker.cpt.selection.vectors import Vectors
 from worker.cpt.turn import ALONE, Turn
@@ -34,6 +36,38 @@ class EncoderPart:
         found = {0: self, 1: other}
         told = {number: losses(part.fit.predicted.exp(), part.given.truth) for number, part in found.items()}
         return found[choose(0, told, fewest)]
+
+
+@dataclass(frozen=True)
+class ServingEncoder:
+    """The encoder that serves, with its part, and its part as it is where it is tuned.
+
+    steps: of its tuning, 0 for none.
+    """
+
+    encoder: SentenceEncoder
+    part: EncoderPart
+    frozen: EncoderPart
+    steps: int
+
+    @classmethod
+    def of(
+        cls, encoding: Encoding, truth: Tensor, labels: int, folds: Sequence[Sequence[int]], turn: Turn = ALONE
+    ) -> ServingEncoder:
+        """The first encoder, tuned if it was, unless held-out examples say that another one is better beyond chance.
+
+        truth: [N] of the examples that have vectors. folds: of their places, for heads on encoders as they are.
+        """
+        frozen = part = frozen_part(encoding.frozen, truth, labels, folds, turn)
+        if encoding.tuned is not None:
+            part = tuned_part(encoding.tuned, truth, labels, turn).unless(frozen, FEWEST_AGAINST_TUNING)
+        found = cls(encoding.encoders[0], part, frozen, 0 if part.change is None else encoding.steps)
+        for encoder, vectors in zip(encoding.encoders[1:], encoding.others, strict=False):
+            other = frozen_part(vectors, truth, labels, folds, turn)
+            fewest = FEWEST_AGAINST_TUNING if found.steps else FEWEST_DECIDING
+            if found.part.unless(other, fewest) is other:
+                found = cls(encoder, other, other, 0)
+        return found
 
 
 def frozen_part(

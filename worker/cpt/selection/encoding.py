@@ -1,34 +1,59 @@
-"""What an encoder adds to a search: vectors of the examples as it is, and as it is tuned where time allows."""
+"""What encoders add to a search: vectors of the examples by each, and by the first as it is tuned where time allows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.model.sentence_encoder import SentenceEncoder
+from worker.cpt.selection.choice import FEWEST_DECIDING
 from worker.cpt.selection.costs import Costs
-from worker.cpt.selection.tuned_vectors import TunedVectors, tunable
+from worker.cpt.selection.tuned_vectors import MOST_EXAMPLES, TunedVectors, tunable
 from worker.cpt.selection.vectors import Vectors
 from worker.cpt.turn import Turn
 
 
-class Encoding:
-    """The vectors of `shots`; without an encoder there are none, without `steps` none by encoders that are tuned."""
+def taking_part(encoders: Sequence[SentenceEncoder], examples: int) -> tuple[SentenceEncoder, ...]:
+    """The encoders that vectors of so many examples are made by, the first of which serves unless others are better.
 
-    def __init__(self, encoder: SentenceEncoder | None, shots: Shots, steps: int, seed: int) -> None:
-        self._encoder = encoder
+    Few held-out examples cannot speak for another, and with many the first knows enough.
+    """
+    return tuple(encoders) if FEWEST_DECIDING <= examples <= MOST_EXAMPLES else tuple(encoders[:1])
+
+
+class Encoding:
+    """The vectors of `shots`; without encoders there are none, without `steps` none by encoders that are tuned.
+
+    encoders: those of the given ones that take part.
+    """
+
+    def __init__(self, encoders: Sequence[SentenceEncoder], shots: Shots, steps: int, seed: int) -> None:
+        self.encoders = taking_part(encoders, len(shots))
+        encoder = self._encoder = self.encoders[0] if self.encoders else None
         self._shots = shots
         self._steps = steps
         self._seed = seed
         self._tuned: TunedVectors | None = None
         self._tuning_left = encoder is not None and steps > 0 and tunable(encoder, shots.truth)
         self.frozen = Vectors(encoder, shots)
+        self._others = tuple(Vectors(other, shots) for other in self.encoders[1:])
+        self._others_dropped = False
 
     @property
     def complete(self) -> bool:
         """Whether there is nothing left to do."""
-        return self.frozen.complete and not self._tuning_left
+        return self.frozen.complete and self._other is None and not self._tuning_left
+
+    @property
+    def others(self) -> tuple[Vectors, ...]:
+        """The vectors by the encoders after the first; none where there was no time."""
+        return () if self._others_dropped else self._others
+
+    @property
+    def _other(self) -> int | None:
+        """The place among the others of the encoder in turn, if there is any left to do."""
+        return next((place for place, vectors in enumerate(self.others) if not vectors.whole), None)
 
     @property
     def tuned(self) -> TunedVectors | None:
@@ -43,19 +68,23 @@ class Encoding:
     def cost(self, costs: Costs) -> float:
         """Floating-point operations of all that is to be done or was."""
         tuning = costs.encoder_tuning(self.steps) if self.steps else 0.0
-        return costs.embedding(len(self._shots)) + tuning
+        return costs.embeddings(len(self._shots)) + tuning
 
     def step(self, costs: Costs, left: float, seconds: Callable[[float], float], turn: Turn) -> float:
         """Do the next piece of work, for which `left` seconds are left, and return what it cost.
 
         seconds: what so many floating-point operations take. Vectors end with those that are made where no time is
-        left; tuning is dropped as a whole.
+        left; those of other encoders, and tuning, are dropped as a whole.
         """
         if not self.frozen.complete:
             cost = costs.embedding(self.frozen.make(turn))
             if left < 0:
                 self.frozen.cut()
             return cost
+        if (place := self._other) is not None:
+            self._others_dropped = left < 0 or not self.frozen.whole
+            made = 0 if self._others_dropped else self._others[place].make(turn)
+            return costs.embedding(made, place + 1)
         if self._tuned is None:
             if not self.frozen.whole:
                 return self._drop()
@@ -74,12 +103,18 @@ class Encoding:
 
     def tensors(self) -> dict[str, Tensor]:
         """Its state."""
-        found = self.frozen.tensors() | {"encoder_tuning_left": torch.tensor(self._tuning_left)}
+        found = self.frozen.tensors("vectors") | {"encoder_tuning_left": torch.tensor(self._tuning_left)}
+        for place, vectors in enumerate(self.others):
+            found |= vectors.tensors(f"other_vectors.{place}")
         return found if self._tuned is None else found | self._tuned.tensors("encoder")
 
     def load(self, stored: Mapping[str, Tensor]) -> None:
         """Go on from `tensors`; raises KeyError or ValueError for those of other examples or another encoder."""
-        self.frozen.load(stored)
+        self.frozen.load("vectors", stored)
+        dropped = "other_vectors.0" not in stored
+        for place, vectors in enumerate(() if dropped else self._others):
+            vectors.load(f"other_vectors.{place}", stored)
+        self._others_dropped = dropped
         left = bool(stored["encoder_tuning_left"])
         tuned = None
         if any(name.startswith("encoder.") for name in stored):

@@ -14,7 +14,7 @@ from worker.cpt.scoring.classifier import Classifier
 from worker.cpt.scoring.head import Head
 from worker.cpt.scoring.mixture import Mixture
 from worker.cpt.selection import choice
-from worker.cpt.selection.encoder_part import FEWEST_AGAINST_TUNING, EncoderPart, frozen_part, tuned_part
+from worker.cpt.selection.encoder_part import ServingEncoder
 from worker.cpt.selection.encoding import Encoding
 from worker.cpt.selection.evidence import Evidence, Parts, gather, state_heads
 from worker.cpt.selection.folds import balanced_folds
@@ -23,6 +23,7 @@ from worker.cpt.selection.trials import Outcome, Status, Trial, TunedPrompt
 from worker.cpt.turn import Turn
 
 if TYPE_CHECKING:
+    from worker.cpt.model.sentence_encoder import SentenceEncoder
     from worker.cpt.selection.search import SearchSettings
     from worker.cpt.selection.task import Task
     from worker.cpt.selection.trial_run import TrialRun
@@ -45,7 +46,7 @@ class SearchResult:
     """prompts: those that serve. classifier: None where the label scores under one prompt are all there is.
 
     trial: what serves. losses: of the steps of its last prompt. suspect, harmful: numbers of examples, see `influence`.
-    encoder_steps: of the encoder that serves, 0 for the encoder as it is.
+    encoder: the one that serves, None where none does. encoder_steps: of its tuning, 0 for the encoder as it is.
     """
 
     prompts: tuple[TunedPrompt, ...]
@@ -57,6 +58,7 @@ class SearchResult:
     held_out: HeldOut | None
     suspect: tuple[tuple[int, float], ...]
     harmful: tuple[tuple[int, float], ...]
+    encoder: SentenceEncoder | None = None
     encoder_steps: int = 0
 
 
@@ -91,16 +93,10 @@ class _Conclusion:
         self._seed = settings.tuning.seed
         self._turn = turn
         self._numbers = encoding.frozen.numbers
-        self._encoder_steps = 0
-        self._frozen: EncoderPart | None = None
-        self._encoder: EncoderPart | None = None
+        self._encoder: ServingEncoder | None = None
         if encoding.frozen.examples:
             truth = torch.tensor([self._shots.truth[number] for number in self._numbers])
-            given = truth, len(self._shots.labels)
-            self._frozen = self._encoder = frozen_part(encoding.frozen, *given, self._encoder_folds, turn)
-            if encoding.tuned is not None:
-                self._encoder = tuned_part(encoding.tuned, *given, turn).unless(self._frozen, FEWEST_AGAINST_TUNING)
-            self._encoder_steps = 0 if self._encoder.change is None else encoding.steps
+            self._encoder = ServingEncoder.of(encoding, truth, len(self._shots.labels), self._encoder_folds, turn)
 
     def of(self, runs: Sequence[TrialRun | None], statuses: Sequence[Status]) -> SearchResult:
         candidates = {number: self._candidate(run) for number, run in enumerate(runs) if run is not None}
@@ -119,10 +115,13 @@ class _Conclusion:
             held_out=held_out,
             suspect=self._suspects(held_out),
             harmful=self._harmful(),
+            encoder=None if self._encoder is None else self._encoder.encoder,
             encoder_steps=self._encoder_steps,
         )
 
-    # The encoder's part.
+    @property
+    def _encoder_steps(self) -> int:
+        return 0 if self._encoder is None else self._encoder.steps
 
     @property
     def _encoder_folds(self) -> list[list[int]]:
@@ -135,7 +134,7 @@ class _Conclusion:
         assert self._encoder is not None  # noqa: S101 - asked for only where there is one
         even = torch.zeros(len(self._shots.labels), dtype=torch.float64).log_softmax(0)
         places = {number: place for place, number in enumerate(self._numbers)}
-        predicted = self._encoder.fit.predicted
+        predicted = self._encoder.part.fit.predicted
         rows = [predicted[places[number]] if number in places else even for number in numbers]
         return torch.stack(rows) if rows else torch.zeros(0, len(even), dtype=torch.float64)
 
@@ -211,7 +210,7 @@ class _Conclusion:
             mixture=mixture,
             state_heads=heads,
             encoder_head=self._encoder_head(),
-            encoder_change=None if self._encoder is None else self._encoder.change,
+            encoder_change=None if self._encoder is None else self._encoder.part.change,
             shortlist=shortlist,
             cheap=None if shortlist is None else cheap,
         ), nested
@@ -219,7 +218,7 @@ class _Conclusion:
     def _encoder_head(self) -> Head | None:
         if self._encoder is None:
             return None
-        return self._encoder.given.fit(self._encoder.fit.penalty, self._turn)
+        return self._encoder.part.given.fit(self._encoder.part.fit.penalty, self._turn)
 
     # What held-out examples say.
 
@@ -293,8 +292,8 @@ class _Conclusion:
 
     def _harmful(self) -> tuple[tuple[int, float], ...]:
         """By the encoder as it is: one that is tuned has seen them all."""
-        if self._frozen is None or len(self._numbers) > MOST_TRIED:
+        if self._encoder is None or len(self._numbers) > MOST_TRIED:
             return ()
-        given, penalty = self._frozen.given, self._frozen.fit.penalty
+        given, penalty = self._encoder.frozen.given, self._encoder.frozen.fit.penalty
         found = harmful_examples(given, penalty, self._encoder_folds, self._turn)
         return tuple((self._numbers[place], gain) for place, gain in found)

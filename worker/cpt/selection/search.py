@@ -65,14 +65,14 @@ class SearchSettings:
 class Search:
     """Searches on `shots` for a transformers model, step by step; goes on from a `state` as if unbroken.
 
-    `encoder` gives sentence vectors, None for none. `clock` gives the seconds that the search has taken. For the rest
-    see `Tuner`, whose errors it raises.
+    `encoders` give sentence vectors, the first of them unless held-out examples speak for another. `clock` gives the
+    seconds that the search has taken. For the rest see `Tuner`, whose errors it raises.
     """
 
     def __init__(
         self,
         model: Any,
-        encoder: SentenceEncoder | None,
+        encoders: Sequence[SentenceEncoder],
         shots: Shots,
         settings: SearchSettings,
         *,
@@ -94,8 +94,8 @@ class Search:
         )
         self._settings = settings
         self._clock = clock
-        self._costs = Costs.of(model, encoder, shots, len(texts))
-        self.encoding = Encoding(encoder, shots, settings.encoder_steps, settings.tuning.seed)
+        self.encoding = Encoding(encoders, shots, settings.encoder_steps, settings.tuning.seed)
+        self._costs = Costs.of(model, self.encoding.encoders, shots, len(texts))
         self._runs: list[TrialRun | None] = []
         self._statuses: list[Status] = []
         self._done, self._begun = 0.0, 0.0

@@ -73,14 +73,14 @@ class Vectors:
         """[V, L, E] of what is known of the labels, if anything is."""
         return self._found[:, : self._names] if self._names else None
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Its state."""
-        return {"vectors": self._found, "vectors_cut": torch.tensor(self._cut)}
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Its state, under names that begin with `name`."""
+        return {name: self._found, f"{name}_cut": torch.tensor(self._cut)}
 
-    def load(self, stored: Mapping[str, Tensor]) -> None:
+    def load(self, name: str, stored: Mapping[str, Tensor]) -> None:
         """Go on from `tensors`; raises KeyError or ValueError for those of other examples or another encoder."""
-        found = stored["vectors"]
+        found = stored[name]
         views, made, size = found.shape
         if (views, size) != (self._found.shape[0], self._found.shape[2]) or made > len(self._texts):
             raise ValueError("vectors of something else")
-        self._found, self._cut = found, bool(stored["vectors_cut"])
+        self._found, self._cut = found, bool(stored[f"{name}_cut"])

@@ -22,7 +22,7 @@ from worker.cpt.turn import ALONE
 
 STEPS = 2
 ENCODER = tiny.sentence_encoder()
-COSTS = Costs(8, 10.0, 2.0, 3, 1000, 500, 2, 0)
+COSTS = Costs(8, 10.0, 2.0, 3, 1000, (500,), 2, 0)
 
 
 def shots(truth: tuple[int, ...] = (0, 1, 0, 1, 0, 1, 0, 1)) -> Shots:
@@ -41,7 +41,7 @@ def shots(truth: tuple[int, ...] = (0, 1, 0, 1, 0, 1, 0, 1)) -> Shots:
 
 
 def encoding(some: Shots | None = None, steps: int = STEPS) -> Encoding:
-    return Encoding(ENCODER, some or shots(), steps, 0)
+    return Encoding((ENCODER,), some or shots(), steps, 0)
 
 
 def run(running: Encoding, left: float = 1.0, seconds: Callable[[float], float] = lambda _: 0.0) -> Encoding:

@@ -69,8 +69,8 @@ class Clock:
 
 
 def search(model: Any, settings: SearchSettings, some: Shots | None = None, **given: Any) -> Search:
-    encoder = ENCODER if settings.prompts else None
-    return Search(model, encoder, some or shots(), settings, **given)
+    encoders = (ENCODER,) if settings.prompts else ()
+    return Search(model, encoders, some or shots(), settings, **given)
 
 
 def run(running: Search) -> SearchResult:
@@ -140,8 +140,8 @@ def test_label_of_an_example_has_no_part_in_what_is_read_of_it_while_held_out(mo
     number = changed.plans[0].unseen[0]
     texts = tuple("something else" if n == number else text for n, text in enumerate(shots().texts))
     settings = replace(AUTO)
-    other = Search(model, None, replace(shots(), texts=texts), settings)
-    plain = Search(model, None, shots(), settings)
+    other = Search(model, (), replace(shots(), texts=texts), settings)
+    plain = Search(model, (), shots(), settings)
     for one in (other, plain):
         while not one.finished:
             one.step()
@@ -193,13 +193,12 @@ def test_classifier_of_a_tuned_encoder_reads_it_with_its_change(model: Any) -> N
     assert one.encoder_steps == 2
     assert one.classifier
     assert one.classifier.encoder_change is not None
-    predictor = Predictor(
-        tuple(PrefixKV.compute(model, prompt.embeds) for prompt in one.prompts), shots().label_ids, one.classifier
-    )
+    prefixes = tuple(PrefixKV.compute(model, prompt.embeds) for prompt in one.prompts)
+    predictor = Predictor(prefixes, shots().label_ids, one.classifier, one.encoder)
     plain = replace(predictor, classifier=replace(one.classifier, encoder_change=None))
     queries, texts = shots().queries_of(range(3)), shots().texts[:3]
-    told = predictor.probabilities(model, ENCODER, queries, texts)
-    assert not torch.allclose(told, plain.probabilities(model, ENCODER, queries, texts), atol=1e-6)
+    told = predictor.probabilities(model, queries, texts)
+    assert not torch.allclose(told, plain.probabilities(model, queries, texts), atol=1e-6)
     readings = [
         read(model, prefix, [LabelTrie.build(shots().label_ids)] * 3, queries, views=VIEWS)
         for prefix in predictor.prefixes
@@ -305,7 +304,7 @@ def test_what_is_known_of_a_label_takes_no_more_room_than_the_longest_example() 
 
 def test_with_many_labels_a_piece_of_reading_holds_few_texts(model: Any) -> None:
     """A search is late by a piece of work, whose cost must not grow with the labels."""
-    few = Costs.of(model, None, shots(12), 0)
+    few = Costs.of(model, (), shots(12), 0)
     assert few.texts_at_once > 4
     assert 1 <= replace(few, trie=500).texts_at_once <= 2
 
