@@ -40,16 +40,24 @@ def main() -> None:
 
     worker_shutting_down.connect(give_job_back)
     try:
-        host.load()
+        _load(host)
         host.start()
         serve(create_celery_app(settings.bus_url, host), host.models)
-    except NoSuchDevice as error:
-        sys.exit(f"CONTEXTUNE_DEVICE: {error}")
     finally:
         host.stop()
         stop_tracing()
         if host.failure is not None:
             os._exit(os.EX_SOFTWARE)
+
+
+def _load(host: Host) -> None:
+    """Load the models, or exit with a line that says what is not there."""
+    try:
+        host.load()
+    except NoSuchDevice as error:
+        sys.exit(f"CONTEXTUNE_DEVICE: {error}")
+    except OSError as error:
+        sys.exit(f"CONTEXTUNE_MODELS or CONTEXTUNE_ENCODER: {error}")
 
 
 def _end() -> None:

@@ -103,8 +103,10 @@ def _json(folder: str, name: str) -> dict[str, Any]:
 
 def _in_package(path: str) -> Path | None:
     """The file or folder of an embedded encoder; None for any other. Raises OSError if its package is not installed."""
-    if path not in _EMBEDDED:
+    if not path.startswith("embedded:"):
         return None
+    if path not in _EMBEDDED:
+        raise OSError(f"there is no {path}; there are {', '.join(_EMBEDDED)}")
     package, name = _EMBEDDED[path]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:

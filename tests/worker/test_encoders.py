@@ -76,6 +76,10 @@ def test_fingerprint_is_of_the_weights(tmp_path: Path) -> None:
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         load(tmp_path / "missing")
+    with pytest.raises(
+        OSError, match="no embedded:minilm; there are embedded:multilingual-e5-small, embedded:all-mini"
+    ):
+        load("embedded:minilm", tmp_path)
 
 
 def test_pooling_that_is_not_known_is_refused(tmp_path: Path) -> None:

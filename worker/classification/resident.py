@@ -51,7 +51,9 @@ class ModelChanged(Exception):
     """An artifact that was tuned for a model of this id, but with other files."""
 
     def __init__(self, model: str) -> None:
-        super().__init__(f"the context was tuned for other weights than those that {model} has now; retune it")
+        super().__init__(
+            f"the context was tuned for other weights than those that {model}, or its sentence encoder, has now; retune it"
+        )
 
 
 @dataclass

@@ -110,5 +110,5 @@ def test_context_of_other_weights_is_refused_even_if_the_embeddings_are_the_same
     artifacts: Artifacts, prepare: Counting, base: LanguageModel
 ) -> None:
     address = stored_context(replace(base, fingerprint="f" * 64), artifacts, submission().spec)
-    with pytest.raises(ModelChanged, match="other weights than those that tiny has now"):
+    with pytest.raises(ModelChanged, match="other weights than those that tiny, or its sentence encoder, has now"):
         ResidentContexts(artifacts, prepare, 10**9).get(address)
