@@ -51,9 +51,8 @@ class ModelChanged(Exception):
     """An artifact that was tuned for a model of this id, but with other files."""
 
     def __init__(self, model: str) -> None:
-        super().__init__(
-            f"the context was tuned for other weights than those that {model}, or its sentence encoder, has now; retune it"
-        )
+        here = f"{model}, or its sentence encoder, has now"
+        super().__init__(f"the context was tuned for other weights than those that {here}; retune it")
 
 
 @dataclass
