@@ -76,9 +76,7 @@ def test_fingerprint_is_of_the_weights(tmp_path: Path) -> None:
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         load(tmp_path / "missing")
-    with pytest.raises(
-        OSError, match="no embedded:minilm; there are embedded:multilingual-e5-small, "
-    ):
+    with pytest.raises(OSError, match="no embedded:minilm; there are embedded:multilingual-e5-small, "):
         load("embedded:minilm", tmp_path)
 
 
