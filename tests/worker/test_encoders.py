@@ -36,6 +36,12 @@ def test_none_is_none(tmp_path: Path) -> None:
     assert load_encoders("none", "cpu", tmp_path, lambda _: None) == ()
 
 
+@pytest.mark.parametrize("paths", ["auto,none", "none,embedded:all-minilm-l6-v2"])
+def test_auto_and_none_stand_alone(paths: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="stand alone"):
+        load_encoders(paths, "cpu", tmp_path, lambda _: None)
+
+
 def test_several_stand_in_the_order_in_which_they_are_named_each_once(tmp_path: Path) -> None:
     first, second = (saved(tmp_path / name, seed) for seed, name in enumerate(("first", "second")))
     found = load_encoders(f"{second}, {first},{second}", "cpu", tmp_path, lambda _: None)
@@ -43,7 +49,9 @@ def test_several_stand_in_the_order_in_which_they_are_named_each_once(tmp_path: 
 
 
 def test_embedded_encoders_are_the_usual_ones_the_multilingual_first(models: Path) -> None:
-    found = load_encoders("auto", "cpu", models, lambda _: None)
+    found = load_encoders("", "cpu", models, lambda _: None)
+    same = load_encoders(" auto", "cpu", models, lambda _: None)
+    assert [encoder.fingerprint for encoder in same] == [encoder.fingerprint for encoder in found]
     assert [(encoder.name, encoder.prompt) for encoder in found] == [
         ("multilingual-e5-small", "query: "),
         ("all-minilm-l6-v2", ""),
@@ -76,7 +84,7 @@ def test_fingerprint_is_of_the_weights(tmp_path: Path) -> None:
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         load(tmp_path / "missing")
-    with pytest.raises(OSError, match="no embedded:minilm; there are embedded:multilingual-e5-small, "):
+    with pytest.raises(OSError, match="embedded:minilm: there is no such encoder; there are embedded:mul"):
         load("embedded:minilm", tmp_path)
 
 

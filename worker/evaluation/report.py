@@ -71,7 +71,8 @@ def report(
         trials=_trials(found),
         weights=() if found.classifier is None else tuple(found.classifier.mixture.weights.tolist()),
         shortlist=None if found.classifier is None else found.classifier.shortlist,
-        encoder_steps=_encoder_steps(found),
+        encoder=None if found.encoder is None else found.encoder.name,
+        encoder_steps=None if found.encoder is None else found.encoder_steps,
         reproducibility=_reproducibility(base, claim, found),
     )
     if measured is None:
@@ -96,11 +97,6 @@ def report(
             "verdict": verdict(measured.served, measured.truth, target),
         }
     )
-
-
-def _encoder_steps(found: SearchResult) -> int | None:
-    serves = found.classifier is not None and found.classifier.encoder_head is not None
-    return found.encoder_steps if serves else None
 
 
 def _score_of_served(claim: TuningClaim, measured: Predictions, turn: Turn) -> Score:

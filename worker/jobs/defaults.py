@@ -138,7 +138,7 @@ def planned_encoder_steps(base: LanguageModel, values: dict[str, Any], encoded: 
         return int(values["encoder_steps"])
     seconds = None if values.get("trials") else values["max_seconds"]
     best = values | {"encoder_steps": _ENCODER_STEPS}
-    fits = seconds is None or Pricing(base, encoded, best).encoding() <= _ENCODER_SHARE * seconds
+    fits = seconds is None or Pricing(base, encoded, best).first_encoder() <= _ENCODER_SHARE * seconds
     return _ENCODER_STEPS if fits else 0
 
 

@@ -29,17 +29,28 @@ class Pricing:
         texts = len(calibration_sample(encoded.calibration_texts)) if values["calibration"] else 0
         encoders = taking_part(base.encoders if values["encoder"] else (), len(encoded.shots))
         self._costs = Costs.of(base.model, encoders, encoded.shots, texts)
+        self._encoders = len(encoders)
         self._rate = base.flops * _EFFICIENCY
         self._values = values
         self._shots = encoded.shots
+        self._texts = len(encoded.shots) + len(encoded.shots.label_texts)
         self._validation = len(encoded.validation_texts)
 
-    def encoding(self) -> float:
-        """Seconds for the sentence vectors of all examples, and for tuning an encoder."""
-        vectors = self._costs.embeddings(len(self._shots) + len(self._shots.label_texts))
+    def first_encoder(self) -> float:
+        """Seconds for the sentence vectors of all examples by the first encoder, and for tuning it."""
         steps = self._values["encoder_steps"]
         tuning = self._costs.encoder_tuning(steps) if steps else 0.0
-        return (vectors + tuning) / (self._rate * _ENCODER_EFFICIENCY / _EFFICIENCY)
+        return self._encoding(self._costs.embedding(self._texts) + tuning)
+
+    def encoding(self) -> float:
+        """Seconds for the sentence vectors of all examples by each encoder, and for tuning the first."""
+        if not self._encoders:
+            return 0.0
+        others = sum(self._costs.embedding(self._texts, encoder) for encoder in range(1, self._encoders))
+        return self.first_encoder() + self._encoding(others)
+
+    def _encoding(self, cost: float) -> float:
+        return cost / (self._rate * _ENCODER_EFFICIENCY / _EFFICIENCY)
 
     def encoding_within(self, seconds: float | None) -> float:
         """The same in a search with this bound, which ends them with its share of it."""

@@ -162,7 +162,7 @@ class JobRun:
     @property
     def _arithmetic(self) -> dict[str, str]:
         """What a checkpoint was written and computed with."""
-        encoders = self._base.encoders if self._hyperparameters.encoder else ()
+        encoders = self._search.encoding.encoders
         return {
             "format": _CHECKPOINT_FORMAT,
             **self._base.arithmetic,

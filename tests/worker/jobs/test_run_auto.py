@@ -104,7 +104,7 @@ def test_encoder_takes_part_and_its_hash_is_told(records: Records, artifacts: Ar
     tuned = result(records, base, artifacts, encoder_steps=2)
     assert (one.report.encoder_steps, tuned.report.encoder_steps) == (12, 2)
     without = result(records, base, artifacts, encoder=False)
-    assert without.report.encoder_steps is None
+    assert (without.report.encoder, without.report.encoder_steps) == (None, None)
     assert without.encoder is load(without.content).metadata["encoder"] is None
 
 
@@ -115,7 +115,7 @@ def test_encoder_that_held_out_examples_choose_serves_and_is_told(records: Recor
     claim = claimed(records, base, examples, encoder_steps=2)
     one = run(records, claim, base, artifacts)
     assert one.encoder == load(one.content).metadata["encoder"] == "encoder 0"
-    assert one.report.encoder_steps == 0
+    assert (one.report.encoder, one.report.encoder_steps) == ("tiny-0", 0)
     told = [event for event in records.of("default").jobs.events(claim.job_id) if event.type == "message"]
     chosen = "the sentence encoder tiny-0 serves, not tiny-9: held-out examples are predicted better by it"
     assert [(event.message, event.data) for event in told if "encoder" in event.message] == [

@@ -63,10 +63,6 @@ class Costs:
         """Sentence vectors of so many texts by an encoder."""
         return _FORWARD * self.encoder_parameters[encoder] * self.example * texts
 
-    def embeddings(self, texts: int) -> float:
-        """Sentence vectors of so many texts by each encoder."""
-        return sum(self.embedding(texts, encoder) for encoder in range(len(self.encoder_parameters)))
-
     def encoder_step(self, examples: int) -> float:
         """A step of tuning of the encoder on so many examples."""
         batch = min(examples, BATCH, MOST_OF_LABEL * self.labels)

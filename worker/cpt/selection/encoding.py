@@ -67,8 +67,14 @@ class Encoding:
 
     def cost(self, costs: Costs) -> float:
         """Floating-point operations of all that is to be done or was."""
+        encoders = range(1 + len(self.others)) if self.encoders else range(0)
         tuning = costs.encoder_tuning(self.steps) if self.steps else 0.0
-        return costs.embeddings(len(self._shots)) + tuning
+        return sum(costs.embedding(self._texts, encoder) for encoder in encoders) + tuning
+
+    @property
+    def _texts(self) -> int:
+        """Texts that each encoder makes vectors of: what is known of the labels, and the examples."""
+        return len(self._shots.label_texts) + len(self._shots)
 
     def step(self, costs: Costs, left: float, seconds: Callable[[float], float], turn: Turn) -> float:
         """Do the next piece of work, for which `left` seconds are left, and return what it cost.
@@ -82,9 +88,10 @@ class Encoding:
                 self.frozen.cut()
             return cost
         if (place := self._other) is not None:
-            self._others_dropped = left < 0 or not self.frozen.whole
+            others = sum(costs.embedding(self._texts, 1 + other) for other in range(len(self._others)))
+            self._others_dropped = left < 0 or not self.frozen.whole or seconds(others) > left
             made = 0 if self._others_dropped else self._others[place].make(turn)
-            return costs.embedding(made, place + 1)
+            return costs.embedding(made, 1 + place)
         if self._tuned is None:
             if not self.frozen.whole:
                 return self._drop()

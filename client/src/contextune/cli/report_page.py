@@ -74,7 +74,8 @@ def _verdict(report: Report) -> Iterator[str]:
 def _encoder(report: Report) -> str:
     if report.encoder_steps is None:
         return ""
-    return f"; its sentence encoder is {'tuned' if report.encoder_steps else 'not tuned'}"
+    name = f", {report.encoder}," if report.encoder else ""
+    return f"; its sentence encoder{name} is {'tuned' if report.encoder_steps else 'not tuned'}"
 
 
 def _quality(report: Report) -> Iterator[str | Text]:

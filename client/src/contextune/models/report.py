@@ -111,8 +111,8 @@ class Report(Answered):
 
     ``served`` is what answers: tuned, calibrated or icl. The rows of ``confusion_matrix`` are true labels, its columns
     predicted ones, in the order of the context's labels. ``weights`` are those of the parts of the mixture,
-    ``shortlist`` how many labels are scored exactly (None is all), ``encoder_steps`` how many steps tuned the sentence
-    encoder that serves (0 for the encoder as it is, None where none serves).
+    ``shortlist`` how many labels are scored exactly (None is all), ``encoder`` the name of the sentence encoder that
+    serves, ``encoder_steps`` how many steps tuned it (0 for the encoder as it is); both are None without an encoder.
     """
 
     icl: Score | None = None
@@ -133,4 +133,5 @@ class Report(Answered):
     trials: tuple[Trial, ...] = ()
     weights: tuple[float, ...] = ()
     shortlist: int | None = None
+    encoder: str | None = None
     encoder_steps: int | None = None

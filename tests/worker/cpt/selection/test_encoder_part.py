@@ -85,8 +85,18 @@ def test_other_encoders_are_dropped_where_no_time_is_left() -> None:
     assert serving(running).encoder is BLANK
 
 
+def test_other_encoders_that_would_take_too_long_are_not_begun() -> None:
+    running = encoding(BLANK, ENCODER)
+    before = running.cost(BOTH_COSTS)
+    while not running.complete:
+        running.step(BOTH_COSTS, 1.0, lambda _: 2.0, ALONE)
+    assert running.others == ()
+    assert running.cost(BOTH_COSTS) < before
+
+
 def test_vectors_by_each_encoder_count_in_what_the_work_costs() -> None:
-    both, one = encoding(ENCODER, BLANK), encoding(ENCODER)
+    some = replace(words(), label_texts=("good", "bad"))
+    both, one = encoding(ENCODER, BLANK, some=some), encoding(ENCODER, some=some)
     alone = replace(BOTH_COSTS, encoder_parameters=(500,))
     assert both.cost(BOTH_COSTS) == pytest.approx(1.5 * one.cost(alone))
     done = 0.0
@@ -95,13 +105,14 @@ def test_vectors_by_each_encoder_count_in_what_the_work_costs() -> None:
     assert done == pytest.approx(both.cost(BOTH_COSTS))
 
 
-@pytest.mark.parametrize("done", range(4))
+@pytest.mark.parametrize("done", range(7))
 def test_state_goes_on_with_all_encoders_as_if_unbroken(done: int) -> None:
     some = words(300)
     first, second = encoding(BLANK, ENCODER, some=some), encoding(BLANK, ENCODER, some=some)
     for _ in range(done):
         first.step(BOTH_COSTS, 1.0, lambda _: 0.0, ALONE)
     second.load({name: tensor.clone() for name, tensor in first.tensors().items()})
+    assert second.others[0].examples == first.others[0].examples
     expected = finished(encoding(BLANK, ENCODER, some=some)).others[0].of_examples()
     assert torch.equal(finished(second).others[0].of_examples(), expected)
 
