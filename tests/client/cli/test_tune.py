@@ -27,6 +27,8 @@ REPORT = {
     "tuned": {**SCORE, "accuracy": 1.0},
     "difference": {"accuracy": 0.25, "accuracy_ci95": [-0.1, 0.5], "nll": -0.1, "nll_ci95": [-0.2, 0.1]},
     "served": "tuned",
+    "encoder": "e5-small",
+    "encoder_steps": 12,
     "measured_on": "folds",
     "notes": ["Only 4 examples were measured."],
     "confusion_matrix": [[1, 1], [0, 2]],
@@ -86,7 +88,7 @@ def test_file_becomes_a_context_and_a_readable_report(service: StandIn, command:
     for expected in (
         "intents@1 · succeeded · 2 labels · tiny",
         "Verdict: serve it above a min_confidence. Above 0.60 the error is at most 5%.",
-        "What answers: the tuned context",
+        "What answers: the tuned context; its sentence encoder, e5-small, is tuned",
         "accuracy                 75.0% (50.0% to 100.0%)  100.0% (50.0% to 100.0%)",
         "Difference, on the same examples: +25.0% accuracy (95%: -10.0% to +50.0%)",
         "1 yes                       1  1",
