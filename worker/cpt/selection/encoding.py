@@ -88,8 +88,8 @@ class Encoding:
                 self.frozen.cut()
             return cost
         if (place := self._other) is not None:
-            others = sum(costs.embedding(self._texts, 1 + other) for other in range(len(self._others)))
-            self._others_dropped = left < 0 or not self.frozen.whole or seconds(others) > left
+            rest = sum(costs.embedding(vectors.missing, encoder) for encoder, vectors in enumerate(self._others, 1))
+            self._others_dropped = left < 0 or not self.frozen.whole or seconds(rest) > left
             made = 0 if self._others_dropped else self._others[place].make(turn)
             return costs.embedding(made, 1 + place)
         if self._tuned is None:

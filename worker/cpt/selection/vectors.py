@@ -35,7 +35,12 @@ class Vectors:
     @property
     def whole(self) -> bool:
         """Whether all are made."""
-        return self._made == len(self._texts)
+        return self.missing == 0
+
+    @property
+    def missing(self) -> int:
+        """Texts that are to be embedded yet."""
+        return len(self._texts) - self._made
 
     @property
     def _made(self) -> int:

@@ -94,6 +94,17 @@ def test_other_encoders_that_would_take_too_long_are_not_begun() -> None:
     assert running.cost(BOTH_COSTS) < before
 
 
+def test_time_for_what_is_left_of_the_vectors_by_another_encoder_is_enough() -> None:
+    running = encoding(BLANK, ENCODER, some=words(300))
+    while not running.frozen.complete:
+        running.step(BOTH_COSTS, 1.0, lambda _: 0.0, ALONE)
+    left = BOTH_COSTS.embedding(300, 1)
+    while not running.complete:
+        left -= running.step(BOTH_COSTS, left, lambda cost: cost, ALONE)
+    assert running.others
+    assert left == pytest.approx(0)
+
+
 def test_vectors_by_each_encoder_count_in_what_the_work_costs() -> None:
     some = replace(words(), label_texts=("good", "bad"))
     both, one = encoding(ENCODER, BLANK, some=some), encoding(ENCODER, some=some)
