@@ -88,15 +88,28 @@ local function thin_metrics(tenant, job)
   end
 end
 
+-- Those that are not kept, while they are the newest, are left in the job's row: its last are told at its end.
 local function append_metrics(tenant, job, data)
   local row = owned(tenant, 'job', job)
   local stride = tonumber(redis.call('HGET', row, 'metrics_stride') or 1)
-  if (redis.call('HINCRBY', row, 'metrics_seen', 1) - 1) % stride ~= 0 then return end
-  append_event(tenant, job, 'metrics', 'info', '', data)
-  if redis.call('HINCRBY', row, 'metrics_kept', 1) >= METRICS_KEPT then
-    thin_metrics(tenant, job)
-    redis.call('HSET', row, 'metrics_kept', METRICS_KEPT / 2, 'metrics_stride', stride * 2)
+  local kept = (redis.call('HINCRBY', row, 'metrics_seen', 1) - 1) % stride == 0
+  if kept then
+    append_event(tenant, job, 'metrics', 'info', '', data)
+    kept = redis.call('HINCRBY', row, 'metrics_kept', 1) < METRICS_KEPT
+    if not kept then
+      thin_metrics(tenant, job)
+      redis.call('HSET', row, 'metrics_kept', METRICS_KEPT / 2, 'metrics_stride', stride * 2)
+    end
   end
+  if kept then redis.call('HDEL', row, 'metrics_left') else redis.call('HSET', row, 'metrics_left', data) end
+end
+
+local function append_last_metrics(tenant, job)
+  local row = owned(tenant, 'job', job)
+  local left = redis.call('HGET', row, 'metrics_left')
+  if not left then return end
+  append_event(tenant, job, 'metrics', 'info', '', left)
+  redis.call('HDEL', row, 'metrics_left')
 end
 
 local function append_message(tenant, job, level, message, data)

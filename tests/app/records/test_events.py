@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 import redis
 
 from app.contract.objects import Event
@@ -66,6 +67,21 @@ def test_metrics_are_thinned_and_nothing_else_is(records: Records) -> None:
     ids = [int(event.id) for event in found]
     assert ids == sorted(set(ids))
     assert events(records, job_id, after=ids[5]) == found[6:]
+
+
+@pytest.mark.parametrize("last", [199, 200, 201, 999])
+def test_last_metrics_of_a_job_are_told_however_many_were_before(records: Records, last: int) -> None:
+    _, job_id = submit(records)
+    claimed = claim(records)
+    for step in range(1, last + 1):
+        records.beat(claimed, metrics={"step": step})
+    records.finish_failed(claimed, FAILURE)
+    found = events(records, job_id)
+    steps = [event.data["step"] for event in found if event.type == "metrics"]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == last
+    assert len(steps) <= 200
+    assert found[-1].data["status"] == "failed"
 
 
 def test_channel_tells_which_job_changed(records: Records, client: redis.Redis) -> None:
