@@ -58,7 +58,8 @@ def load_encoders(paths: str, device: str, cache: Path, stage: Callable[[str], N
 
 def _load(path: str, device: str, cache: Path, stage: Callable[[str], None]) -> SentenceEncoder:
     inside = _in_package(path)
-    packed, folder = (None, path) if inside is None else (None, str(inside)) if inside.is_dir() else (inside, path)
+    packed = inside if inside is not None and inside.is_file() else None
+    folder = path if inside is None else str(inside)
     hashing = partial(stage, f"hashing encoder {path}")
     if packed is not None:
         content = fingerprint([packed], cache, hashing)

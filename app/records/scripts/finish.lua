@@ -24,6 +24,5 @@ if status == 'succeeded' then
   end
   note_succeeded(tenant, context, name, version, sequence)
 end
-append_last_metrics(tenant, job)
 terminate(tenant, job, status, status == 'failed' and ARGV[5] or '')
 return status

@@ -217,6 +217,7 @@ end
 local function ended_of(kind) return kind == 'batch' and shared('ended', 'batch') or shared('ended') end
 
 local function terminate(tenant, job, status, error)
+  append_last_metrics(tenant, job)
   end_lease(tenant, job)
   dequeue(tenant, job)
   local row = owned(tenant, 'job', job)
