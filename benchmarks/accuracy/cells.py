@@ -27,6 +27,18 @@ def of_seeds(cells: Mapping[str, Cell], name: str, k: int, method: str) -> list[
     return [cells[key] for key in keys if key in cells]
 
 
+def packed(rows: Tensor) -> str:
+    """Booleans [N] as hexadecimal digits of four rows each, the first row first."""
+    bits = "".join("01"[row] for row in rows.int().tolist())
+    return "".join(f"{int(bits[start : start + 4].ljust(4, '0'), 2):x}" for start in range(0, len(bits), 4))
+
+
+def right_rows(cell: Cell) -> Tensor:
+    """[N] whether each test row is classified right; raises KeyError for a cell that does not hold it."""
+    bits = "".join(f"{int(digit, 16):04b}" for digit in cell["right"])
+    return torch.tensor([bit == "1" for bit in bits[: cell["n"]]])
+
+
 @dataclass(frozen=True)
 class Task:
     """Drawn examples and test rows, (text, label) each.
@@ -65,11 +77,12 @@ class Outcome:
     detail: dict[str, Any] = field(default_factory=dict)
 
     def cell(self, truth: Tensor) -> Cell:
-        """Its figures."""
+        """Its figures, and which of the test rows are classified right."""
         score = evaluate(self.probabilities, truth)
         figures = {name: getattr(score, name) for name in _FIGURES}
         seconds = {"tuning_seconds": self.tuning_seconds, "classifying_seconds": self.classifying_seconds}
-        return {**figures, **seconds, **self.detail, **self._coverage(score.accuracy)}
+        right = packed(self.probabilities.argmax(1) == truth)
+        return {**figures, **seconds, **self.detail, **self._coverage(score.accuracy), "right": right}
 
     def _coverage(self, accuracy: float) -> dict[str, Any]:
         """Whether the accuracy lies in the interval that the report gave."""

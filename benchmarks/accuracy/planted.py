@@ -25,7 +25,7 @@ def cell(base: LanguageModel, task: Task, seed: int) -> Cell:
     wrong, shots = _planted(task, seed)
     spoiled = replace(task, shots=shots)
     found = learned_from(base, spoiled, bought(base, spoiled, seed=seed)).found
-    named = {number for number, _ in found.suspect}
+    named = {one.number for one in found.suspect}
     return {"examples": len(shots), "planted": len(wrong), "named": len(named), "found": len(named & wrong)}
 
 

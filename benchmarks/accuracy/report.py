@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.accuracy import planted, second
+from benchmarks.accuracy import planted, second, significance
 from benchmarks.accuracy.cells import Cell, of_seeds
 from benchmarks.accuracy.plots import save_plots
 from benchmarks.accuracy.protocol import ENGLISH, SEEDS, SHOTS, SHOTS_OF_77
@@ -62,6 +62,7 @@ def tables(cells: Mapping[str, Cell]) -> str:
         title = "ECE of auto and of honest confidences on as many rows, over the cells that have both"
         parts.append(f"#### {title}\n\n{_honesty(cells)}")
         parts.append(_promises(cells))
+        parts.append(f"#### Where the best peer is ahead of auto\n\n{_behind(cells)}")
     if wrong := planted.rows(cells):
         head = ["", "examples", "wrong labels planted", "of them found", "right labels named"]
         parts.append(f"#### Wrong labels planted, k = {planted.SHOTS}, sums of the seeds\n\n{_table(head, wrong)}")
@@ -162,6 +163,33 @@ def _promises(cells: Mapping[str, Cell]) -> str:
     return (
         f"Auto is at least as accurate as ICL in {not_worse} of {len(pairs)} cells; the test accuracy lies in the "
         f"interval that the report gave in {sum(reported)} of {len(reported)}."
+    )
+
+
+def _behind(cells: Mapping[str, Cell]) -> str:
+    """Every set and k at which a peer was measured on the seeds of auto: where it is more accurate, and how surely."""
+    peers = [method for method in _NAMES if not method.startswith(significance.OURS)]
+    pairs = [(name, k) for name, shots in _SETS for k in shots]
+    every = [found for name, k in pairs if (found := significance.compare(cells, name, k, peers))]
+    behind = [each for each in every if each.ours < each.theirs]
+    below = significance.significant(every)
+    rows = [
+        [
+            f"{each.name}, k = {each.k}",
+            str(each.seeds),
+            f"{100 * each.ours:.1f}",
+            f"{100 * each.theirs:.1f}",
+            _NAMES[each.peer],
+            "-" if each.p is None else f"{each.p:.3f}",
+            "-" if each.p is None else "yes" if each in below else "no",
+        ]
+        for each in behind
+    ]
+    table = _table(["", "seeds", "auto", "best peer", "", "p", "significant"], rows)
+    return (
+        f"{table}\n\nOf {len(every)} sets and k, auto is at least as accurate as its best peer in "
+        f"{len(every) - len(behind)}, and significantly less accurate in {len(below)}. p: one-sided, paired bootstrap "
+        f"over test rows and seeds; significant: at {significance.LEVEL:g}, by Holm's procedure over all of them."
     )
 
 

@@ -41,16 +41,21 @@ _FEW_OF_LABEL: Final = 5
 #: Precisions for which a threshold is looked for, besides the one that is asked for.
 PRECISIONS: Final = (0.8, 0.9)
 _TYPES: Final = (TokenType.INPUT_TEMPLATE, TokenType.INPUT, TokenType.OUTPUT_TEMPLATE)
+#: What is given for a job, besides hyperparameters and template, that decides its result.
+_DECISIVE: Final = {"examples", "training_examples", "validation_examples", "calibration_texts", "labels"}
 _PACKAGES: Final = ("contextune", "torch", "transformers")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities (N, L) of the plain label scores and of what is served, for examples with the labels ``truth``."""
+    """Probabilities (N, L) for examples with the labels ``truth``, of the plain label scores and of what is served.
+
+    ``icl`` is None where no prompt that is not tuned was measured.
+    """
 
     of: Literal["validation_examples", "folds"]
     truth: Tensor
-    icl: Tensor
+    icl: Tensor | None
     served: Tensor
 
 
@@ -84,9 +89,11 @@ def report(
     matrix = confusion_matrix(measured.served, measured.truth)
     return known.model_copy(
         update={
-            "icl": evaluate(measured.icl, measured.truth, turn),
+            "icl": None if measured.icl is None else evaluate(measured.icl, measured.truth, turn),
             "tuned": _score_of_served(claim, measured, turn) if tuned else None,
-            "difference": compare(measured.served, measured.icl, measured.truth) if tuned else None,
+            "difference": None
+            if measured.icl is None or not tuned
+            else compare(measured.served, measured.icl, measured.truth),
             "measured_on": measured.of,
             "notes": (*_notes(claim, measured), *notes_on_thresholds(wanted, thresholds)),
             "confusion_matrix": matrix,
@@ -180,22 +187,15 @@ def notes_on_thresholds(wanted: Sequence[float], found: Sequence[Threshold | Non
 
 def _suspects(spec: TuningSpec, found: SearchResult) -> Iterator[SuspectExample]:
     """Examples whose label is likely wrong, the likeliest first."""
-    if found.held_out is None:
-        return
     names, pointed = spec.label_names, list(spec.pointed())
-    places = {number: place for place, number in enumerate(found.held_out.numbers)}
-    alone = _alone(spec)  # of which held-out predictions know nothing
-    for number, wrong in found.suspect:
-        label = pointed[number][1].label
-        if number not in places or label in alone:
-            continue
-        row = found.held_out.served[places[number]]
+    for one in found.suspect:
+        param, example = pointed[one.number]
         yield SuspectExample(
-            param=pointed[number][0],
-            probability=row[names.index(label)].item(),
-            wrong=wrong,
-            prediction=names[int(row.argmax())],
-            prediction_probability=row.max().item(),
+            param=param,
+            probability=one.predicted[names.index(example.label)].item(),
+            wrong=one.wrong,
+            prediction=names[int(one.predicted.argmax())],
+            prediction_probability=one.predicted.max().item(),
         )
 
 
@@ -224,7 +224,7 @@ def _epsilon_use(found: SearchResult) -> dict[str, EpsilonUse]:
 
 def _reproducibility(base: LanguageModel, claim: TuningClaim, found: SearchResult) -> Reproducibility:
     spec = claim.spec
-    decisive = spec.model_dump(mode="json", include={"examples", "training_examples", "validation_examples", "labels"})
+    decisive = spec.model_dump(mode="json", include=_DECISIVE)
     return Reproducibility(
         seed=claim.hyperparameters.seed,
         hyperparameters=spec.hyperparameters,

@@ -9,6 +9,7 @@ from typing import Any, Final
 from app.contract.tuning import Hyperparameters, ResolvedHyperparameters, TrialSettings
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.selection.folds import FEWEST
+from worker.cpt.selection.prompts import prompt_tokens
 from worker.cpt.selection.search import SearchSettings, fewer_steps
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
 from worker.cpt.selection.trials import Trial
@@ -65,10 +66,6 @@ _FEW_SECONDS, _MANY_SECONDS, _FEW_EXAMPLES, _MANY_EXAMPLES = 120.0, 900.0, 200, 
 _PROMPTS: Final = 2
 #: Examples in a prompt, at most.
 _CONTEXT_EXAMPLES: Final = 24
-#: Tokens of a prompt, at most: each token of a query sees all of them.
-_PROMPT_TOKENS: Final = 1024
-#: Of the longest texts so many are counted in tokens.
-_COUNTED: Final = 32
 #: Examples that are read under a prompt: the most, the fewest for each label and in all.
 _MOST_READ: Final = 1024
 _FEWEST_READ: Final = 48
@@ -109,7 +106,7 @@ def resolve(base: LanguageModel, given: Hyperparameters, encoded: Encoded) -> Re
     if not automatic:
         values |= {"max_seconds": None, "context_examples": shots.context}
     values["encoder_steps"] = planned_encoder_steps(base, values, encoded)
-    if given.trials is None:
+    if given.trials is None or given.method == "icl":
         values["trials"] = planned_trials(base, values, encoded)
     else:
         values["max_seconds"] = None
@@ -148,13 +145,15 @@ def planned_trials(base: LanguageModel, values: dict[str, Any], encoded: Encoded
     What turns out not to fit is dropped as the search runs: only then is it known how fast the device is.
     """
     if values["method"] != "auto":
-        return (
+        # What is held out is read under the prompts before they are tuned too, for the report to compare with.
+        return tuple(
             TrialSettings(
-                steps=values["steps"],
+                steps=steps,
                 context_examples=encoded.shots.context,
                 examples=len(encoded.shots),
                 prompts=1,
-            ),
+            )
+            for steps in ((0, values["steps"]) if values["cross_validation"] else (values["steps"],))
         )
     pricing, size = Pricing(base, encoded, values), values["context_examples"]
     seconds = values["max_seconds"]
@@ -195,6 +194,7 @@ def search_settings(base: LanguageModel, resolved: ResolvedHyperparameters, shot
     automatic = resolved.method == "auto"
     trials = tuple(Trial(**trial.model_dump()) for trial in resolved.trials)
     trials = trials or (Trial(resolved.steps, resolved.context_examples, len(shots), _PROMPTS),)
+    prompts = max(_PROMPTS, *(trial.prompts for trial in trials)) if resolved.cross_validation else 1
     return SearchSettings(
         tuning=TuningSettings(
             steps=resolved.steps,
@@ -208,27 +208,20 @@ def search_settings(base: LanguageModel, resolved: ResolvedHyperparameters, shot
         ),
         config=_config(resolved),
         trials=trials,
-        prompts=(_PROMPTS if resolved.cross_validation else 1) if automatic else 0,
+        prompts=prompts if automatic else 0,
         folds=0 if automatic or not resolved.cross_validation else REFERENCE_FOLDS,
-        most_tokens=prompt_tokens(base, shots),
+        most_tokens=prompt_tokens(shots, base.context_length),
         calibrated=resolved.calibration,
         heads=resolved.head,
-        preferred=_preferred(trials, shots) if resolved.early_stopping else None,
+        preferred=_preferred(trials, shots, automatic) if resolved.early_stopping else None,
         max_seconds=resolved.max_seconds,
         encoder_steps=resolved.encoder_steps,
     )
 
 
-def prompt_tokens(base: LanguageModel, shots: Shots) -> int:
-    """Tokens of a cross-fitted prompt, at most: the longest text must find room after it."""
-    by_size = sorted(range(len(shots)), key=lambda number: len(shots.texts[number].encode()), reverse=True)
-    room = base.context_length - max(len(shots.example(number)) for number in by_size[:_COUNTED])
-    return max(1, min(_PROMPT_TOKENS, room, base.context_length // 2))
-
-
-def _preferred(trials: tuple[Trial, ...], shots: Shots) -> int:
-    """The trial to serve unless held-out examples speak against it: the tuned one, unless examples are many."""
-    if _are_many(shots):
+def _preferred(trials: tuple[Trial, ...], shots: Shots, automatic: bool) -> int:
+    """The trial to serve unless held-out examples speak against it: the tuned one, for `auto` unless they are many."""
+    if automatic and _are_many(shots):
         return 0
     return next((number for number, trial in enumerate(trials) if trial.steps), 0)
 

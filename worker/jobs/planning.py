@@ -14,9 +14,9 @@ from app.contract.tuning import BudgetOffer, Plan, ResolvedHyperparameters, Tuni
 from app.records.rows import tolerant
 from worker.artifacts import ArtifactCorrupt, Artifacts
 from worker.cpt.encoding.template import TokenType
-from worker.cpt.selection.prompts import cross_fitted_prompts
+from worker.cpt.selection.prompts import cross_fitted_prompts, prompt_tokens
 from worker.cpt.selection.trials import Trial
-from worker.jobs.defaults import planned_encoder_steps, planned_trials, prompt_tokens, resolve, search_settings
+from worker.jobs.defaults import planned_encoder_steps, planned_trials, resolve, search_settings
 from worker.jobs.encoding import Encoded, Unplannable, encode
 from worker.jobs.pricing import Pricing
 from worker.models import LanguageModel
@@ -47,9 +47,7 @@ def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
     longest = _longest(encoded, base.context_length)
     _check_length(0, longest, base.context_length)
     resolved = resolve(base, spec.hyperparameters, encoded)
-    context = _context_tokens(base, encoded, resolved)
-    if resolved.method != "auto":
-        _check_length(context, longest, base.context_length)
+    context = _context_tokens(base, encoded, resolved, longest)
     pricing = Pricing(base, encoded, resolved.model_dump())
     done = pricing.affordable(resolved.trials, resolved.max_seconds)
     searching = sum(map(pricing.trial, done)) + pricing.encoding_within(resolved.max_seconds)
@@ -90,14 +88,19 @@ def _budgets(
     return tuple(offers)
 
 
-def _context_tokens(base: LanguageModel, encoded: Encoded, resolved: ResolvedHyperparameters) -> int:
+def _context_tokens(base: LanguageModel, encoded: Encoded, resolved: ResolvedHyperparameters, longest: int) -> int:
     """Tokens of all prompts; of cross-fitted ones about, since sentence vectors have a say in what stands in them."""
-    shots = encoded.shots
+    shots, limit = encoded.shots, base.context_length
     if resolved.method != "auto":
-        return len(shots.context_of(range(shots.context)))
+        context = len(shots.context_of(range(shots.context)))
+        _check_length(context, longest, limit)
+        return context
     settings = search_settings(base, resolved, shots)
-    first, most = resolved.trials[0], prompt_tokens(base, shots)
+    first, most = resolved.trials[0], prompt_tokens(shots, limit)
     plans = cross_fitted_prompts(shots, settings.prompts, first.context_examples, most, None, resolved.seed)
+    for one in plans:
+        if (alone := sum(len(shots.example(number)) for number in one.context)) > most:
+            _check_length(alone, longest, limit)
     return sum(len(shots.context_of(one.context)) for one in plans[: first.prompts])
 
 

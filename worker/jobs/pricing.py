@@ -8,6 +8,7 @@ from typing import Any, Final
 from app.contract.tuning import TrialSettings
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.encoding import taking_part
+from worker.cpt.selection.prompts import prompt_tokens
 from worker.cpt.selection.search import ENCODER_SHARE, TRIALS_SHARE, fewer_steps
 from worker.cpt.selection.task import calibration_sample
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
@@ -35,6 +36,7 @@ class Pricing:
         self._shots = encoded.shots
         self._texts = len(encoded.shots) + len(encoded.shots.label_texts)
         self._validation = len(encoded.validation_texts)
+        self._most_tokens = prompt_tokens(encoded.shots, base.context_length)
 
     def first_encoder(self) -> float:
         """Seconds for the sentence vectors of all examples by the first encoder, and for tuning it."""
@@ -59,9 +61,9 @@ class Pricing:
     def trial(self, trial: TrialSettings) -> float:
         """Seconds for a trial."""
         values = self._values
-        examples = len(self._shots)
-        inside = min(trial.context_examples, examples)
-        batch = self._costs.batch(self._runs(trial) if values["method"] == "auto" else 0, inside, values["batch_size"])
+        automatic = values["method"] == "auto"
+        inside = self._costs.inside(trial.context_examples, self._most_tokens) if automatic else self._shots.context
+        batch = self._costs.batch(self._runs(trial) if automatic else 0, inside, values["batch_size"])
         read = trial.examples if values["calibration"] or values["head"] else 0
         prompt = self._costs.prompt(trial.steps, inside, batch, read)
         return self._runs(trial) * prompt / self._rate

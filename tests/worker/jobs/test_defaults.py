@@ -6,6 +6,8 @@ import pytest
 from app.contract.tuning import Example, Hyperparameters, ResolvedHyperparameters, TrialSettings, TuningSpec
 from tests.submissions import EXAMPLES
 from tests.worker.tiny import base_model, sentence_encoder
+from worker.cpt.selection.prompts import prompt_tokens
+from worker.cpt.selection.trials import Trial
 from worker.cpt.tuning.loss import context_labels
 from worker.cpt.tuning.projection import epsilon
 from worker.jobs.defaults import automatic_seconds, resolve, search_settings
@@ -91,8 +93,43 @@ def test_epsilons_relative_to_the_embeddings_give_a_share_of_their_norm(base: La
 
 
 def test_icl_tunes_nothing_whatever_is_given(base: LanguageModel) -> None:
-    values = resolved(base, method="icl", steps=50, calibration=True)
+    trials = (TrialSettings(steps=3, context_examples=4, examples=4, prompts=2),)
+    values = resolved(base, method="icl", steps=50, calibration=True, trials=trials)
     assert (values.steps, values.calibration, [trial.steps for trial in values.trials]) == (0, False, [0])
+
+
+def test_reference_with_folds_reads_what_is_held_out_untuned_too(base: LanguageModel) -> None:
+    values = resolved(base, method="cpt", cross_validation=True)
+    assert [trial.steps for trial in values.trials] == [0, 20]
+    search = search_settings(base, values, encoded(base, 200).shots)
+    assert (search.folds, search.preferred) == (3, None)
+    chosen = search_settings(base, values.model_copy(update={"early_stopping": True}), encoded(base, 200).shots)
+    assert chosen.preferred == 1
+
+
+def test_as_many_prompts_are_tuned_as_a_trial_asks_for(base: LanguageModel) -> None:
+    trial = TrialSettings(steps=3, context_examples=4, examples=12, prompts=3)
+    some = encoded(base, 12)
+    values = resolved(base, some, trials=(trial,))
+    settings = search_settings(base, values, some.shots)
+    assert settings.runs(Trial(**trial.model_dump())) == 3
+    pricing = Pricing(base, some, values.model_dump())
+    two = pricing.trial(trial.model_copy(update={"prompts": 2}))
+    assert pricing.trial(trial) > 1.2 * two
+    alone = resolved(base, some, trials=(trial.model_copy(update={"prompts": 1}),))
+    assert search_settings(base, alone, some.shots).prompts == 2
+
+
+def test_prompt_that_its_tokens_bound_is_priced_by_what_finds_room(base: LanguageModel) -> None:
+    """However many such texts may stand in it."""
+    examples = tuple(Example(text=f"{'text ' * 8}{number}", label=f"label {number % 2}") for number in range(40))
+    some = encode(base, TuningSpec(examples=examples))
+    assert 2 < prompt_tokens(some.shots, base.context_length) // len(some.shots.example(0)) < 12
+    pricing = Pricing(base, some, resolved(base, some).model_dump())
+    prices = [
+        pricing.trial(TrialSettings(steps=6, context_examples=size, examples=40, prompts=2)) for size in (2, 12, 24)
+    ]
+    assert prices[0] < prices[1] == prices[2]
 
 
 @pytest.mark.parametrize(("examples", "seconds"), [(4, 120), (200, 120), (385, 134.7), (10_000, 900)])

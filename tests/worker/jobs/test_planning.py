@@ -64,6 +64,14 @@ def test_auto_takes_more_than_the_context_length(base: LanguageModel) -> None:
     assert planned.training_examples == 100
 
 
+def test_examples_of_which_no_two_find_room_are_refused(base: LanguageModel) -> None:
+    """One stands in the prompt, and the longest must find room after it."""
+    half = CONTEXT_LENGTH // 2
+    pairs = [("a" * (half + number % 8), "xy"[number % 2]) for number in range(8)]
+    assert failure(base, spec(*pairs, method="auto")).failure.code == "context_too_long"
+    assert plan(base, spec(*pairs, ("short", "x"), method="auto"))
+
+
 def test_every_example_must_fit_with_every_label(base: LanguageModel) -> None:
     """Held-out folds score an example for all labels, not only for its own."""
     others = (("b", "x"), ("c", "y" * 40))

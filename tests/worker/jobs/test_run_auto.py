@@ -30,10 +30,13 @@ EXAMPLES = tuple(
 )
 
 
+_GIVEN = ("training_examples", "validation_examples", "calibration_texts")
+
+
 def claimed(
     records: Records, base: LanguageModel, examples: tuple[Example, ...] = EXAMPLES, **given: Any
 ) -> TuningClaim:
-    fields = {name: given.pop(name) for name in ("training_examples", "validation_examples") if name in given}
+    fields = {name: given.pop(name) for name in _GIVEN if name in given}
     spec = TuningSpec(examples=examples, hyperparameters=Hyperparameters(**{"steps": 2, **given}), **fields)
     records.of("default").contexts.submit(
         Submission(name=None, model=MODEL, spec=spec, plan=plan(base, spec), metadata={})
@@ -212,6 +215,36 @@ def test_only_example_of_its_label_is_no_suspect(records: Records, base: Languag
     metrics = result(records, base, artifacts, examples=tuple(alone)).report
     assert metrics.tuned
     assert metrics.suspect_examples == ()
+
+
+def test_reference_is_compared_with_its_prompts_as_they_were(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    metrics = result(records, base, artifacts, method="cpt", cross_validation=True, learning_rate=0.1, steps=6).report
+    assert metrics.icl
+    assert metrics.tuned
+    assert metrics.difference
+    assert metrics.icl.nll != metrics.tuned.nll
+    assert [(trial.settings.steps, trial.status) for trial in metrics.trials] == [(0, "done"), (6, "done")]
+
+
+def test_without_prompts_as_they_were_nothing_is_compared(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    trials = [{"steps": 2, "context_examples": 4, "examples": 8, "prompts": 2}]
+    metrics = result(records, base, artifacts, trials=trials).report
+    assert metrics.tuned
+    assert (metrics.icl, metrics.difference) == (None, None)
+
+
+def test_texts_without_labels_are_part_of_what_decided_the_result(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    found = [
+        result(records, base, artifacts, calibration_texts=texts).report.reproducibility
+        for texts in ((), ("some text",), ("another text",))
+    ]
+    assert len({one.examples_sha256 for one in found if one}) == 3
 
 
 def test_examples_outside_a_small_context_are_held_out(

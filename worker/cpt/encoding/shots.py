@@ -5,13 +5,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
-from worker.cpt.encoding.context import Context, Tokens, encode_example, encode_queries
-from worker.cpt.encoding.template import Template
+from worker.cpt.encoding.context import Context, Tokens, encode_example, encode_queries, encode_query
+from worker.cpt.encoding.template import Template, TokenType
 
 #: What is known of a label is read up to here under a prompt, and no further than the longest example (bytes): so it
 #: finds room where the examples do.
 _NAME_BYTES: Final = 256
 _FEWEST_BYTES: Final = 4
+#: Of the longest texts so many are counted in tokens.
+_COUNTED: Final = 32
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,30 @@ class Shots:
         """The ids of examples as queries, without their labels."""
         return encode_queries(self.tokenizer, self.template, [self.texts[number] for number in numbers])
 
+    def cut_query(self, text: str) -> tuple[int, ...]:
+        """The ids of a text as a query, cut to as many as the longest example's: so it finds room where that does."""
+        most = max(tokens.types.index(TokenType.LABEL) for tokens in self._longest)
+        ids = encode_query(self.tokenizer, self.template, text)
+        while len(ids) > most and text:
+            text = text[: len(text) * most // len(ids)]
+            ids = encode_query(self.tokenizer, self.template, text)
+        return tuple(ids)
+
+    @property
+    def longest_example(self) -> int:
+        """Tokens of the longest example, of those with the most bytes."""
+        return max(map(len, self._longest))
+
     def names_of(self, labels: Sequence[int]) -> list[list[int]]:
         """The ids of what is known of labels, in place of a text, as queries."""
         texts = [self.label_texts[label].encode()[: self._name_bytes].decode(errors="ignore") for label in labels]
         return encode_queries(self.tokenizer, self.template, texts)
+
+    @cached_property
+    def _longest(self) -> list[Tokens]:
+        """The examples with the most bytes."""
+        by_size = sorted(range(len(self)), key=lambda number: len(self.texts[number].encode()), reverse=True)
+        return [self.example(number) for number in by_size[:_COUNTED]]
 
     @cached_property
     def _name_bytes(self) -> int:

@@ -17,8 +17,9 @@ from worker.cpt.turn import ALONE, Turn
 
 #: Weights of the squared norm of a head against the summed negative log-likelihood, the strongest first.
 PENALTIES: Final = (0.1, 0.03, 0.01, 0.003)
-#: Where nothing is held out.
+#: Where too few examples are held out to choose one.
 USUAL_PENALTY: Final = 0.01
+_FEWEST_JUDGED: Final = 2
 #: Examples that a label's name counts as: 1 to 10 points for the encoder's head at 2 to 4 examples of each label (trec,
 #: agnews, Banking77), none lost at 8; twice as good as once by 0.3 points.
 _NAME_COUNT: Final = 2.0
@@ -83,8 +84,14 @@ class LabelledFeatures:
 def cross_fit(
     folds: Sequence[tuple[LabelledFeatures, Sequence[int]]], judged: Sequence[int], turn: Turn = ALONE
 ) -> CrossFit:
-    """As `LabelledFeatures.cross_fit`, where each fold of the same examples has features of its own."""
+    """As `LabelledFeatures.cross_fit`, where each fold of the same examples has features of its own.
+
+    Where too few are judged, all predictions are even and the penalty is the usual one.
+    """
     first = folds[0][0]
+    if len(judged) < _FEWEST_JUDGED:
+        nothing = torch.zeros(len(first.truth), first.labels, dtype=torch.float64)
+        return CrossFit(USUAL_PENALTY, nothing.log_softmax(1))
     predicted = torch.zeros(len(PENALTIES), len(first.truth), first.labels, dtype=torch.float64)
     for given, fold in folds:
         out = set(fold)

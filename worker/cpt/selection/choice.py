@@ -90,7 +90,7 @@ def mixture_of(parts: Tensor, truth: Tensor, prior: Sequence[float], calibrated:
 
 
 def nested(fit: _Fit, truth: Tensor, seed: int) -> Tensor:
-    """[N, L] predictions for each row by what was fitted to the rows of the other folds.
+    """[N, ...] predictions for each row by what was fitted to the rows of the other folds.
 
     `fit` takes places of rows and gives what predicts others.
     """
@@ -159,16 +159,14 @@ def shortlist_of(
     labels = parts.shape[2]
     if labels <= FEW_LABELS or len(parts) < 2:
         return None, cheap, everything
-    for count in _SHORTLISTS:
-        if len(truth) < labels and count < _USUAL_SHORTLIST:
-            continue
+    counts = [count for count in _SHORTLISTS if len(truth) >= labels or count >= _USUAL_SHORTLIST]
 
-        def fit(kept: Sequence[int], count: int = count) -> Callable[[Sequence[int]], Tensor]:
-            whole = mixture_of(parts[:, list(kept)], truth[list(kept)], prior, True, turn)
-            heads = mixture_of(parts[1:, list(kept)], truth[list(kept)], prior[1:], True, turn)
-            return lambda rows: shortlisted(parts[:, list(rows)], whole, heads, count)
+    def fit(kept: Sequence[int]) -> Callable[[Sequence[int]], Tensor]:
+        whole = mixture_of(parts[:, list(kept)], truth[list(kept)], prior, True, turn)
+        heads = mixture_of(parts[1:, list(kept)], truth[list(kept)], prior[1:], True, turn)
+        return lambda rows: torch.stack([shortlisted(parts[:, list(rows)], whole, heads, count) for count in counts], 1)
 
-        found = nested(fit, truth, seed)
+    for count, found in zip(counts, nested(fit, truth, seed).unbind(1), strict=True):
         allowed = _USUAL_LOSS if count >= _USUAL_SHORTLIST else 0.0
         if not beyond_chance(losses(everything, truth) + allowed, losses(found, truth)):
             return count, cheap, found

@@ -59,6 +59,10 @@ class Costs:
         """Texts that are read in one piece of work; with many labels few."""
         return max(1, min(_TEXTS_AT_ONCE, int(_TOKENS_AT_ONCE / (self.example + self.trie))))
 
+    def inside(self, context_examples: int, most_tokens: int) -> int:
+        """Examples that stand in a prompt of so many at most, and of so many tokens."""
+        return max(1, min(context_examples, self.examples, int(most_tokens / self.example)))
+
     def embedding(self, texts: int, encoder: int = 0) -> float:
         """Sentence vectors of so many texts by an encoder."""
         return _FORWARD * self.encoder_parameters[encoder] * self.example * texts

@@ -9,14 +9,12 @@ from torch import Tensor
 
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.scoring.classifier import label_part
-from worker.cpt.scoring.head import USUAL_PENALTY, CrossFit, Head, LabelledFeatures
+from worker.cpt.scoring.head import CrossFit, Head, LabelledFeatures
 from worker.cpt.selection.folds import balanced_folds
 from worker.cpt.selection.prompts import PromptPlan
 from worker.cpt.selection.trials import PromptRecord
 from worker.cpt.turn import ALONE, Turn
 
-#: Heads are judged on so many examples at least.
-_FEWEST: Final = 2
 #: Texts without a label weigh at most as much as the examples in the bias; so many of them weigh a quarter of it.
 _QUARTER_WEIGHT_TEXTS: Final = 32
 
@@ -97,9 +95,6 @@ def _labelled(shots: Shots, record: PromptRecord) -> LabelledFeatures:
 def _cross_fit(shots: Shots, record: PromptRecord, held_out: Sequence[int], seed: int, turn: Turn) -> CrossFit:
     """Only the held-out places need predictions; the folds within are of those alone."""
     given = _labelled(shots, record)
-    if len(held_out) < _FEWEST:
-        nothing = torch.zeros(len(record.numbers), len(shots.labels), dtype=torch.float64)
-        return CrossFit(USUAL_PENALTY, nothing.log_softmax(1))
     folds = balanced_folds(held_out, given.truth.tolist(), seed)
     return given.cross_fit(folds, held_out, turn)
 

@@ -4,7 +4,9 @@ Both lists control their false discovery rate.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -26,6 +28,26 @@ _FEWEST_JUDGED: Final = 2
 #: Wrong labels that are expected before any is seen, as a share, and the rounds of its estimation.
 _USUAL_WRONG: Final = 0.05
 _ROUNDS: Final = 50
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An example by its number, the probability that its label is wrong, and what was predicted of it [L]."""
+
+    number: int
+    wrong: float
+    predicted: Tensor
+
+
+def suspects_among(numbers: Sequence[int], probabilities: Tensor, labels: Sequence[int]) -> tuple[Suspect, ...]:
+    """The suspect ones of the examples `numbers`, of which held-out probabilities [N, L] are known.
+
+    labels: those of all examples. The only example of a label is none: what has not seen it knows nothing of its label.
+    """
+    counts = Counter(labels)
+    rows = [row for row, number in enumerate(numbers) if counts[labels[number]] > 1]
+    found = suspect_examples(probabilities[rows], torch.tensor([labels[numbers[row]] for row in rows]))
+    return tuple(Suspect(numbers[rows[place]], wrong, probabilities[rows[place]]) for place, wrong in found)
 
 
 def suspect_examples(probabilities: Tensor, truth: Tensor) -> tuple[tuple[int, float], ...]:

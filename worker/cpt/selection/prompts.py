@@ -18,6 +18,8 @@ from worker.cpt.selection.folds import FEWEST, by_turns, stratified_folds
 
 #: Examples of a label among which a context chooses, at most.
 _CANDIDATES: Final = 64
+#: Tokens of a prompt, at most: each token of a query sees all of them.
+_PROMPT_TOKENS: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class PromptPlan:
         """Places in the context of examples that the prompt does not learn."""
         unseen = set(self.unseen)
         return [place for place, number in enumerate(self.context) if number in unseen]
+
+
+def prompt_tokens(shots: Shots, context_length: int) -> int:
+    """Tokens of a cross-fitted prompt, at most: the longest example must find room after it."""
+    return max(1, min(_PROMPT_TOKENS, context_length - shots.longest_example, context_length // 2))
 
 
 def whole_prompts(shots: Shots, folds: int, seed: int) -> list[PromptPlan]:
@@ -54,9 +61,9 @@ def whole_prompts(shots: Shots, folds: int, seed: int) -> list[PromptPlan]:
 def cross_fitted_prompts(
     shots: Shots, prompts: int, size: int, most_tokens: int, vectors: Tensor | None, seed: int
 ) -> list[PromptPlan]:
-    """So many prompts of about `size` examples and at most `most_tokens` tokens, but one example at least.
+    """So many prompts of about `size` examples and at most `most_tokens` tokens.
 
-    One alone where the examples are too few for folds.
+    Where no example is so short, the shortest stands alone. One prompt where the examples are too few for folds.
 
     vectors: [N, E] sentence vectors of length 1 of all examples; those with zeros are not chosen. A prompt is tuned on
     the examples outside it that it may learn, and on those inside as well where those outside are fewer.
@@ -68,7 +75,8 @@ def cross_fitted_prompts(
         able = [number for number in everything if number < shots.context]
         candidates = [number for number in able if vectors is None or vectors[number].any()] or able
         order = _by_merit(shots, candidates, out, vectors, seed + turn)
-        context = _shuffled(_fitting(shots, order, size, most_tokens), seed + turn)
+        chosen = _fitting(shots, order, size, most_tokens) or [_shortest(shots, able)]
+        context = _shuffled(chosen, seed + turn)
         outside = [number for number in seen if number not in set(context)]
         training = outside if len(outside) >= max(len(context), FEWEST) else seen
         plans.append(PromptPlan(tuple(context), tuple(training), tuple(fold)))
@@ -119,17 +127,21 @@ def _representative(numbers: Sequence[int], vectors: Tensor) -> list[int]:
 
 
 def _fitting(shots: Shots, order: Sequence[int], size: int, most_tokens: int) -> list[int]:
-    """The first of them, `size` at most, as long as they fit."""
+    """The first of them that fit together, `size` at most."""
     chosen: list[int] = []
     tokens = 0
     for number in order:
         if len(chosen) == size:
             break
         length = len(shots.example(number))
-        if not chosen or tokens + length <= most_tokens:
+        if tokens + length <= most_tokens:
             chosen.append(number)
             tokens += length
     return chosen
+
+
+def _shortest(shots: Shots, numbers: Sequence[int]) -> int:
+    return min(numbers, key=lambda number: len(shots.texts[number].encode()))
 
 
 def _shuffled(numbers: Sequence[int], seed: int) -> list[int]:

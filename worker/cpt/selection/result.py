@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +17,7 @@ from worker.cpt.selection.encoder_part import ServingEncoder
 from worker.cpt.selection.encoding import Encoding
 from worker.cpt.selection.evidence import Evidence, Parts, gather, state_heads
 from worker.cpt.selection.folds import balanced_folds
-from worker.cpt.selection.influence import MOST_TRIED, harmful_examples, suspect_examples
+from worker.cpt.selection.influence import MOST_TRIED, Suspect, harmful_examples, suspects_among
 from worker.cpt.selection.trials import Outcome, Status, Trial, TunedPrompt
 from worker.cpt.turn import Turn
 
@@ -33,11 +32,12 @@ if TYPE_CHECKING:
 class HeldOut:
     """Probabilities [N, L] float64 for the examples `numbers` by what has not seen them.
 
-    icl: plain label scores. served: trial and mixture are chosen without them; encoder, penalties, shortlist on them.
+    icl: plain label scores under prompts that are not tuned, None where there are none. served: trial and mixture are
+    chosen without them; encoder, penalties, shortlist on them.
     """
 
     numbers: tuple[int, ...]
-    icl: Tensor
+    icl: Tensor | None
     served: Tensor
 
 
@@ -45,7 +45,7 @@ class HeldOut:
 class SearchResult:
     """prompts: those that serve. classifier: None where the label scores under one prompt are all there is.
 
-    trial: what serves. losses: of the steps of its last prompt. suspect, harmful: numbers of examples, see `influence`.
+    trial: what serves. losses: of the steps of its last prompt. harmful: (number, gain) of examples, see `influence`.
     encoder: the one that serves, None where none does. encoder_steps: of its tuning, 0 for the encoder as it is.
     """
 
@@ -56,7 +56,7 @@ class SearchResult:
     config: Mapping[str, Any]
     losses: tuple[float, ...]
     held_out: HeldOut | None
-    suspect: tuple[tuple[int, float], ...]
+    suspect: tuple[Suspect, ...]
     harmful: tuple[tuple[int, float], ...]
     encoder: SentenceEncoder | None = None
     encoder_steps: int = 0
@@ -156,18 +156,17 @@ class _Conclusion:
             parts.append(self._of_encoder(evidence.numbers))
         return _Candidate(run, evidence, serving, torch.stack(parts))
 
-    @cached_property
-    def _prior(self) -> list[float]:
+    def _prior(self, one: _Candidate) -> list[float]:
         """The weights of the parts unless held-out examples say otherwise; of a lone part 1 if nothing is fitted."""
         settings = self._settings
         if not settings.calibrated and not settings.heads and self._encoder is None:
             return [1.0]
-        given = settings.heads, self._encoder is not None, self._encoder_steps > 0, len(self._numbers)
+        given = settings.heads, self._encoder is not None, self._encoder_steps > 0, len(one.evidence.truth)
         return choice.prior_weights(self._shots, *given)
 
     def _nested(self, one: _Candidate) -> Tensor:
-        calibrated = self._settings.calibrated
-        return choice.nested_mixture(one.parts, one.evidence.truth, self._prior, calibrated, self._seed, self._turn)
+        prior, calibrated = self._prior(one), self._settings.calibrated
+        return choice.nested_mixture(one.parts, one.evidence.truth, prior, calibrated, self._seed, self._turn)
 
     def _rows(self, candidates: Mapping[int, _Candidate]) -> list[int]:
         """Examples that all trials have held out, in the order of the first."""
@@ -193,7 +192,7 @@ class _Conclusion:
 
     def _classifier(self, one: _Candidate) -> tuple[Classifier | None, Tensor]:
         """The classifier of a trial, and nested probabilities of what it has held out."""
-        settings, truth = self._settings, one.evidence.truth
+        settings, truth, prior = self._settings, one.evidence.truth, self._prior(one)
         nested = self._nested(one)
         records = [r for plan, r in zip(one.run.plans, one.run.records, strict=True) if plan.served]
         if not settings.calibrated and not settings.heads and self._encoder is None and len(records) == 1:
@@ -201,10 +200,10 @@ class _Conclusion:
         shortlist: int | None = None
         cheap: Mixture | None = None
         if settings.calibrated and len(one.parts) > 1:
-            shortlist, cheap, nested = choice.shortlist_of(one.parts, truth, self._prior, self._seed, self._turn)
+            shortlist, cheap, nested = choice.shortlist_of(one.parts, truth, prior, self._seed, self._turn)
         penalties = one.serving.state_penalties[len(one.run.records) - len(records) :]
         heads = state_heads(self._shots, records, penalties, self._turn) if settings.heads else ()
-        mixture = choice.mixture_of(one.parts, truth, self._prior, settings.calibrated, self._turn)
+        mixture = choice.mixture_of(one.parts, truth, prior, settings.calibrated, self._turn)
         return Classifier(
             score_bias=one.serving.score_bias,
             mixture=mixture,
@@ -238,11 +237,10 @@ class _Conclusion:
             number = self._choose(candidates, nested, kept) if kept else chosen
             return lambda places: torch.stack([known[number][rows[place]] for place in places])
 
-        icl = dict(zip(one.evidence.numbers, one.evidence.icl, strict=True))
-        plain = self._plain(candidates) or icl
+        plain = self._plain(candidates)
         return HeldOut(
             numbers=tuple(rows),
-            icl=torch.stack([plain[number] for number in rows]).softmax(1),
+            icl=None if plain is None else torch.stack([plain[number] for number in rows]).softmax(1),
             served=choice.nested(fit, truth, self._seed),
         )
 
@@ -276,7 +274,7 @@ class _Conclusion:
             )
         return tuple(found)
 
-    def _suspects(self, held_out: HeldOut | None) -> tuple[tuple[int, float], ...]:
+    def _suspects(self, held_out: HeldOut | None) -> tuple[Suspect, ...]:
         """Of the examples that were held out, and of those that the encoder alone has predicted.
 
         None where these are few: nothing was fitted to them, so that their predictions are too sure.
@@ -287,8 +285,7 @@ class _Conclusion:
         numbers, predicted = [*held_out.numbers, *rest], held_out.served
         if self._encoder is not None and rest:
             predicted = torch.cat([predicted, self._of_encoder(rest).exp()])
-        truth = torch.tensor([self._shots.truth[number] for number in numbers])
-        return tuple((numbers[row], chance) for row, chance in suspect_examples(predicted, truth))
+        return suspects_among(numbers, predicted, self._shots.truth)
 
     def _harmful(self) -> tuple[tuple[int, float], ...]:
         """By the encoder as it is: one that is tuned has seen them all."""

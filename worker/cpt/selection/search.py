@@ -14,7 +14,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from worker.cpt.encoding.context import encode_query
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.selection.costs import Costs
@@ -87,7 +86,7 @@ class Search:
             shots=shots,
             tuning=settings.tuning,
             config=settings.config,
-            calibration=tuple(tuple(encode_query(shots.tokenizer, shots.template, text)) for text in texts),
+            calibration=tuple(map(shots.cut_query, texts)),
             reads=settings.calibrated or settings.heads,
             states=settings.heads,
             bounds={"chunk_tokens": chunk_tokens, "memory": memory},
@@ -291,7 +290,7 @@ def fewer_steps(steps: int) -> range:
 
 def trial_cost(costs: Costs, settings: SearchSettings, shots: Shots, trial: Trial) -> float:
     """Floating-point operations of a trial of a search."""
-    inside = min(trial.context_examples, len(shots)) if settings.prompts else shots.context
+    inside = costs.inside(trial.context_examples, settings.most_tokens) if settings.prompts else shots.context
     batch = costs.batch(settings.prompts, inside, settings.tuning.batch_size)
     read = trial.examples if settings.calibrated or settings.heads else 0
     return settings.runs(trial) * costs.prompt(trial.steps, inside, batch, read)

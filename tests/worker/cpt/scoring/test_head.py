@@ -88,6 +88,14 @@ def test_hardly_any_rows_and_a_label_without_one_are_no_error(rows: int) -> None
     assert head.log_probabilities(torch.zeros(VIEWS, 2, SIZE)).isfinite().all()
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_with_one_example_judged_predictions_are_even_and_the_penalty_is_the_usual_one(rows: int) -> None:
+    some = LabelledFeatures(torch.ones(VIEWS, rows, SIZE), torch.arange(rows), 3, torch.ones(VIEWS, 3, SIZE))
+    found = some.cross_fit([[0]], [0])
+    assert found.penalty == USUAL_PENALTY
+    torch.testing.assert_close(found.predicted.exp(), torch.full((rows, 3), 1 / 3, dtype=torch.float64))
+
+
 def test_label_of_a_held_out_example_has_no_part_in_its_prediction() -> None:
     other = TRUTH.clone()
     other[:3] = torch.tensor([1, 2, 0])

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from tests.worker import tiny
 from worker.cpt.encoding.context import encode_labels
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.encoding.template import Template
-from worker.cpt.selection.prompts import cross_fitted_prompts, whole_prompts
+from worker.cpt.selection.prompts import cross_fitted_prompts, prompt_tokens, whole_prompts
 
 
 def shots(count: int, labels: int = 2, context: int | None = None) -> Shots:
@@ -64,6 +65,36 @@ def test_context_keeps_to_its_tokens_but_for_one_example() -> None:
     assert sum(len(some.example(number)) for number in plan.context) <= 5 * length
     (plan, _) = cross_fitted_prompts(some, 2, 20, 1, None, 0)
     assert len(plan.context) == 1
+
+
+def test_long_examples_make_room_for_those_that_fit() -> None:
+    """Where none fits the shortest stands alone."""
+    some = shots(40)
+    length = len(some.example(39))
+    long = replace(some, texts=tuple("long " * 50 if n % 4 else text for n, text in enumerate(some.texts)))
+    for plan in cross_fitted_prompts(long, 2, 20, 5 * length, None, 0):
+        assert len(plan.context) == 5
+        assert all(number % 4 == 0 for number in plan.context)
+    longer = replace(some, texts=tuple("long " * (20 if n == 7 else 50) for n in range(40)))
+    assert [plan.context for plan in cross_fitted_prompts(longer, 2, 20, 5 * length, None, 0)] == [(7,), (7,)]
+
+
+def test_prompts_leave_room_for_the_longest_example() -> None:
+    some = replace(shots(40), texts=(*(f"text {number}" for number in range(39)), "long " * 60))
+    longest = len(some.example(39))
+    assert some.longest_example == longest
+    assert prompt_tokens(some, longest + 10) == 10
+    assert prompt_tokens(some, 4 * longest) == 2 * longest
+    assert prompt_tokens(some, 100_000) == 1024
+
+
+def test_text_is_cut_to_the_room_of_the_longest_example() -> None:
+    some = shots(8)
+    longest = max(map(len, some.queries_of(range(8))))
+    assert list(some.cut_query("text 3")) == some.queries_of([3])[0]
+    cut = some.cut_query("words " * 1000)
+    assert 0 < len(cut) <= longest
+    assert cut[:2] == some.cut_query("words")[:2]
 
 
 def test_those_that_stand_best_for_the_others_come_first() -> None:

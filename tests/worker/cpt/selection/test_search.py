@@ -14,6 +14,7 @@ from worker.cpt.scoring.prefix import PrefixKV
 from worker.cpt.scoring.scorer import Reading, read, score
 from worker.cpt.scoring.trie import LabelTrie
 from worker.cpt.scoring.views import VIEWS
+from worker.cpt.selection.choice import prior_weights
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.result import HeldOut, SearchResult, _Conclusion
 from worker.cpt.selection.search import TRIALS_SHARE, Search, SearchSettings
@@ -118,6 +119,7 @@ def test_folds_of_the_reference_are_measured_and_do_not_serve(model: Any) -> Non
 def test_held_out_icl_is_the_plain_score_under_the_prompt_that_has_not_seen_it(model: Any) -> None:
     one = found(model, AUTO)
     assert one.held_out
+    assert one.held_out.icl is not None
     running = search(model, AUTO)
     while not running.finished:
         running.step()
@@ -129,6 +131,17 @@ def test_held_out_icl_is_the_plain_score_under_the_prompt_that_has_not_seen_it(m
         expected = score(model, prefix, shots().label_ids, shots().queries_of(plan.unseen)).double().softmax(1)
         places = [one.held_out.numbers.index(number) for number in plan.unseen]
         torch.testing.assert_close(one.held_out.icl[places], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_where_no_trial_is_without_steps_nothing_is_known_of_the_plain_scores(model: Any) -> None:
+    """The label scores under prompts that are tuned are not those."""
+    assert (one := found(model, replace(AUTO, trials=AUTO.trials[1:], preferred=None)).held_out)
+    assert one.icl is None
+    both = found(model, replace(REFERENCE, folds=2, trials=(Trial(0, 8, 8, 1), *REFERENCE.trials)))
+    assert both.held_out
+    assert both.held_out.icl is not None
+    assert not torch.allclose(both.held_out.icl, both.held_out.served)
+    assert torch.equal(both.prompts[0].delta, found(model, REFERENCE).prompts[0].delta)
 
 
 def test_label_of_an_example_has_no_part_in_what_is_read_of_it_while_held_out(model: Any) -> None:
@@ -286,6 +299,23 @@ def test_heads_on_states_learn_from_what_is_known_of_the_labels(model: Any) -> N
     assert not torch.equal(one.state_heads[0].weight, other.state_heads[0].weight)
 
 
+def test_long_texts_without_labels_are_cut_to_what_finds_room(model: Any) -> None:
+    running = search(model, AUTO, calibration_texts=["word " * 2000])
+    run(running)
+    longest = max(map(len, shots().queries_of(range(8))))
+    assert [len(query) <= longest for query in running._task.calibration] == [True]
+
+
+def test_with_nothing_held_out_the_parts_weigh_what_they_do_where_rows_are_few(model: Any) -> None:
+    """However many examples there are: nothing is fitted to them."""
+    settings = replace(AUTO, trials=(Trial(0, 4, 40, 1),), prompts=1, encoder_steps=2, preferred=None)
+    one = found(model, settings, shots(40))
+    assert one.classifier
+    assert one.encoder_steps == 2
+    expected = prior_weights(shots(40), states=True, encoder=True, tuned=True, rows=0)
+    torch.testing.assert_close(one.classifier.mixture.weights.double(), torch.tensor(expected, dtype=torch.float64))
+
+
 @pytest.mark.parametrize(("count", "named"), [(15, False), (40, True)])
 def test_suspects_are_named_where_enough_examples_are_held_out(model: Any, count: int, named: bool) -> None:
     """Every label but one is wrong for sure, as the predictions stand."""
@@ -294,6 +324,25 @@ def test_suspects_are_named_where_enough_examples_are_held_out(model: Any, count
     conclusion = _Conclusion(running._settings, running._task, running.encoding, ALONE)
     held_out = HeldOut(tuple(range(count)), sure, sure)
     assert bool(conclusion._suspects(held_out)) == named
+
+
+def test_suspects_are_looked_for_among_examples_that_the_encoder_alone_has_predicted(model: Any) -> None:
+    running = search(model, AUTO, shots(40))
+    while not running.encoding.complete:
+        running.step()
+    conclusion = _Conclusion(running._settings, running._task, running.encoding, ALONE)
+    truth = torch.tensor(shots(40).truth[:20])
+    right = torch.full((20, 2), 0.4, dtype=torch.float64).scatter(1, truth[:, None], 0.6)
+    sure = torch.tensor([[1e-9, 1 - 1e-9]], dtype=torch.float64).repeat(40, 1)
+    assert conclusion._encoder
+    fit = replace(conclusion._encoder.part.fit, predicted=sure.log())
+    conclusion._encoder = replace(conclusion._encoder, part=replace(conclusion._encoder.part, fit=fit))
+    suspects = conclusion._suspects(HeldOut(tuple(range(20)), right, right))
+    assert suspects
+    for one in suspects:
+        assert one.number >= 20
+        assert shots(40).truth[one.number] == 0
+        assert torch.allclose(one.predicted, sure[0])
 
 
 def test_what_is_known_of_a_label_takes_no_more_room_than_the_longest_example() -> None:
