@@ -37,13 +37,13 @@ DRAWS = (
 SECOND_DRAWS = tuple((name, 4) for name in (*ENGLISH, "chnsenticorp"))
 ABLATION_DRAWS = (("trec", 4), ("agnews", 4), ("banking77_design", 4), ("trec", 16))
 
-#: What is changed in "auto", one lever at a time.
+#: Hyperparameters that are changed in "auto", one lever at a time.
 ABLATION: dict[str, dict[str, Any]] = {
-    "without tuning": {"trials": [{"steps": 0, "context_examples": 24, "examples": 1024, "prompts": 3}]},
     "without states": {"head": False},
     "without encoder": {"encoder": False},
     "without tuning of the encoder": {"encoder_steps": 0},
     "without calibration": {"calibration": False},
+    "without early stopping": {"early_stopping": False},
     "without cross-fitting": {"cross_validation": False},
     "without leave-one-out": {"leave_one_out": False},
     "without token dropout": {"token_dropout": 0.0},
@@ -159,7 +159,13 @@ def _ablation(base: LanguageModel) -> dict[str, Method]:
     def method(levers: dict[str, Any], task: Task, seed: int) -> Outcome:
         return ours.auto(base, task, seed=seed, **levers)
 
-    named: dict[str, Method] = {f"auto {name}": partial(method, levers) for name, levers in ABLATION.items()}
+    named: dict[str, Method] = {
+        "auto without tuning": partial(ours.first_trial, base),
+        "auto with one prompt": partial(ours.one_prompt, base),
+        "auto without names of labels": partial(ours.nameless, base),
+        "auto without the second encoder": lambda task, seed: ours.auto(_beside(base, sentences.E5), task, seed=seed),
+    }
+    named |= {f"auto {name}": partial(method, levers) for name, levers in ABLATION.items()}
     return {"auto": partial(method, {})} | named
 
 

@@ -59,6 +59,23 @@ def auto(base: LanguageModel, task: Task, **levers: Any) -> Outcome:
     return learn(base, task, bought(base, task, **levers))
 
 
+def first_trial(base: LanguageModel, task: Task, seed: int) -> Outcome:
+    """`auto` without tuning of its prompts: the first of the trials that `bought` gives."""
+    given = bought(base, task, seed=seed)
+    return learn(base, task, given | {"trials": given["trials"][:1]})
+
+
+def one_prompt(base: LanguageModel, task: Task, seed: int) -> Outcome:
+    """`auto` with one prompt in place of two: the trials that `bought` gives, with a prompt less each."""
+    given = bought(base, task, seed=seed)
+    return learn(base, task, given | {"trials": [trial | {"prompts": 1} for trial in given["trials"]]})
+
+
+def nameless(base: LanguageModel, task: Task, seed: int) -> Outcome:
+    """`auto` whose regressions do not learn what labels are called."""
+    return learn(base, task, bought(base, task, seed=seed), named=False)
+
+
 def bought(base: LanguageModel, task: Task, **levers: Any) -> dict[str, Any]:
     """Hyperparameters of method `auto`, all that is not among the `levers` left to the service, but for the time.
 
@@ -91,23 +108,28 @@ class Learned:
         return self.predictor.probabilities(self.base.model, queries, texts)
 
 
-def learn(base: LanguageModel, task: Task, given: dict[str, Any]) -> Outcome:
-    """What a job with these hyperparameters learns, and what it then says of the test rows."""
+def learn(base: LanguageModel, task: Task, given: dict[str, Any], *, named: bool = True) -> Outcome:
+    """What a job with these hyperparameters learns, and what it then says of the test rows.
+
+    named: whether its regressions learn what labels are called, as the service has it.
+    """
     now = seconds_clock()
     started = now()
-    learned = learned_from(base, task, given)
+    learned = learned_from(base, task, given, named=named)
     done = now()
     texts = [text for text, _ in task.test]
     parts = [learned.probabilities(texts[i : i + _AT_ONCE]) for i in range(0, len(texts), _AT_ONCE)]
     return Outcome(torch.cat(parts), done - started, now() - done, _detail(learned.found, learned.shots.truth))
 
 
-def learned_from(base: LanguageModel, task: Task, given: dict[str, Any]) -> Learned:
-    """Learn from the examples of a task as a worker does, whose clock starts now."""
+def learned_from(base: LanguageModel, task: Task, given: dict[str, Any], *, named: bool = True) -> Learned:
+    """Learn from the examples of a task as a worker does, whose clock starts now. named: as in `learn`."""
     now = seconds_clock()
     started = now()
     spec = _spec(task, given)
     encoded = encode(base, spec)
+    if not named:
+        encoded = replace(encoded, shots=replace(encoded.shots, label_texts=()))
     shots, resolved = encoded.shots, resolve(base, spec.hyperparameters, encoded)
     encoders = base.encoders if resolved.encoder else ()
     settings = search_settings(base, resolved, shots)
