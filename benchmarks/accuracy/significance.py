@@ -67,7 +67,8 @@ def significant(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def bootstrap(differences: Tensor) -> float:
     """Chance that the mean of `differences` [S, N] of S seeds on the same N rows is not below 0.
 
-    Seeds and rows are drawn with replacement, each by itself; one resample is counted as not below.
+    Seeds and rows are drawn with replacement, each by itself; one resample is counted as not below. So few seeds show
+    less than their whole spread: the chance comes out too small rather than too large.
     """
     generator = torch.Generator().manual_seed(0)
     seeds, rows = differences.shape

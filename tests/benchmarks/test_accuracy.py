@@ -35,9 +35,11 @@ def test_levers_are_hyperparameters(levers: dict[str, Any]) -> None:
     assert Hyperparameters(**levers) != Hyperparameters()
 
 
-@pytest.mark.parametrize(
-    ("levers", "steps", "prompts"), [(ours.first_trial, 0, 2), (ours.one_prompt, 6, 1), (ours.nameless, 6, 2)]
-)
+def test_regressions_learn_the_names_of_labels_unless_told_otherwise(base: LanguageModel, usual: Outcome) -> None:
+    assert not torch.equal(ours.nameless(base, TASK, 0).probabilities, usual.probabilities)
+
+
+@pytest.mark.parametrize(("levers", "steps", "prompts"), [(ours.first_trial, 0, 2), (ours.one_prompt, 6, 1)])
 def test_levers_change_the_trials_that_they_name(
     base: LanguageModel, levers: Callable[[LanguageModel, Task, int], Outcome], steps: int, prompts: int
 ) -> None:
@@ -68,7 +70,7 @@ def test_tables_tell_of_what_was_measured(usual: Outcome, tmp_path: Path) -> Non
     assert f"| **ours, auto** | - | {accuracy} (" in written
     assert "| auto without tuning |" in written
     assert (
-        "Of 1 sets and k, auto is at least as accurate as its best peer in 1, and significantly less accurate in 0."
+        "Of 1 sets and k, auto is at least as accurate as its best peer in 1, and significantly less accurate in 0; "
         in (written)
     )
     assert len(list((tmp_path / "accuracy").glob("*.svg"))) == 2

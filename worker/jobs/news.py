@@ -79,7 +79,7 @@ class SearchNews:
 def why_not_tuned(hyperparameters: ResolvedHyperparameters, found: SearchResult, served: str) -> Message | None:
     """Why a job that was to tune serves a context that is not; None where it does, or was not to."""
     planned = [one for one in found.outcomes if one.trial.steps > 0]
-    if hyperparameters.method != "auto" or found.trial.steps > 0 or not planned:
+    if hyperparameters.method == "icl" or found.trial.steps > 0 or not planned:
         return None
     done, plain = [one for one in planned if one.status == "done"], _serving(found)
     kind = "calibrated" if served == "calibrated" else "plain"

@@ -13,7 +13,6 @@ from app.contract.traces import span
 from app.contract.tuning import BudgetOffer, Plan, ResolvedHyperparameters, TuningSpec
 from app.records.rows import tolerant
 from worker.artifacts import ArtifactCorrupt, Artifacts
-from worker.cpt.encoding.template import TokenType
 from worker.cpt.selection.prompts import cross_fitted_prompts, prompt_tokens
 from worker.cpt.selection.trials import Trial
 from worker.jobs.defaults import planned_encoder_steps, planned_trials, resolve, search_settings
@@ -23,8 +22,6 @@ from worker.models import LanguageModel
 
 #: Budgets that a plan tells the worth of, besides its own; None is no bound.
 _BUDGETS_SECONDS: Final = (30.0, 120.0, 600.0, None)
-#: Of the longest texts so many are counted in tokens.
-_COUNTED: Final = 32
 
 
 def read_spec(artifacts: Artifacts, address: str) -> TuningSpec:
@@ -40,14 +37,14 @@ def read_spec(artifacts: Artifacts, address: str) -> TuningSpec:
 def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
     """What tuning ``spec`` takes.
 
-    Raises `Unplannable` for an example, or for the reference's context, that is longer than the model allows, and for
-    labels that cannot be scored.
+    Raises `Unplannable` for an example, for the reference's context, or for a prompt of the shortest example alone,
+    that is longer than the model allows, and for labels that cannot be scored.
     """
     encoded = encode(base, spec)
     longest = _longest(encoded, base.context_length)
     _check_length(0, longest, base.context_length)
     resolved = resolve(base, spec.hyperparameters, encoded)
-    context = _context_tokens(base, encoded, resolved, longest)
+    context = _context_tokens(base, encoded, resolved)
     pricing = Pricing(base, encoded, resolved.model_dump())
     done = pricing.affordable(resolved.trials, resolved.max_seconds)
     searching = sum(map(pricing.trial, done)) + pricing.encoding_within(resolved.max_seconds)
@@ -88,31 +85,26 @@ def _budgets(
     return tuple(offers)
 
 
-def _context_tokens(base: LanguageModel, encoded: Encoded, resolved: ResolvedHyperparameters, longest: int) -> int:
+def _context_tokens(base: LanguageModel, encoded: Encoded, resolved: ResolvedHyperparameters) -> int:
     """Tokens of all prompts; of cross-fitted ones about, since sentence vectors have a say in what stands in them."""
     shots, limit = encoded.shots, base.context_length
     if resolved.method != "auto":
         context = len(shots.context_of(range(shots.context)))
-        _check_length(context, longest, limit)
+        _check_length(context, _longest(encoded, limit), limit)
         return context
     settings = search_settings(base, resolved, shots)
     first, most = resolved.trials[0], prompt_tokens(shots, limit)
     plans = cross_fitted_prompts(shots, settings.prompts, first.context_examples, most, None, resolved.seed)
-    for one in plans:
-        if (alone := sum(len(shots.example(number)) for number in one.context)) > most:
-            _check_length(alone, longest, limit)
-    return sum(len(shots.context_of(one.context)) for one in plans[: first.prompts])
+    lengths = [len(shots.context_of(one.context)) for one in plans]
+    _check_length(max(lengths), shots.longest_example(limit), limit)
+    return sum(lengths[: first.prompts])
 
 
 def _longest(encoded: Encoded, limit: int) -> int:
-    """Tokens of the longest example, whatever label it is scored for; of the longest in bytes, where all are short."""
+    """Tokens of the longest example, validation examples included, whatever label it is scored for."""
     shots = encoded.shots
-    sizes = [len(text.encode()) for text in shots.texts]
-    enough = min(limit // 2, sorted(sizes)[-min(_COUNTED, len(sizes))])  # a token has a byte at least
-    examples = [shots.example(number) for number, size in enumerate(sizes) if size >= enough]
-    queries = [tokens.types.index(TokenType.LABEL) for tokens in examples] + [*map(len, encoded.validation)]
-    scored = max(queries) + max(map(len, shots.label_ids))
-    return max(scored, *map(len, examples))
+    validation = max(map(len, encoded.validation), default=0) + max(map(len, shots.label_ids))
+    return max(shots.longest_example(limit), validation)
 
 
 def _check_length(context: int, longest: int, limit: int) -> None:

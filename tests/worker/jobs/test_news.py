@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from app.contract.objects import Event
+from app.contract.tuning import Example
 from app.records.claims import Claim, TuningClaim
 from app.records.store import Records
 from tests.submissions import MODEL, overdue
@@ -69,6 +70,32 @@ def test_dropped_trials_and_a_context_that_is_not_tuned_are_told_with_the_reason
     reason = "was dropped: max_seconds (0 s) leaves no time for it"
     assert dropped == [f"trial {number} of {total} {reason}" for number in range(2, total + 1)]
     assert last == "the calibrated context serves, not a tuned one: there was no time to tune within max_seconds"
+
+
+def test_reference_may_stop_before_its_first_step_and_says_so(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    """Labels that have nothing to do with the texts are learned by heart."""
+    examples = enumerate(2 * test_run_auto.EXAMPLES)
+    more = tuple(
+        Example(text=f"{one.text} {place}", label=("good", "bad")[place * 7 % 3 % 2]) for place, one in examples
+    )
+    claim = test_run_auto.claimed(
+        records,
+        base,
+        training_examples=more,
+        method="cpt",
+        cross_validation=True,
+        early_stopping=True,
+        learning_rate=0.5,
+        steps=12,
+        projection_epsilon=1.0,
+        projection_format_epsilon=1.0,
+    )
+    report = run(records, claim, base, artifacts).report
+    assert report.served == "icl"
+    (told,) = messages(records, claim)
+    assert told.startswith("the plain context serves, not a tuned one: held-out examples are predicted better by it")
 
 
 def test_tuning_of_the_encoder_that_is_dropped_is_told(records: Records, artifacts: Artifacts) -> None:

@@ -59,17 +59,22 @@ class Shots:
 
     def cut_query(self, text: str) -> tuple[int, ...]:
         """The ids of a text as a query, cut to as many as the longest example's: so it finds room where that does."""
-        most = max(tokens.types.index(TokenType.LABEL) for tokens in self._longest)
+        most = max(tokens.types.index(TokenType.LABEL) for tokens in self._largest)
         ids = encode_query(self.tokenizer, self.template, text)
         while len(ids) > most and text:
             text = text[: len(text) * most // len(ids)]
             ids = encode_query(self.tokenizer, self.template, text)
         return tuple(ids)
 
-    @property
-    def longest_example(self) -> int:
-        """Tokens of the longest example, of those with the most bytes."""
-        return max(map(len, self._longest))
+    def longest_example(self, limit: int) -> int:
+        """Tokens of the longest example, whatever label it is scored for, of those with the most bytes.
+
+        All that may take half of `limit` tokens are counted: a token has a byte at least.
+        """
+        sizes = [len(text.encode()) for text in self.texts]
+        large = [*self._largest, *(self.example(number) for number, size in enumerate(sizes) if size >= limit // 2)]
+        queries = [tokens.types.index(TokenType.LABEL) for tokens in large]
+        return max(max(queries) + max(map(len, self.label_ids)), *map(len, large))
 
     def names_of(self, labels: Sequence[int]) -> list[list[int]]:
         """The ids of what is known of labels, in place of a text, as queries."""
@@ -77,7 +82,7 @@ class Shots:
         return encode_queries(self.tokenizer, self.template, texts)
 
     @cached_property
-    def _longest(self) -> list[Tokens]:
+    def _largest(self) -> list[Tokens]:
         """The examples with the most bytes."""
         by_size = sorted(range(len(self)), key=lambda number: len(self.texts[number].encode()), reverse=True)
         return [self.example(number) for number in by_size[:_COUNTED]]

@@ -63,6 +63,10 @@ class Costs:
         """Examples that stand in a prompt of so many at most, and of so many tokens."""
         return max(1, min(context_examples, self.examples, int(most_tokens / self.example)))
 
+    def worth(self, tokens: int) -> float:
+        """Examples of mean length that have so many tokens."""
+        return tokens / self.example
+
     def embedding(self, texts: int, encoder: int = 0) -> float:
         """Sentence vectors of so many texts by an encoder."""
         return _FORWARD * self.encoder_parameters[encoder] * self.example * texts
@@ -77,11 +81,11 @@ class Costs:
         texts = self.embedding(self.examples) + _FORWARD * self.encoder_parameters[0] * self.name * self.labels
         return (ENCODER_FOLDS + 1) * (steps * self.encoder_step(self.examples) + texts)
 
-    def step(self, context: int, batch: int) -> float:
-        """A step of tuning of a prompt of `context` examples on a batch."""
+    def step(self, context: float, batch: int) -> float:
+        """A step of tuning of a prompt of `context` examples of mean length on a batch."""
         return _BOTH * self.parameters * self.example * (context + batch)
 
-    def reading(self, context: int, texts: int) -> float:
+    def reading(self, context: float, texts: int) -> float:
         """Label scores and states of so many texts under a prompt, which is computed first."""
         tokens = context * self.example + texts * (self.example + self.trie)
         return _FORWARD * self.parameters * tokens

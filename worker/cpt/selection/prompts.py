@@ -18,6 +18,8 @@ from worker.cpt.selection.folds import FEWEST, by_turns, stratified_folds
 
 #: Examples of a label among which a context chooses, at most.
 _CANDIDATES: Final = 64
+#: Of the shortest texts so many are counted in tokens.
+_COUNTED: Final = 32
 #: Tokens of a prompt, at most: each token of a query sees all of them.
 _PROMPT_TOKENS: Final = 1024
 
@@ -40,7 +42,8 @@ class PromptPlan:
 
 def prompt_tokens(shots: Shots, context_length: int) -> int:
     """Tokens of a cross-fitted prompt, at most: the longest example must find room after it."""
-    return max(1, min(_PROMPT_TOKENS, context_length - shots.longest_example, context_length // 2))
+    room = context_length - shots.longest_example(context_length) - 1  # the first token of a text may stand before it
+    return max(1, min(_PROMPT_TOKENS, room, context_length // 2))
 
 
 def whole_prompts(shots: Shots, folds: int, seed: int) -> list[PromptPlan]:
@@ -141,7 +144,9 @@ def _fitting(shots: Shots, order: Sequence[int], size: int, most_tokens: int) ->
 
 
 def _shortest(shots: Shots, numbers: Sequence[int]) -> int:
-    return min(numbers, key=lambda number: len(shots.texts[number].encode()))
+    """The one of the fewest tokens, of those with the fewest bytes."""
+    small = sorted(numbers, key=lambda number: len(shots.texts[number].encode()))[:_COUNTED]
+    return min(small, key=lambda number: len(shots.example(number)))
 
 
 def _shuffled(numbers: Sequence[int], seed: int) -> list[int]:

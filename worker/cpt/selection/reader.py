@@ -42,7 +42,7 @@ class Reader:
 
     def step(self, embedding: CPTEmbedding, costs: Costs, turn: Turn) -> float:
         """Read the next texts under the prompt as it is now, and return what it cost."""
-        inside = 0 if self._prefix else len(self.plan.context)
+        inside = 0.0 if self._prefix else costs.worth(embedding.tokens)
         prefix = self._prefix = self._prefix or PrefixKV.compute(self.task.model, embedding.tuned())
         if names := self._names_left()[: costs.texts_at_once]:
             self._read_names(names, prefix, turn)

@@ -80,7 +80,8 @@ class TrialRun:
         if len(record.losses) < self.trial.steps:
             record.losses.append(tuner.step(turn))
             record.delta = tuner.embedding.delta_embedding.weight.detach().clone()
-            loss, cost = record.losses[-1], costs.step(len(plan.context), self.task.batch(plan))
+            inside = costs.worth(tuner.embedding.tokens)
+            loss, cost = record.losses[-1], costs.step(inside, self.task.batch(plan))
         else:
             loss, cost = None, self._reader_of(plan, record).step(tuner.embedding, costs, turn)
         if len(record.losses) == self.trial.steps and self._reader_of(plan, record).finished:

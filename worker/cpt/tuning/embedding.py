@@ -30,6 +30,11 @@ class CPTEmbedding(nn.Module):
         self.register_buffer("learned", learned, persistent=False)
         self.delta_embedding.weight.register_hook(lambda grad: grad * learned[:, None].to(grad))
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of the context."""
+        return len(self.epsilon)
+
     def forward(self, indices: Tensor) -> Tensor:
         """Embeddings [..., H] of the context tokens at `indices` [...], after stepping back into the ball."""
         self.project_()

@@ -82,19 +82,29 @@ def test_long_examples_make_room_for_those_that_fit() -> None:
 def test_prompts_leave_room_for_the_longest_example() -> None:
     some = replace(shots(40), texts=(*(f"text {number}" for number in range(39)), "long " * 60))
     longest = len(some.example(39))
-    assert some.longest_example == longest
-    assert prompt_tokens(some, longest + 10) == 10
+    assert some.longest_example(2 * longest) == longest
+    assert prompt_tokens(some, longest + 11) == 10
     assert prompt_tokens(some, 4 * longest) == 2 * longest
     assert prompt_tokens(some, 100_000) == 1024
+
+
+def test_longest_example_is_that_of_the_most_tokens_not_of_the_most_bytes() -> None:
+    """The tokenizer reads bytes, so the label makes the difference."""
+    some = replace(shots(80), label_ids=((1, 2), tuple(range(30))))
+    texts = tuple("x" * (41 if number else 40) for number in range(80))
+    some = replace(some, texts=texts)
+    query = max(map(len, some.queries_of(range(80))))
+    assert some.longest_example(100) == query + 30
+    assert some.longest_example(10_000) == query + 30
 
 
 def test_text_is_cut_to_the_room_of_the_longest_example() -> None:
     some = shots(8)
     longest = max(map(len, some.queries_of(range(8))))
     assert list(some.cut_query("text 3")) == some.queries_of([3])[0]
-    cut = some.cut_query("words " * 1000)
-    assert 0 < len(cut) <= longest
-    assert cut[:2] == some.cut_query("words")[:2]
+    cut, short = some.cut_query("words " * 1000), some.cut_query("words")
+    assert len(short) < len(cut) <= longest
+    assert (cut[:6], cut[-6:]) == (short[:6], short[-6:])
 
 
 def test_those_that_stand_best_for_the_others_come_first() -> None:
