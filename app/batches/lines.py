@@ -73,7 +73,7 @@ def lines_of_csv(file: Any, write: Callable[[bytes], None], most: int = MAX_BATC
 def _written(text: io.TextIOWrapper, write: Callable[[bytes], None], most: int) -> int:
     reader = csv.reader(_short_lines(text), strict=True)
     count = 0
-    gathered: list[str] = []
+    gathered: list[bytes] = []
     try:
         header = next((row for row in reader if row), [])
         places = _places(header)
@@ -85,7 +85,8 @@ def _written(text: io.TextIOWrapper, write: Callable[[bytes], None], most: int) 
             count += 1
             _check_not_more(count, most)
             line = {name: row[place] for name, place in places.items() if row[place] or name == "text"}
-            gathered.append(json.dumps(line, ensure_ascii=False))
+            # Of a line that is too long the worker reads a byte more than one may have, and no further.
+            gathered.append(json.dumps(line, ensure_ascii=False).encode()[: MAX_LINE_BYTES + 1])
             if len(gathered) == _ROWS:
                 write(_joined(gathered))
                 gathered.clear()
@@ -125,8 +126,8 @@ def _places(header: Sequence[str]) -> dict[str, int]:
     return places
 
 
-def _joined(lines: Sequence[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
+def _joined(lines: Sequence[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
 
 
 def _refuse(line: int, why: str) -> NoReturn:

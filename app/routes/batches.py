@@ -112,16 +112,17 @@ async def create_batch(
         receiver = Receiver(request.headers.get("content-type", ""), partial(records.batches.upload, job_id))
         try:
             await receive(request, receiver, once)
-            lines, total = await asyncio.to_thread(receiver.end)
-            content = f"{context} {options.model_dump_json()} {receiver.content}"
-            before = once.before(content)
-            if before is not None or ready is None:
-                batch = await asyncio.to_thread(_as_now, records, before or "")
-            else:
-                submission = _submission(*ready, options, total, request.state.request_id)
-                answered = once.answered(content, job_id)
-                batch = await asyncio.to_thread(records.batches.submit, job_id, submission, lines, answered)
-                await wake(gateway.bus, batch)
+            async with once.held():  # a large CSV takes a minute to become lines
+                lines, total = await asyncio.to_thread(receiver.end)
+                content = f"{context} {options.model_dump_json()} {receiver.content}"
+                before = once.before(content)
+                if before is not None or ready is None:
+                    batch = await asyncio.to_thread(_as_now, records, before or "")
+                else:
+                    submission = _submission(*ready, options, total, request.state.request_id)
+                    answered = once.answered(content, job_id)
+                    batch = await asyncio.to_thread(records.batches.submit, job_id, submission, lines, answered)
+                    await wake(gateway.bus, batch)
         finally:
             await asyncio.shield(asyncio.to_thread(receiver.discard))
     note_changed(request, batch.id)

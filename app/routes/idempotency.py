@@ -103,10 +103,11 @@ async def attempt(records: TenantRecords, key: str | None, route: str, body: Pay
     if key is None:
         yield Attempt("")
         return
-    text = body.model_dump_json(exclude_unset=True)
+    text = await asyncio.to_thread(body.model_dump_json, exclude_unset=True)  # of 60 MB it takes most of a second
+    content = await asyncio.to_thread(_hashed, text)
     async with attempt_streamed(records, key, route) as once:
         claim = once.found if isinstance(once.found, KeyClaim) else None
-        yield Attempt(_hashed(text), claim, once.before(text))
+        yield Attempt(content, claim, await asyncio.to_thread(once.before, text))
 
 
 @asynccontextmanager

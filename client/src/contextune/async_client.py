@@ -36,7 +36,10 @@ class AsyncContexts(AsyncRoutes):
     import_ = async_handled(contexts.import_, AsyncTuning.of)
 
     async def export(self, ref: str, path: str | Path, *, embeddings: bool = False) -> int:
-        """Write the adapter of a context to a file, a zip (or its ``embeddings``, safetensors); return its bytes."""
+        """Write the adapter of a context to a file, a zip (or its ``embeddings``, safetensors); return its bytes.
+
+        Tries again until its first byte has come. Raises ``ProblemError`` or ``ServiceUnreachableError``.
+        """
         return await self._connection.download(contexts.export(ref, embeddings=embeddings), Path(path))
 
 
@@ -58,7 +61,11 @@ class AsyncJobs(AsyncRoutes):
     list_events = async_listing(jobs.events_page)
 
     def events(self, job_id: str, *, after: str | None = None) -> AsyncIterator[Event]:
-        """The events of a job, oldest first, as they happen, until it has ended."""
+        """The events of a job, oldest first, as they happen, until it has ended.
+
+        Goes on through restarts of the service. Raises ``NotFoundError`` for a job that is not there, and
+        ``ServiceUnreachableError`` or ``ServiceError`` once the service has been away for too long.
+        """
         return self._connection.events(streams.EventFeed(job_id, time.monotonic, after))
 
 

@@ -17,7 +17,7 @@ from contextune.options import Options
 from contextune.protocol.call import Call, Request, Upload
 from contextune.protocol.conversation import Conversation, Failure, Outcome, Step, one_call, successful
 from contextune.protocol.paging import Item, Paging
-from contextune.protocol.streams import EventFeed, Line, LineFeed
+from contextune.protocol.streams import Download, EventFeed, Line, LineFeed
 
 T = TypeVar("T")
 
@@ -55,45 +55,64 @@ class AsyncConnection:
                 yield item
 
     async def events(self, feed: EventFeed) -> AsyncIterator[Event]:
-        """Events as they happen, through breaks of the connection."""
+        """Events as they happen, through breaks of the connection.
+
+        Raises the error of the last break once they have gone on for too long, and at once one that stays.
+        """
         while True:
             try:
                 async with self.open(feed.request()) as response:
-                    async for sent in httpx2.EventSource(response):
-                        if event := feed.take(sent):
+                    wire.check_events(response, self.options.url)
+                    async for piece in response.aiter_bytes():
+                        for event in feed.take(piece):
                             yield event
                         if feed.ended:
                             return
+                if (await self.send(feed.job())).terminal:
+                    async for event in self.iterate(feed.rest()):
+                        yield feed.passed(event)
+                    return
                 raise ServiceUnreachableError("the stream of events ended before the job")
             except ContextuneError as error:
                 await asyncio.sleep(feed.pause(error))
 
     async def lines(self, feed: LineFeed[Line]) -> AsyncIterator[Line]:
-        """The lines of a long answer, through breaks of the connection."""
+        """The lines of a long answer, through breaks of the connection.
+
+        Raises the error of the last break once they have gone on for too long, and at once one that stays.
+        """
         while True:
             try:
                 async with self.open(feed.request()) as response:
-                    async for line in response.aiter_lines():
-                        if entry := feed.take(line):
+                    async for piece in response.aiter_bytes():
+                        for entry in feed.take(piece):
                             yield entry
+                    for entry in feed.rest():
+                        yield entry
             except ContextuneError as error:
                 await asyncio.sleep(feed.pause(error))
             else:
                 return
 
     async def download(self, request: Request, path: Path) -> int:
-        """Write an answer into a file, which is there whole or not at all; return its bytes."""
-        partial = path.with_name(path.name + ".partial")
-        try:
-            async with self.open(request) as response:
-                with partial.open("wb") as file:
-                    size = 0
-                    async for chunk in response.aiter_bytes():
-                        size += file.write(chunk)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        return size
+        """Write an answer into a file, which is there whole or not at all; return its bytes.
+
+        Tries again, as the policy says, until the first byte has come. Raises the error of the last attempt.
+        """
+        download, partial = Download(self.options.policy), path.with_name(path.name + ".partial")
+        while True:
+            try:
+                async with self.open(request) as response:
+                    with partial.open("wb") as file:
+                        async for piece in response.aiter_bytes():
+                            download.size += file.write(piece)
+                partial.replace(path)
+            except ContextuneError as error:
+                await asyncio.sleep(download.pause(error))
+            else:
+                return download.size
+            finally:
+                partial.unlink(missing_ok=True)
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[httpx2.Response]:

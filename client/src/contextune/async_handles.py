@@ -71,7 +71,10 @@ class AsyncContextHandle(_Handle, Context):
         return await self._connection.send(contexts.set_alias(self.name or self.id, alias, self.version, **conditions))
 
     async def export(self, path: str | Path, *, embeddings: bool = False) -> int:
-        """Write its adapter to a file; return its bytes."""
+        """Write its adapter to a file; return its bytes.
+
+        Tries again until its first byte has come. Raises ``ProblemError`` or ``ServiceUnreachableError``.
+        """
         return await self._connection.download(contexts.export(self.id, embeddings=embeddings), Path(path))
 
     async def delete(self) -> None:
@@ -88,7 +91,7 @@ class AsyncJobHandle(_Handle, Job):
         """Return once the job has succeeded; ``on_progress`` is told of it every second until then.
 
         Waiting goes on through restarts of the service. Raises ``JobFailedError``, ``JobCancelledError``, or
-        ``RequestTimeoutError`` after ``timeout`` seconds.
+        ``RequestTimeoutError`` after ``timeout`` seconds, whether the service answers or not.
         """
 
         def look(seconds: float) -> Any:
@@ -98,7 +101,11 @@ class AsyncJobHandle(_Handle, Job):
         return AsyncJobHandle.of(ended, self._connection)
 
     def events(self, *, after: str | None = None) -> AsyncIterator[Event]:
-        """Its events, oldest first, as they happen, until it has ended. Goes on through restarts of the service."""
+        """Its events, oldest first, as they happen, until it has ended.
+
+        Goes on through restarts of the service. Raises ``NotFoundError`` once the job is deleted, and
+        ``ServiceUnreachableError`` or ``ServiceError`` once the service has been away for too long.
+        """
         return self._connection.events(streams.EventFeed(self.id, time.monotonic, after))
 
     async def refresh(self) -> AsyncJobHandle:

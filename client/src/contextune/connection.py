@@ -17,7 +17,7 @@ from contextune.options import Options
 from contextune.protocol.call import Call, Request, Upload
 from contextune.protocol.conversation import Conversation, Failure, Outcome, Step, one_call, successful
 from contextune.protocol.paging import Item, Paging
-from contextune.protocol.streams import EventFeed, Line, LineFeed
+from contextune.protocol.streams import Download, EventFeed, Line, LineFeed
 
 T = TypeVar("T")
 
@@ -54,42 +54,60 @@ class Connection:
             yield from paging.take(self.send(call))
 
     def events(self, feed: EventFeed) -> Iterator[Event]:
-        """Events as they happen, through breaks of the connection."""
+        """Events as they happen, through breaks of the connection.
+
+        Raises the error of the last break once they have gone on for too long, and at once one that stays.
+        """
         while True:
             try:
                 with self.open(feed.request()) as response:
-                    for sent in httpx2.EventSource(response):
-                        if event := feed.take(sent):
-                            yield event
+                    wire.check_events(response, self.options.url)
+                    for piece in response.iter_bytes():
+                        yield from feed.take(piece)
                         if feed.ended:
                             return
+                if self.send(feed.job()).terminal:
+                    for event in self.iterate(feed.rest()):
+                        yield feed.passed(event)
+                    return
                 raise ServiceUnreachableError("the stream of events ended before the job")
             except ContextuneError as error:
                 time.sleep(feed.pause(error))
 
     def lines(self, feed: LineFeed[Line]) -> Iterator[Line]:
-        """The lines of a long answer, through breaks of the connection."""
+        """The lines of a long answer, through breaks of the connection.
+
+        Raises the error of the last break once they have gone on for too long, and at once one that stays.
+        """
         while True:
             try:
                 with self.open(feed.request()) as response:
-                    for line in response.iter_lines():
-                        if entry := feed.take(line):
-                            yield entry
+                    for piece in response.iter_bytes():
+                        yield from feed.take(piece)
+                    yield from feed.rest()
             except ContextuneError as error:
                 time.sleep(feed.pause(error))
             else:
                 return
 
     def download(self, request: Request, path: Path) -> int:
-        """Write an answer into a file, which is there whole or not at all; return its bytes."""
-        partial = path.with_name(path.name + ".partial")
-        try:
-            with self.open(request) as response, partial.open("wb") as file:
-                size = sum(file.write(chunk) for chunk in response.iter_bytes())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        return size
+        """Write an answer into a file, which is there whole or not at all; return its bytes.
+
+        Tries again, as the policy says, until the first byte has come. Raises the error of the last attempt.
+        """
+        download, partial = Download(self.options.policy), path.with_name(path.name + ".partial")
+        while True:
+            try:
+                with self.open(request) as response, partial.open("wb") as file:
+                    for piece in response.iter_bytes():
+                        download.size += file.write(piece)
+                partial.replace(path)
+            except ContextuneError as error:
+                time.sleep(download.pause(error))
+            else:
+                return download.size
+            finally:
+                partial.unlink(missing_ok=True)
 
     @contextmanager
     def open(self, request: Request) -> Iterator[httpx2.Response]:

@@ -31,13 +31,18 @@ def reply(response: httpx2.Response) -> Reply:
     return Reply(response.status_code, headers, response.content)
 
 
+def check_events(response: httpx2.Response, url: str) -> None:
+    """Raise ``UnexpectedAnswerError`` unless the answer is a stream of events."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "text/event-stream":
+        raise UnexpectedAnswerError(f"{url} sends no events: the type of its answer is {kind!r}")
+
+
 @contextmanager
 def translated(url: str) -> Iterator[None]:
     """Raise this package's errors in place of the HTTP library's."""
     try:
         yield
-    except httpx2.SSEError as error:
-        raise UnexpectedAnswerError(f"{url} sends no events: {error}") from error
     except httpx2.TimeoutException as error:
         raise RequestTimeoutError(f"{url} does not answer in time ({type(error).__name__})") from error
     except httpx2.TransportError as error:

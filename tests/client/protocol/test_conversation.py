@@ -10,6 +10,7 @@ from contextune.errors import (
     InvalidRequestError,
     JobCancelledError,
     JobFailedError,
+    NotFoundError,
     RateLimitError,
     RequestTimeoutError,
     ServiceUnreachableError,
@@ -153,6 +154,23 @@ def test_waiting_ends_with_its_timeout_and_never_asks_for_longer() -> None:
     with pytest.raises(RequestTimeoutError, match="not ended within 60 seconds; it goes on"):
         wait(played, timeout=60)
     assert [float(request.query.get("wait", 0)) for request in played.requests] == [25, 25, 10]
+
+
+@pytest.mark.parametrize("failure", [BROKEN, problem(503, "store_unavailable"), problem(429, "quota", retry_after="9")])
+def test_waiting_ends_with_its_timeout_in_an_outage_too(failure: Outcome) -> None:
+    played = Played(reply(job()), *[failure] * 99)
+    with pytest.raises(RequestTimeoutError, match="within 40 seconds") as caught:
+        wait(played, timeout=40)
+    assert played.clock == pytest.approx(40)
+    assert isinstance(caught.value.__cause__, ContextuneError)
+    assert not isinstance(caught.value.__cause__, RequestTimeoutError)
+    assert all(float(request.query.get("wait", 0)) < (request.read_seconds or 0) - 4.9 for request in played.requests)
+    assert (played.requests[-1].query, played.requests[-1].read_seconds) == ({}, 5.0)
+
+
+def test_fault_in_a_question_is_no_timeout() -> None:
+    with pytest.raises(NotFoundError):
+        wait(Played(problem(404, "job_not_found")), timeout=0)
 
 
 def test_service_that_answers_every_wait_at_once_is_asked_twice_a_second() -> None:

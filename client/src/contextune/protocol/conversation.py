@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from contextune.errors import ContextuneError, JobCancelledError, JobFailedError, RequestTimeoutError, problem_error
 from contextune.models.jobs import Job
 from contextune.protocol.call import Call, Reply, Request, Upload
-from contextune.protocol.retry import Patience, RetryPolicy, retry_after
+from contextune.protocol.retry import Patience, RetryPolicy, is_transient, retry_after
 
 T = TypeVar("T")
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -23,6 +24,9 @@ WATCH_SECONDS: Final = 1.0
 #: The shortest time between two questions about a job: a service that answers at once (as it does while it
 #: stops) would be asked some hundred times a second without it.
 LEAST_SECONDS: Final = 0.5
+#: How long the last answer about a job may take beyond the time that there is to wait for it (seconds).
+GRACE_SECONDS: Final = 5.0
+_ONCE: Final = RetryPolicy(attempts=1)
 
 
 @dataclass(frozen=True)
@@ -80,24 +84,51 @@ def wait_for_end(
 ) -> Conversation[AnyJob]:
     """Ask about a job until it has ended well. ``look`` makes the call that waits so many seconds in the service.
 
-    Raises ``JobFailedError``, ``JobCancelledError``, and ``RequestTimeoutError`` once ``timeout`` seconds have passed;
-    the job itself goes on then.
+    Raises ``JobFailedError``, ``JobCancelledError``, and ``RequestTimeoutError`` once ``timeout`` seconds have passed,
+    whether the service answers or not; the job itself goes on then. Without a ``timeout`` that is near, an outage
+    raises its last error after `contextune.protocol.retry.PATIENCE_SECONDS`.
     """
-    until = None if timeout is None else now() + timeout
+    until = math.inf if timeout is None else now() + timeout
+    most = WATCH_SECONDS if on_progress else WAIT_SECONDS
     while True:
-        most = WATCH_SECONDS if on_progress else WAIT_SECONDS
         asked = now()
-        seconds = most if until is None else max(0.0, min(most, until - asked))
-        job = yield from one_call(look(seconds), Patience(now))
+        try:
+            job = yield from _looked(look, now, most, until)
+        except ContextuneError as error:
+            if is_transient(error) and now() >= until:
+                raise RequestTimeoutError(f"no answer says that the job ended within {timeout:g} seconds") from error
+            raise
         if on_progress:
             on_progress(job)
         if job.terminal:
             return ended_well(job)
-        if until is not None and now() >= until:
+        if now() >= until:
             raise RequestTimeoutError(f"the job has not ended within {timeout:g} seconds; it goes on")
-        early = min(LEAST_SECONDS, seconds) - (now() - asked)
+        early = min(LEAST_SECONDS, until - asked) - (now() - asked)
         if early > 0:
             yield Pause(early)
+
+
+def _looked(look: Callable[[float], Call[AnyJob]], now: Clock, most: float, until: float) -> Conversation[AnyJob]:
+    """Ask about a job, ``most`` seconds at a time, until there is an answer. Raises the last error at ``until``."""
+    patience = Patience(now)
+    attempt = 0
+    while True:
+        attempt += 1
+        left = max(0.0, until - now())
+        try:
+            return (yield from one_call(_within(look(min(most, left)), left), _ONCE))
+        except ContextuneError as error:
+            seconds, left = patience.pause(attempt, error), until - now()
+            if seconds is None or left <= 0:
+                raise
+        yield Pause(min(seconds, left))
+
+
+def _within(call: Call[T], seconds: float) -> Call[T]:
+    """The call, whose answer may come `GRACE_SECONDS` after so many seconds at the latest."""
+    most = seconds + GRACE_SECONDS
+    return replace(call, request=replace(call.request, read_seconds=min(call.request.read_seconds or most, most)))
 
 
 def ended_well(job: AnyJob) -> AnyJob:
