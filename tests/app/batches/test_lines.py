@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from app.batches.lines import MAX_LINE_BYTES, lines_of_csv
+from app.batches.lines import lines_of_csv
+from app.contract.batches import MAX_LINE_BYTES
 from app.errors import DomainError
 
 
