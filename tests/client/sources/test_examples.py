@@ -137,6 +137,31 @@ def test_any_common_delimiter_is_seen(tmp_path: Path, delimiter: str) -> None:
     assert read(tmp_path, f"text{delimiter}label\na{delimiter}yes\nb{delimiter}no\n")[0] == PAIRS
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        '"Hello; please; help; me",cards',
+        '"Hello; ""please""; help",cards',
+        '"Hello;\nplease;\nhelp",cards',
+        '5" pipe | blue | new,cards,pipes,cards',
+    ],
+)
+def test_delimiters_in_quotes_do_not_count(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text(f"{first}\nwhere is it,cards\n")
+    (_, *others) = read_table(path).rows
+    assert [row.cells["column 2"] for row in others] == ["cards"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_only_a_line_feed_ends_a_line(tmp_path: Path, encoding: str, separator: str) -> None:
+    path = tmp_path / "file.jsonl"
+    lines = f'{{"text": "a{separator}b", "label": "yes"}}\r\n{{"text": "c", "label": "no"}}\n'
+    path.write_bytes(lines.encode(encoding))
+    assert bodies(path) == [(f"a{separator}b", "yes"), ("c", "no")]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_encoding_is_seen_by_its_mark(tmp_path: Path, encoding: str) -> None:
     assert read(tmp_path, "text,label\nключ,yes\n卡,no\n".encode(encoding))[0] == [("ключ", "yes"), ("卡", "no")]

@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
 
+from contextune.cli.batch_file import BatchFile
 from contextune.cli.output import Json, Output, clipped, plain
 from contextune.cli.pages import fields_table, job_fields, jobs_table, when
 from contextune.cli.progress import follow
-from contextune.cli.reading import Exact
+from contextune.cli.reading import Encoding, Exact, Format, LabelColumn, TextColumn
 from contextune.cli.report_page import print_report
 from contextune.cli.session import connect
+from contextune.client import Contextune
+from contextune.errors import PermissionDeniedError
 from contextune.models.batches import Batch, BatchResult
 from contextune.models.jobs import Event
 from contextune.sources import Columns
@@ -101,7 +105,7 @@ def delete_job(context: typer.Context, job: Id, as_json: Json = False) -> None:
 def create(
     context: typer.Context,
     ref: Annotated[str, typer.Argument(help="The context: its name, name@version, name@alias or id.")],
-    file: Annotated[Path, typer.Argument(help="JSONL or CSV, or another format that `tune` reads.")],
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL, JSON or Excel, with a text in each row.")],
     min_confidence: Annotated[
         float | None, typer.Option(min=0, max=1, help="Predict nothing below this confidence.")
     ] = None,
@@ -109,19 +113,22 @@ def create(
         int | None, typer.Option(min=1, help="How many labels each result has, the likeliest first; 1 unless given.")
     ] = None,
     exact: Exact = False,
-    text_column: Annotated[str | None, typer.Option(help="The column that holds the text.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="The column that holds the label.")] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    file_format: Format = None,
+    encoding: Encoding = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end of the job.")] = False,
     as_json: Json = False,
 ) -> None:
     """Send a file of texts, and wait until all are classified; labels in it are compared with the predictions."""
     output = Output(as_json)
-    columns = Columns(text_column, label_column) if text_column or label_column else None
+    texts = BatchFile.read(file, Columns(text_column, label_column), file_format, encoding)
     with connect(context) as client:
+        texts = texts.with_labels_of(lambda: _labels_of(client, ref))
+        texts.preview(output)
         found = client.batches.create(
             ref,
-            file,
-            columns=columns,
+            texts.lines,
             truncate="END",
             min_confidence=min_confidence,
             top_k=top_k,
@@ -132,6 +139,14 @@ def create(
             found = found.refresh()
         labels = client.contexts.get(found.context_id).labels if found.report else ()
     output.result(found, lambda console: _print_batch(console, found, labels))
+
+
+def _labels_of(client: Contextune, ref: str) -> tuple[str, ...]:
+    """The labels of a context; none where the key may classify but not read."""
+    try:
+        return client.contexts.get(ref).labels
+    except PermissionDeniedError:
+        return ()
 
 
 @batch.command(name="list")
@@ -161,6 +176,9 @@ def results(
     as_json: Json = False,
 ) -> None:
     """Print the results that are there, in the order of the lines, as JSONL or CSV."""
+    if as_json and (target or as_csv):
+        hint = "--output" if target else "--csv"
+        raise typer.BadParameter("--json prints one envelope; leave one of the two out", param_hint=hint)
     with connect(context) as client:
         found = client.batches.results(job, after=after)
         if as_json:
@@ -168,8 +186,24 @@ def results(
         elif target is None:
             _write_results(found, sys.stdout, as_csv)
         else:
-            with target.open("w", encoding="utf-8", newline="") as file:
+            with _replaced(target) as file:
                 _write_results(found, file, as_csv)
+
+
+@contextmanager
+def _replaced(target: Path) -> Iterator[TextIO]:
+    """A file to write in place of ``target``, which stays as it is unless all is written. A pipe is written to."""
+    if target.exists() and not target.is_file():
+        with target.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _write_results(found: Iterator[BatchResult], file: TextIO, as_csv: bool) -> None:

@@ -33,7 +33,7 @@ LabelsFile: TypeAlias = Annotated[
 
 Exact: TypeAlias = Annotated[bool, typer.Option("--exact", help="Score every label, without a shortlist.")]
 
-_PREVIEW_ROWS: Final = 4
+PREVIEW_ROWS: Final = 4
 _POINTER: Final = re.compile(r"/examples/(\d+)(?:/.*)?")
 
 
@@ -63,7 +63,7 @@ class Examples:
         found = f"{len(self.examples)} examples with {len(self.labels)} labels in {self.path}"
         output.note(f"{found} (text: {self.columns.text!r}, label: {self.columns.label!r})")
         if self.columns.guessed:
-            shown = [(clipped(one.label, 24), clipped(one.text, 80)) for one in self.examples[:_PREVIEW_ROWS]]
+            shown = [(clipped(one.label, 24), clipped(one.text, 80)) for one in self.examples[:PREVIEW_ROWS]]
             output.notes.print(table(["label", "text"], shown))
 
     def located(self, pointer: str) -> str:
@@ -126,9 +126,15 @@ def without_blank(lines: Iterable[str]) -> Iterator[str]:
     return (line.rstrip("\r\n") for line in lines if line.strip())
 
 
-def open_table(path: Path, columns: Columns, file_format: str | None, encoding: str | None) -> Table:
+def open_table(
+    path: Path,
+    columns: Columns,
+    file_format: str | None,
+    encoding: str | None,
+    most_bytes: int = MAX_FILE_BYTES,
+) -> Table:
     """The table in a file, with the columns that are named in it. Raises ``SourceError``."""
-    table_there = read_table(path, file_format, encoding)
+    table_there = read_table(path, file_format, encoding, most_bytes)
     for name, option in ((columns.text, "--text-column"), (columns.label, "--label-column")):
         if name is not None and name not in table_there.columns:
             listed = ", ".join(table_there.columns[:20])

@@ -92,16 +92,23 @@ def _examples(table: Table, columns: Columns) -> Iterator[SourcedExample]:
 
 def text_of(table: Table, row: Row, column: str | None) -> str:
     """The text of a row. Raises ``SourceError`` when it is empty, too long or no text."""
-    value = row.cells.get(column or "text")
-    if value is None or (isinstance(value, str) and not value.strip()):
+    text = any_text_of(table, row, column)
+    if not text.strip():
         raise table.fault("the text is empty", row)
-    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        raise table.fault(f"the text is not text but {kind_of(value)}", row)
-    text = str(value)
     size = len(text.encode(errors="surrogatepass"))
     if size > MAX_TEXT_BYTES:
         raise table.fault(f"the text has {size:,} bytes; at most {MAX_TEXT_BYTES:,} are allowed", row)
     return text
+
+
+def any_text_of(table: Table, row: Row, column: str | None) -> str:
+    """The text of a row, of any length. Raises ``SourceError`` when it is no text."""
+    value = row.cells.get(column or "text")
+    if value is None:
+        return ""
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise table.fault(f"the text is not text but {kind_of(value)}", row)
+    return str(value)
 
 
 def kind_of(value: Any) -> str:

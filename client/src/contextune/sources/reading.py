@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -42,11 +43,14 @@ def readable_size(size: int) -> str:
 
 
 def text_lines(path: Path, encoding: str | None) -> Iterator[str]:
-    """The lines of a file, with their line ends. UTF-8 unless the file begins with another mark, or ``encoding``."""
+    """The lines of a file, with their line ends, of which each ends with a line feed.
+
+    The file is UTF-8 unless it begins with another mark, or ``encoding``.
+    """
     with path.open("rb") as file:
         encoding = _known(encoding) if encoding else _marked(file)
         if encoding.startswith(("utf-16", "utf-32")):
-            yield from _decode(path, 1, file.read(), encoding).splitlines(keepends=True)
+            yield from io.StringIO(_decode(path, 1, file.read(), encoding), newline="\n")
             return
         yield from _lines_in(path, file, encoding)
 

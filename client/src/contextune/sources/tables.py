@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ Cells = Mapping[str, Any]
 #: The limit of a request that creates a context; batches have their own.
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 _DELIMITERS: Final = (",", ";", "\t", "|")
+_QUOTED_CELL: Final = re.compile(r'(^|[,;\t|])"[^"]*(?:""[^"]*)*"(?=[,;\t|\r\n]|$)')
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,29 @@ def _without_nan(cells: Cells) -> Cells:
 
 def _read_csv(path: Path, encoding: str | None, delimiter: str | None = None) -> Table:
     lines = text_lines(path, encoding)
-    first = next(lines, "")
-    reader = csv.reader(chain([first], lines), delimiter=delimiter or _delimiter(first), strict=True)
+    first = _first_row(lines)
+    reader = csv.reader(chain(first, lines), delimiter=delimiter or _delimiter("".join(first)), strict=True)
     return _under_header(path, _numbered(path, reader), "line")
 
 
 _SAMPLE_ROWS: Final = 200
 
 
-def _delimiter(header: str) -> str:
-    return max(_DELIMITERS, key=header.count)
+def _first_row(lines: Iterator[str]) -> list[str]:
+    """The lines of the first row: one, or as many as a cell in quotes goes over."""
+    first: list[str] = []
+    quotes = 0
+    for line in islice(lines, _SAMPLE_ROWS):
+        first.append(line)
+        quotes += line.count('"')
+        if quotes % 2 == 0:
+            break
+    return first
+
+
+def _delimiter(row: str) -> str:
+    """The delimiter that a row has most often outside of its cells in quotes."""
+    return max(_DELIMITERS, key=_QUOTED_CELL.sub(r"\1", row).count)
 
 
 def _under_header(path: Path, numbered: Iterator[tuple[int, list[Any]]], unit: str) -> Table:

@@ -1,0 +1,180 @@
+"""``contextune batch``: any file that `tune` reads becomes lines, and results are written whole or not at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contextune.sources import Columns
+from contextune.sources.lines import FileLines
+from contextune.sources.tables import read_table
+
+from tests.client.answers import context, job
+from tests.client.cli.conftest import Command
+from tests.client.standin import Seen, StandIn, says, streams
+
+QUEUED = job(kind="batch", counts={"total": 2, "done": 0, "failed": 0}, report=None, expires_at=None)
+LINE = json.dumps({"index": 0, "id": None, "prediction": "yes", "confidence": 0.9, "abstained": False, "labels": {}})
+FORBIDDEN = {"status": 403, "code": "permission_denied", "detail": "no", "param": None, "request_id": "req_1"}
+
+
+def lines(seen: Seen) -> list[dict[str, str]]:
+    assert (seen.path, seen.headers["content-type"]) == ("/batches", "application/jsonl")
+    return [json.loads(line) for line in seen.body.decode().split("\n") if line]
+
+
+def sent(service: StandIn, command: Command, path: Path, *options: str) -> tuple[list[dict[str, str]], str]:
+    """The lines that are sent of a file, and what is said of it."""
+    service.then(says(QUEUED, 202))
+    said = command("batch", "create", "intents", str(path), "--detach", *options)
+    assert said.status == 0, said.err
+    (seen,) = service.seen
+    return lines(seen), said.err.replace(str(path), "FILE")
+
+
+LABELLED = [{"text": "is it?", "label": "1"}, {"text": "no; way", "label": "0"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "took"),
+    [
+        ("a.csv", "text,label\nis it?,1\nno; way,0\n", "(text: 'text', label: 'label')"),
+        ("a.csv", 'text;label\nis it?;1\n"no; way";0\n', "(text: 'text', label: 'label')"),
+        ("a.csv", "label|said\n1|is it?\n0|no; way\n", "(text: 'said', label: 'label')"),
+        (
+            "a.jsonl",
+            '{"message": "is it?", "label": 1, "more": []}\n{"message": "no; way", "label": 0}\n',
+            "(text: 'message', label: 'label')",
+        ),
+        (
+            "a.json",
+            '[{"text": "is it?", "label": 1}, {"text": "no; way", "label": 0}]',
+            "(text: 'text', label: 'label')",
+        ),
+    ],
+)
+def test_columns_are_found_and_told(
+    service: StandIn, command: Command, tmp_path: Path, name: str, content: str, took: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    found, said = sent(service, command, path)
+    assert found == LABELLED
+    assert said.startswith(f"2 texts with 2 labels in FILE {took}\n")
+
+
+def test_file_in_the_form_of_the_service_keeps_every_line(service: StandIn, command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    content = [{"text": "a\u2028b", "id": "1"}, {"text": ""}, {"text": "x" * 100_001, "id": "3"}, {"text": "\ud800"}]
+    path.write_text("\n".join(json.dumps(line) for line in content))
+    found, said = sent(service, command, path)
+    assert found == content
+    assert said.startswith("4 texts in FILE (text: 'text', id: 'id')\ntext\n")
+
+
+def test_ids_that_are_empty_are_left_out(service: StandIn, command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,text,label\n7,a,yes\n,b,\n")
+    found, said = sent(service, command, path)
+    assert found == [{"text": "a", "id": "7", "label": "yes"}, {"text": "b"}]
+    assert said.startswith("2 texts with 1 labels in FILE (text: 'text', label: 'label', id: 'id')\n")
+
+
+def test_named_columns_format_and_encoding_are_read(service: StandIn, command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "export"
+    path.write_bytes("title;body;team\nx;o\u00f9;yes\n".encode("cp1252"))
+    options = ("--format", "csv", "--encoding", "cp1252", "--text-column", "body", "--label-column", "team")
+    assert sent(service, command, path, *options) == (
+        [{"text": "o\u00f9", "label": "yes"}],
+        "1 texts with 1 labels in FILE (text: 'body', label: 'team')\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        (says(context(labels=["yes", "no"])), "yes"),
+        (says(context(labels=["other"])), None),
+        (says(FORBIDDEN, 403), None),
+    ],
+    ids=["of the context", "of something else", "not to be known"],
+)
+def test_guessed_label_is_kept_if_the_context_has_it(
+    service: StandIn, command: Command, tmp_path: Path, answer: Any, label: str | None
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,type\nis it?,yes\n")
+    service.then(answer, says(QUEUED, 202))
+    said = command("batch", "create", "intents", str(path), "--detach")
+    assert service.seen[0].path == "/contexts/intents"
+    assert lines(service.seen[1]) == [{"text": "is it?", **({"label": label} if label else {})}]
+    assert ("label: 'type'" in said.err) is bool(label)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        ("text\n", (), ": there is no text"),
+        ("a,b\n1,2\n", ("--text-column", "c"), ": there is no column 'c' for --text-column; the columns are: a, b"),
+        (
+            "text,label\na,b,c\n",
+            (),
+            ", line 2: 3 cells under 2 columns; put quotes around a text that holds a delimiter",
+        ),
+    ],
+)
+def test_fault_is_told_before_anything_is_sent(
+    service: StandIn, command: Command, tmp_path: Path, content: str, options: tuple[str, ...], said: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    ended = command("batch", "create", "intents", str(path), *options)
+    assert (ended.status, ended.err, service.seen) == (3, f"Error: {path}{said}\n", [])
+
+
+def test_json_has_no_preview(service: StandIn, command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text\na\n")
+    assert sent(service, command, path, "--json")[1] == ""
+
+
+def test_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text\n" + f"{'x' * 1000}\n" * 10_000 + "a,b\n")
+    table = read_table(path)
+    columns, found = FileLines(lambda: table, Columns()).read()
+    assert (columns.text, len(next(found).text)) == ("text", 1000)
+    assert len(next(FileLines(lambda: read_table(path), Columns()).chunks())) < 100_000
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says({"status": 404, "code": "job_not_found", "detail": "no", "param": None, "request_id": "req_1"}, 404),
+        streams(LINE + "\n", "no line\n"),
+    ],
+    ids=["at once", "in the middle"],
+)
+def test_failure_leaves_the_results_that_were_there(
+    service: StandIn, command: Command, tmp_path: Path, answer: Any
+) -> None:
+    target = tmp_path / "results.jsonl"
+    target.write_text("last week\n")
+    service.then(answer)
+    assert command("batch", "results", "job_1", "-o", str(target)).status != 0
+    assert target.read_text() == "last week\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
+
+
+def test_results_replace_those_that_were_there(service: StandIn, command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "results.jsonl"
+    target.write_text("last week\n" * 100)
+    service.then(streams(LINE + "\n"))
+    assert command("batch", "results", "job_1", "-o", str(target)).status == 0
+    assert json.loads(target.read_text())["prediction"] == "yes"
+
+
+@pytest.mark.parametrize("options", [("-o", "results.jsonl"), ("--csv",)])
+def test_envelope_of_results_is_nothing_else(service: StandIn, command: Command, options: tuple[str, ...]) -> None:
+    said = command("batch", "results", "job_1", "--json", *options)
+    assert (said.status, said.data["code"], service.seen) == (2, "wrong_arguments", [])
