@@ -9,8 +9,9 @@ from contextune.sources import Columns
 from contextune.sources.lines import FileLines
 from contextune.sources.tables import read_table
 
-from tests.client.answers import context, job
+from tests.client.answers import context, ended, job
 from tests.client.cli.conftest import Command
+from tests.client.cli.test_tune import REPORT
 from tests.client.standin import Seen, StandIn, says, streams
 
 QUEUED = job(kind="batch", counts={"total": 2, "done": 0, "failed": 0}, report=None, expires_at=None)
@@ -178,3 +179,13 @@ def test_results_replace_those_that_were_there(service: StandIn, command: Comman
 def test_envelope_of_results_is_nothing_else(service: StandIn, command: Command, options: tuple[str, ...]) -> None:
     said = command("batch", "results", "job_1", "--json", *options)
     assert (said.status, said.data["code"], service.seen) == (2, "wrong_arguments", [])
+
+
+def test_report_of_a_batch_is_printed_with_a_key_that_may_classify_alone(service: StandIn, command: Command) -> None:
+    """The context is not asked for: its labels stand in the report."""
+    counts = {"total": 2, "done": 2, "failed": 0}
+    service.then(says(ended(kind="batch", counts=counts, report=REPORT, expires_at=None)))
+    said = command("batch", "show", "job_1")
+    assert said.status == 0, said.err
+    assert "true label, predicted as" in said.out
+    assert [seen.path for seen in service.seen] == ["/batches/job_1"]

@@ -137,8 +137,7 @@ def create(
         if not detach:
             follow(client, found, output)
             found = found.refresh()
-        labels = client.contexts.get(found.context_id).labels if found.report else ()
-    output.result(found, lambda console: _print_batch(console, found, labels))
+    output.result(found, lambda console: _print_batch(console, found))
 
 
 def _labels_of(client: Contextune, ref: str) -> tuple[str, ...]:
@@ -162,8 +161,7 @@ def show_batch(context: typer.Context, job: Id, as_json: Json = False) -> None:
     """Show a batch."""
     with connect(context) as client:
         found = client.batches.get(job)
-        labels = client.contexts.get(found.context_id).labels if found.report else ()
-    Output(as_json).result(found, lambda console: _print_batch(console, found, labels))
+    Output(as_json).result(found, lambda console: _print_batch(console, found))
 
 
 @batch.command()
@@ -226,9 +224,9 @@ def errors(context: typer.Context, job: Id, as_json: Json = False) -> None:
             sys.stdout.write(one.model_dump_json() + "\n")
 
 
-def _print_batch(console: Console, found: Batch, labels: tuple[str, ...]) -> None:
+def _print_batch(console: Console, found: Batch) -> None:
     counts = plain(found.counts)
     fields = [*job_fields(found), *counts.items(), ("expires", when(found.expires_at))]
     console.print(fields_table(fields))
     if found.report:
-        print_report(console, found.report, labels)
+        print_report(console, found.report, tuple(found.report.per_label or ()))
