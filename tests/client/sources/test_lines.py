@@ -30,9 +30,10 @@ def test_labelled_rows_become_lines(source: Any) -> None:
 
 def test_texts_and_ids_become_lines() -> None:
     assert lines(["a", "ключ"]) == [{"text": "a"}, {"text": "ключ"}]
-    assert lines([{"text": "a", "id": 7}, {"text": "b", "label": None}], columns=Columns(id=None)) == [
-        {"text": "a"},
+    assert lines([{"text": "a", "id": 7}, {"text": "b", "label": None}, ("c", "yes")]) == [
+        {"text": "a", "id": "7"},
         {"text": "b"},
+        {"text": "c", "label": "yes"},
     ]
 
 

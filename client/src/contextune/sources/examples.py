@@ -68,7 +68,7 @@ def as_table(source: ExampleSource) -> Table:
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise SourceError(f"{type(source).__name__} is neither a path, a table nor an iterable of rows")
     rows = (Row(f"row {number}", _cells(row, number)) for number, row in enumerate(source))
-    return Table("the rows", ("text", "label"), rows)
+    return Table("the rows", ("text", "label", "id"), rows)
 
 
 def _cells(row: Any, number: int) -> Mapping[str, Any]:
