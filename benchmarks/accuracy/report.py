@@ -8,7 +8,6 @@ from pathlib import Path
 
 from benchmarks.accuracy import planted, second, significance
 from benchmarks.accuracy.cells import Cell, of_seeds
-from benchmarks.accuracy.plots import save_plots
 from benchmarks.accuracy.protocol import ENGLISH, SEEDS, SHOTS, SHOTS_OF_77
 from benchmarks.results import Results
 
@@ -37,7 +36,9 @@ _SETS = (*((name, SHOTS) for name in (*ENGLISH, "chnsenticorp")), ("banking77_al
 
 
 def write(results: Results, readme: Path) -> None:
-    """Put the tables into `readme`, which has the markers."""
+    """Put the tables into `readme`, which has the markers, and the plots beside it."""
+    from benchmarks.accuracy.plots import save_plots  # noqa: PLC0415 - tables need no library for plots
+
     before, rest = readme.read_text().split(BEGIN)
     _, after = rest.split(END)
     readme.write_text(f"{before}{BEGIN}\n\n{_PLOTS}\n\n{tables(results.cells)}\n{END}{after}")

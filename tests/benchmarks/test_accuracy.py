@@ -58,19 +58,8 @@ def test_tables_tell_of_what_was_measured(usual: Outcome, tmp_path: Path) -> Non
     for seed in range(3):
         for method in ("auto", "auto without tuning", "minilm"):
             results.cell(f"trec/4/{seed}/{method}", measured)
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before {report.BEGIN} old {report.END} after")
-    (tmp_path / "accuracy").mkdir()
-    report.write(results, readme)
-    written = readme.read_text()
-    assert written.startswith("before")
-    assert written.endswith("after")
-    assert " old " not in written
+    written = report.tables(Results(tmp_path / "results.json", {"protocol": 2}, fresh=False).cells)
     accuracy = f"{100 * results.cells['trec/4/0/auto']['accuracy']:.1f}"
     assert f"| **ours, auto** | - | {accuracy} (" in written
     assert "| auto without tuning |" in written
-    assert (
-        "Of 1 sets and k, auto is at least as accurate as its best peer in 1, and significantly less accurate in 0; "
-        in (written)
-    )
-    assert len(list((tmp_path / "accuracy").glob("*.svg"))) == 2
+    assert "as accurate as its best peer in 1, and significantly less accurate in 0;" in written
