@@ -16,23 +16,11 @@ from contextune.client import Contexts
 from starlette.responses import Response
 
 from tests.client.answers import AT, context, ended, job
-from tests.client.standin import StandIn, says, standing, streams
+from tests.client.standin import StandIn, says, streams
 from tests.ports import free_port
 
 EXAMPLES = [("a", "yes"), ("b", "no")]
 FAST = RetryPolicy(first=0.001)
-
-
-@pytest.fixture(scope="module")
-def listening() -> Iterator[StandIn]:
-    with standing() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def service(listening: StandIn) -> StandIn:
-    listening.clear()
-    return listening
 
 
 @pytest.fixture

@@ -12,25 +12,13 @@ from contextune import AsyncContextune, Contextune, RetryPolicy
 from starlette.responses import Response
 
 from tests.client.answers import AT, ended, job
-from tests.client.standin import StandIn, says, standing, streams
+from tests.client.standin import StandIn, says, streams
 
 FAST = RetryPolicy(first=0.001)
 BUSY = {"code": "overloaded", "status": 503, "detail": "too much"}
 GREETING = ": connected\nretry: 1000\n\n"
 
 Ask = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def listening() -> Iterator[StandIn]:
-    with standing() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def service(listening: StandIn) -> StandIn:
-    listening.clear()
-    return listening
 
 
 def sync(service: StandIn, what: str, *arguments: Any, **options: Any) -> Any:

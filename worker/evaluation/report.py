@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from app.contract.objects import (
+    Difference,
     EpsilonUse,
     HarmfulExample,
     Report,
@@ -91,9 +92,7 @@ def report(
         update={
             "icl": None if measured.icl is None else evaluate(measured.icl, measured.truth, turn),
             "tuned": _score_of_served(claim, measured, turn) if tuned else None,
-            "difference": None
-            if measured.icl is None or not tuned
-            else compare(measured.served, measured.icl, measured.truth),
+            "difference": _difference(measured) if tuned else None,
             "measured_on": measured.of,
             "notes": (*_notes(claim, measured), *notes_on_thresholds(wanted, thresholds)),
             "confusion_matrix": matrix,
@@ -112,6 +111,10 @@ def _score_of_served(claim: TuningClaim, measured: Predictions, turn: Turn) -> S
     if measured.of != "folds" or claim.hyperparameters.method != "auto":
         return score
     return score.model_copy(update={"accuracy_ci95": held_out_interval(score.accuracy, score.n)})
+
+
+def _difference(measured: Predictions) -> Difference | None:
+    return None if measured.icl is None else compare(measured.served, measured.icl, measured.truth)
 
 
 def _trials(found: SearchResult) -> tuple[TrialReport, ...]:

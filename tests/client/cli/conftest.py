@@ -1,7 +1,7 @@
 """The command in this process, against a stand-in service on a real socket."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from contextune.cli.application import run
 
-from tests.client.standin import StandIn, standing
+from tests.client.standin import StandIn
 
 
 @dataclass
@@ -29,12 +29,6 @@ class Said:
 
 
 Command = Callable[..., Said]
-
-
-@pytest.fixture(scope="session")
-def listening() -> Iterator[StandIn]:
-    with standing() as stand_in:
-        yield stand_in
 
 
 @pytest.fixture

@@ -71,8 +71,7 @@ class Shots:
 
         All that may take half of `limit` tokens are counted: a token has a byte at least.
         """
-        sizes = [len(text.encode()) for text in self.texts]
-        large = [*self._largest, *(self.example(number) for number, size in enumerate(sizes) if size >= limit // 2)]
+        large = [*self._largest, *(self.example(n) for n, size in enumerate(self._sizes) if size >= limit // 2)]
         queries = [tokens.types.index(TokenType.LABEL) for tokens in large]
         return max(max(queries) + max(map(len, self.label_ids)), *map(len, large))
 
@@ -82,12 +81,16 @@ class Shots:
         return encode_queries(self.tokenizer, self.template, texts)
 
     @cached_property
+    def _sizes(self) -> list[int]:
+        """Bytes of each text."""
+        return [len(text.encode()) for text in self.texts]
+
+    @cached_property
     def _largest(self) -> list[Tokens]:
         """The examples with the most bytes."""
-        by_size = sorted(range(len(self)), key=lambda number: len(self.texts[number].encode()), reverse=True)
+        by_size = sorted(range(len(self)), key=self._sizes.__getitem__, reverse=True)
         return [self.example(number) for number in by_size[:_COUNTED]]
 
     @cached_property
     def _name_bytes(self) -> int:
-        longest = max(len(text.encode()) for text in self.texts)
-        return max(_FEWEST_BYTES, min(longest, _NAME_BYTES))
+        return max(_FEWEST_BYTES, min(max(self._sizes), _NAME_BYTES))
