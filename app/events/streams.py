@@ -51,10 +51,14 @@ class _Reader:
 
 @dataclass
 class _Watch:
-    """One look-out for the events of a job, shared by its readers."""
+    """One look-out for the events of a job, shared by its readers.
+
+    begun: set once it hands over all that the store does not hold by then.
+    """
 
     task: asyncio.Task[None]
     readers: set[_Reader]
+    begun: asyncio.Event
 
 
 @dataclass
@@ -79,9 +83,9 @@ class EventStreams:
         Ends after the event that ends the job, and when there is no such job any more.
         """
         reader, last = _Reader(asyncio.Queue(self.max_behind)), after
-        self._join(records, job_id, reader)
+        watch = self._join(records, job_id, reader)
         try:
-            while (told := await self._told(records, job_id, last)) is None:
+            while (told := await self._told(records, job_id, last, watch)) is None:
                 yield None
                 if self.stopping.is_set():
                     return
@@ -99,12 +103,17 @@ class EventStreams:
         finally:
             self._leave(records.tenant, job_id, reader)
 
-    async def _told(self, records: TenantRecords, job_id: str, after: int) -> list[Event] | None:
+    async def _told(self, records: TenantRecords, job_id: str, after: int, watch: _Watch) -> list[Event] | None:
         """What the store holds; None, after a while, where it does not answer.
 
         The watch may be far ahead of this reader: only the store has what lies between. All readers ask for all
         events, so that they share a read whatever each knows.
         """
+        try:
+            async with asyncio.timeout(_RETRY_SECONDS):
+                await watch.begun.wait()
+        except TimeoutError:
+            return None
         try:
             return [event for event in await self.reads.events(records, job_id, 0) if int(event.id) > after]
         except StoreUnavailable:
@@ -113,28 +122,33 @@ class EventStreams:
 
     async def _news(self, reader: _Reader) -> AsyncIterator[Event | None]:
         stopping = asyncio.create_task(self.stopping.wait())
+        getting = asyncio.create_task(reader.queue.get())
         try:
             while not (self.stopping.is_set() or reader.too_slow):
-                getting = asyncio.create_task(reader.queue.get())
                 await asyncio.wait(
                     {getting, stopping}, timeout=self.heartbeat_seconds, return_when=asyncio.FIRST_COMPLETED
                 )
                 if not getting.done():
-                    getting.cancel()
                     yield None
                 elif (event := getting.result()) is None:
                     return
                 else:
+                    getting = asyncio.create_task(reader.queue.get())
                     yield event
         finally:
+            getting.cancel()
             stopping.cancel()
 
-    def _join(self, records: TenantRecords, job_id: str, reader: _Reader) -> None:
+    def _join(self, records: TenantRecords, job_id: str, reader: _Reader) -> _Watch:
         key = records.tenant, job_id
         if key not in self._watches:
             readers: set[_Reader] = set()
-            self._watches[key] = _Watch(asyncio.create_task(self._watch(records, job_id, readers)), readers)
-        self._watches[key].readers.add(reader)
+            begun = asyncio.Event()
+            task = asyncio.create_task(self._watch(records, job_id, readers, begun))
+            self._watches[key] = _Watch(task, readers, begun)
+        watch = self._watches[key]
+        watch.readers.add(reader)
+        return watch
 
     def _leave(self, tenant: str, job_id: str, reader: _Reader) -> None:
         watch = self._watches[tenant, job_id]
@@ -143,26 +157,33 @@ class EventStreams:
             watch.task.cancel()
             del self._watches[tenant, job_id]
 
-    async def _watch(self, records: TenantRecords, job_id: str, readers: set[_Reader]) -> None:
-        """Hand every event of a job to its readers, and then the end to all that there are."""
+    async def _watch(self, records: TenantRecords, job_id: str, readers: set[_Reader], begun: asyncio.Event) -> None:
+        """Hand every new event of a job to its readers, and then the end to all that there are."""
         try:
-            await self._follow(records, job_id, readers)
+            await self._follow(records, job_id, readers, begun)
         except Exception as error:  # noqa: BLE001
             # Else its readers would wait for ever. Whoever comes back reads anew, and learns what is wrong.
             structlog.get_logger().error("events_not_read", job_id=job_id, exc_info=error)
+        begun.set()
         while True:  # a reader that joins now finds the end in the store, or that there is no job
             _hand(readers, None)
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _follow(self, records: TenantRecords, job_id: str, readers: set[_Reader]) -> None:
-        """Hand every event of a job to its readers, until there are none to come."""
+    async def _follow(self, records: TenantRecords, job_id: str, readers: set[_Reader], begun: asyncio.Event) -> None:
+        """Hand every new event of a job to its readers, until there are none to come.
+
+        What there was at the first look each reader finds in the store, after it: it may be more than a reader may be
+        behind.
+        """
         last = 0
         with self.feed.follow(records.tenant, job_id) as follower:
             while True:
                 events, there = await self._look(records, job_id, last)
                 for event in events:
                     last = int(event.id)
-                    _hand(readers, event)
+                    if begun.is_set():
+                        _hand(readers, event)
+                begun.set()
                 if not there or (events and ends_job(events[-1])):
                     return
                 await follower.changed()

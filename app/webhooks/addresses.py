@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from httpcore2 import SOCKET_OPTION, AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream, ConnectError
@@ -45,8 +46,8 @@ def is_private_host(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
-#: Names that are looked up at once.
-_LOOKUPS: Final = 16
+#: Names that are looked up at once: more than one tenant may have.
+_LOOKUPS: Final = 128
 
 
 class NotPublic(ConnectError):
@@ -56,13 +57,15 @@ class NotPublic(ConnectError):
 class Backend(AsyncNetworkBackend):
     """Connects to public addresses, to others only if ``any_address`` is set.
 
-    Names are looked up by threads of its own: names whose servers do not answer take nobody else's.
+    Names are looked up by threads of its own, each name by one at a time: names whose servers do not answer take
+    nobody else's.
     """
 
     def __init__(self, *, any_address: bool) -> None:
         self._any_address = any_address
         self._backend = AnyIOBackend()
         self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="names")
+        self._lookups: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
 
     async def connect_tcp(
         self,
@@ -76,7 +79,7 @@ class Backend(AsyncNetworkBackend):
 
         Raises `NotPublic` unless all its addresses may be reached, ConnectError where none answers.
         """
-        addresses = await asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host, port)
+        addresses = await self._look_up(host, port)
         if not self._any_address and not all(map(is_public, addresses)):
             raise NotPublic("the address of the webhook is not public")
         fault = ConnectError("the name of the webhook has no address")
@@ -86,6 +89,20 @@ class Backend(AsyncNetworkBackend):
             except ConnectError as error:
                 fault = error
         raise fault
+
+    async def _look_up(self, host: str, port: int) -> list[str]:
+        """The addresses of a name, shared by all that ask meanwhile; the thread goes on when those give up."""
+        name = host, port
+        if name not in self._lookups:
+            looking = asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host, port)
+            looking.add_done_callback(partial(self._looked_up, name))
+            self._lookups[name] = looking
+        return await asyncio.shield(self._lookups[name])
+
+    def _looked_up(self, name: tuple[str, int], looking: asyncio.Future[list[str]]) -> None:
+        del self._lookups[name]
+        if not looking.cancelled():
+            looking.exception()  # nobody may be left to be told
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""

@@ -139,6 +139,37 @@ def test_slow_reader_is_closed_and_others_go_on(store_url: str, records: Records
     scenario(store_url, test)
 
 
+def test_reader_of_more_events_than_it_may_be_behind_stays_while_the_job_runs(store_url: str, records: Records) -> None:
+    async def test(streams: EventStreams) -> None:
+        submit(records)
+        claimed = claim(records)
+        for number in range(20):
+            records.message(claimed, str(number), level="info")
+        streams.max_behind = 5
+        reading = asyncio.create_task(collect(streams, records.of("default"), claimed.job_id))
+        await asyncio.sleep(0.5)
+        assert not reading.done()
+        records.finish_failed(claimed, FAILURE)
+        assert [int(event.id) for event in await reading] == list(range(1, 24))
+
+    scenario(store_url, test)
+
+
+def test_reader_that_leaves_leaves_nothing_that_waits(store_url: str, records: Records) -> None:
+    async def test(streams: EventStreams) -> None:
+        submit(records)
+        claimed = claim(records)
+        before = asyncio.all_tasks()
+        reading = asyncio.create_task(collect(streams, records.of("default"), claimed.job_id))
+        await asyncio.sleep(0.5)
+        reading.cancel()
+        await asyncio.wait({reading})
+        await asyncio.sleep(0.1)
+        assert asyncio.all_tasks() == before
+
+    scenario(store_url, test)
+
+
 def test_stream_ends_where_an_event_cannot_be_read(store_url: str, records: Records, client: redis.Redis) -> None:
     async def test(streams: EventStreams) -> None:
         submit(records)

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import threading
+from typing import Any
 
 import pytest
 from httpcore2 import AnyIOBackend, ConnectError
@@ -95,4 +97,32 @@ def test_address_that_does_not_answer_leaves_the_next_to_be_tried(monkeypatch: p
     with socket.create_server(("127.0.0.1", 0)) as server:
         answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in ("127.0.0.2", "127.0.0.1")]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+        asyncio.run(connect(server.getsockname()[1]))
+
+
+def test_names_whose_servers_are_silent_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four deliveries to each of the sixteen webhooks of a tenant wait; that to another's webhook does not."""
+    released = threading.Event()
+    found = socket.getaddrinfo
+
+    def resolve(host: str, *given: Any, **named: Any) -> Any:
+        if host.endswith(".silent.example"):
+            released.wait(60)
+            raise OSError("timed out")
+        return found(host, *given, **named)
+
+    async def connect(port: int) -> None:
+        backend = Backend(any_address=True)
+        names = [f"{number}.silent.example" for number in range(16) for _ in range(4)]
+        waiting = [asyncio.create_task(backend.connect_tcp(name, 80)) for name in names]
+        await asyncio.sleep(0)
+        stream = await asyncio.wait_for(backend.connect_tcp("localhost", port, timeout=5), 20)
+        await stream.aclose()
+        released.set()
+        faults = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(fault) for fault in faults} == {ConnectError}
+        backend.close()
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with socket.create_server(("127.0.0.1", 0)) as server:
         asyncio.run(connect(server.getsockname()[1]))
