@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from app.contract.names import artifact_url, checkpoint_url
 from app.records.files import ArtifactsUnavailable, remove_file
+from app.records.garbage import FilesLeft
 
 #: A folder that is out of reach fails slowly, and for all files: it is asked no more after so long.
 _PATIENCE_SECONDS: Final = 10.0
@@ -24,6 +25,20 @@ def remove_artifact(root: str, address: str) -> None:
     Raises `ArtifactsUnavailable`.
     """
     remove_file(artifact_url(root, address))
+
+
+def remove_artifacts(root: str, files: FilesLeft) -> tuple[str, ...]:
+    """Remove artifacts for as long as nobody else may remove or write them; returns the addresses of those removed.
+
+    Raises `ArtifactsUnavailable`.
+    """
+    gone = []
+    for address in files.addresses:
+        if time.monotonic() >= files.until:
+            break
+        remove_artifact(root, address)
+        gone.append(address)
+    return tuple(gone)
 
 
 def remove_parts(root: str, address: str) -> None:

@@ -26,6 +26,8 @@ Days = Annotated[float, Field(le=36_525)]
 Hours = Annotated[float, Field(le=24 * 36_525)]
 _DAY_SECONDS: Final = 24 * 3600
 _DEVICE: Final = re.compile(r"cpu|cuda:[0-9]+")
+#: As browsers send one.
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#*@\sA-Z]+")
 
 #: Of a secret that somebody chose: as many characters as 16 random bytes have in hexadecimal, of which so many differ,
 #: and no piece of so many characters occurs twice.
@@ -99,7 +101,7 @@ class Settings(BaseSettings):
 
     allowed_origins: Names = ()
     """Origins, comma-separated, of web pages that may use the service from a browser, such as
-    `https://app.example.org`; pages of the service itself always may.
+    `https://app.example.org`; pages of the service itself always may. Each is named: `*` is refused.
     """
 
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
@@ -213,6 +215,13 @@ class Settings(BaseSettings):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _named_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(_ORIGIN.fullmatch, value)):
+            raise ValueError("must be origins, each named, without a path, such as https://app.example.org")
+        return value
 
     @field_validator("devices", mode="before")
     @classmethod

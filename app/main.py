@@ -22,6 +22,7 @@ from app.contract.version import VERSION
 from app.forms import FIELD_BYTES, FORM_BYTES
 from app.gateway import open_gateway
 from app.middleware.bodies import MAX_BODY_BYTES, BodyMemory, BodyMiddleware, uploads_folder
+from app.middleware.heads import HeadMiddleware
 from app.middleware.hosts import HostMiddleware
 from app.middleware.long_polls import LongPollMiddleware
 from app.middleware.metrics import MetricsMiddleware
@@ -159,6 +160,7 @@ def create_app(settings: Settings, stopping: asyncio.Event | None = None) -> Fas
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """What each request passes, from the innermost to the outermost."""
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(
         BodyMiddleware,
         memory=BodyMemory(_BODY_MEMORY_BYTES),

@@ -24,6 +24,7 @@ from app.compat.doors import door_error, longest_retry, request_id_headers
 from app.contract.names import ErrorCode
 from app.contract.payload import Payload
 from app.errors import DomainError
+from app.paths import own_path
 from app.records.batches import ContextGone
 from app.records.bodies import BodyCorrupt
 from app.records.connection import StoreUnavailable
@@ -161,7 +162,7 @@ def problem_document(error: DomainError, path: str, request_id: str, status: int
 def problem_response(request: Request, error: DomainError, status: int | None = None) -> JSONResponse:
     """The answer to a request that failed, with ``Retry-After`` where another try can help."""
     document = problem_document(error, request.scope["path"], request.state.request_id, status)
-    door = str(getattr(request.state, "door", request.scope["path"]))
+    door = str(getattr(request.state, "door", own_path(request.scope)))
     headers = _retry_headers(error, document.status, longest_retry(door))
     if error.code in _CHALLENGES:
         headers["WWW-Authenticate"] = f'Bearer realm="contextune"{_CHALLENGES[error.code]}'
@@ -237,18 +238,19 @@ async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
     request_id, route = request.state.request_id, getattr(request.scope.get("route"), "path", "none")
     structlog.get_logger().error("internal_error", route=route, request_id=request_id, exc_info=error)
     response = problem_response(request, DomainError(ErrorCode.INTERNAL, "an unexpected error; quote the request id"))
-    for name in request_id_headers(request.scope["path"]):
+    for name in request_id_headers(own_path(request.scope)):
         response.headers[name] = request_id  # this answer does not pass through the middleware
     return response
 
 
 def _allowed_methods(request: Request) -> Iterator[str]:
-    """Methods that some route takes for the request's path. Each route knows only its own."""
+    """Methods that some route takes for the request's path. Each route knows only its own; HEAD is answered as GET."""
     for method in _METHODS:
+        matched = {**request.scope, "method": "GET" if method == "HEAD" else method}
         for route in request.app.routes:
             if isinstance(route, Mount) and method not in ("GET", "HEAD"):  # files
                 continue
-            if route.matches({**request.scope, "method": method})[0] == Match.FULL:
+            if route.matches(matched)[0] == Match.FULL:
                 yield method
                 break
 
@@ -265,7 +267,7 @@ def _validation_error(error: RequestValidationError) -> DomainError:
         location.append(first["ctx"]["discriminator"].strip("'"))
         detail = f"must be one of {first['ctx']['expected_tags']}"
     if "param" in first.get("ctx", {}):  # a fault that only the whole shows, such as a contradiction
-        param = first["ctx"]["param"]
+        param = first["ctx"]["param"][:_LONGEST_PARAM]
     elif source == "body":
         param = _pointer(error.body, location, missing)
     else:

@@ -42,7 +42,7 @@ def main() -> None:
     try:
         _load(host)
         host.start()
-        serve(create_celery_app(settings.bus_url, host), host.models)
+        serve(create_celery_app(settings.bus_url, host), host.queues)
     finally:
         host.stop()
         stop_tracing()

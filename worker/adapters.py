@@ -110,11 +110,11 @@ def _write_zip(
 
 def _summary(tuned: TunedContext, request: ExportRequest) -> bytes:
     what: dict[str, Any] = {
+        **tuned.metadata,
         "format": 1,
         "context": request.context,
         "prompts": len(tuned.prompts),
         "sha256": request.artifact,
         "not_applied_by_peft": _NOT_IN_PEFT["several_prompts" if tuned.classifier else "one_prompt"],
-        **tuned.metadata,
     }
     return json.dumps(what, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"

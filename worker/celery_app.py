@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from app.contract.names import broker_url, classify_queue, tune_queue
+from app.contract.names import broker_url
 from worker.host import Host
 from worker.tasks import register_tasks
 
@@ -37,9 +37,8 @@ def create_celery_app(bus_url: str, host: Host) -> Celery:
     return app
 
 
-def serve(app: Celery, models: list[str]) -> None:
-    """Consume the queues of ``models`` until SIGTERM or SIGINT, then finish what was begun."""
-    queues = [queue(model) for model in models for queue in (classify_queue, tune_queue)]
+def serve(app: Celery, queues: list[str]) -> None:
+    """Consume ``queues`` until SIGTERM or SIGINT, then finish what was begun."""
     app.worker_main(
         [
             "worker",

@@ -14,7 +14,7 @@ import structlog
 
 from app.contract.adapters import ExportReply, ExportRequest, ImportReply, ImportRequest
 from app.contract.messages import Announcement, ClassifyBatch, ClassifyReply, PlanReply, PlanRequest
-from app.contract.names import EXPORT_TASK, IMPORT_TASK, PLAN_TASK
+from app.contract.names import EXPORT_TASK, IMPORT_TASK, PLAN_TASK, classify_queue, tune_queue
 from app.contract.plain import PlainContext
 from app.contract.traces import record
 from app.contract.version import VERSION
@@ -84,9 +84,10 @@ class Host:
         self._failure: str | None = None
 
     @property
-    def models(self) -> list[str]:
-        """Ids of the models that this worker is for."""
-        return list(self._models)
+    def queues(self) -> list[str]:
+        """Celery queues of the models that this worker is for; once they are loaded, of their files too."""
+        queues = [queue(model_id) for model_id in self._models for queue in (classify_queue, tune_queue)]
+        return [*queues, *(classify_queue(model_id, base.files) for model_id, base in self._bases.items())]
 
     @property
     def failure(self) -> str | None:
@@ -271,6 +272,6 @@ class Host:
             resident_contexts=len(residents) if residents is not None else 0,
             device=state(base.device) if self._device.unusable is None else None,  # which could not be asked
             busy_seconds=self._device.busy_seconds,
-            fingerprint=base.fingerprint,
+            files=base.files,
             prefixes=residents.figures if residents is not None else None,
         )

@@ -5,16 +5,17 @@ Trusts nothing that a file says: what is written has answered a query here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import structlog
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from app.contract.adapters import Imported, ImportReply, ImportRequest
 from app.contract.messages import Failure
 from app.contract.names import ErrorCode
-from app.contract.texts import Label
+from app.contract.texts import Characters, Label
 from app.contract.tuning import Template, check_labels
 from app.records.connection import StoreUnavailable
 from app.records.files import ArtifactsUnavailable, DiskFull, open_to_write, read_file, unavailable
@@ -36,17 +37,27 @@ _TEXT: Final = "a"
 #: Prompts of an adapter: each takes memory, and the few that method "auto" averages are fewer.
 _PROMPTS: Final = 8
 
+_Name = Annotated[Characters, Field(max_length=1_000)]
+_Token = Annotated[int, Field(strict=True, ge=0)]
+_Tokens = Annotated[tuple[_Token, ...], Field(min_length=1)]
+
 
 class _ExportMetadata(BaseModel):
-    """What an artifact says of itself, as far as it is read."""
+    """What an artifact says of itself: nothing else of it is kept."""
 
+    context_id: _Name | None = None
+    model: _Name | None = None
+    model_sha256: _Name
     labels: tuple[Label, ...]
-    label_ids: tuple[tuple[int, ...], ...]
+    label_ids: tuple[_Tokens, ...]
     template: Template
+    encoder: _Name | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_labels(self.labels, "/file")
+        if len(self.label_ids) != len(self.labels):
+            raise ValueError("each label has its tokens")
         return self
 
 
@@ -58,14 +69,22 @@ def imported(
         with records.written_for(request.id, request.target):
             tensors = read_file(artifacts.url(request.tensors))
             tuned, content = device.run_query(partial(_checked, base, tensors, request), small=True)
+            reply = ImportReply(id=request.id, imported=_imported(tuned, content))
             with unavailable(), open_to_write(artifacts.url(request.target)) as file:
                 file.write(content)
+            return reply
     except Exception as error:  # noqa: BLE001 - whatever it is, the waiting caller must learn of it
         return ImportReply(id=request.id, failure=_failure(error, request))
-    labels, tokens = tuple(tuned.metadata["labels"]), sum(len(prompt.tokens) for prompt in tuned.prompts)
-    encoder = tuned.metadata.get("encoder")
-    what = Imported(size=len(content), sha256=address_of(content), labels=labels, tokens=tokens, encoder=encoder)
-    return ImportReply(id=request.id, imported=what)
+
+
+def _imported(tuned: TunedContext, content: bytes) -> Imported:
+    return Imported(
+        size=len(content),
+        sha256=address_of(content),
+        labels=tuple(tuned.metadata["labels"]),
+        tokens=sum(len(prompt.tokens) for prompt in tuned.prompts),
+        encoder=tuned.metadata.get("encoder"),
+    )
 
 
 def _failure(error: Exception, request: ImportRequest) -> Failure:
@@ -88,10 +107,9 @@ def _failure(error: Exception, request: ImportRequest) -> Failure:
 def _checked(base: LanguageModel, tensors: bytes, request: ImportRequest) -> tuple[TunedContext, bytes]:
     """The adapter and its artifact, once it has answered. To be called on the device. Raises `CannotClassify`."""
     if request.config is None:
-        tuned, content = _exported(base, tensors), tensors
+        tuned = _exported(base, tensors)
     else:
         tuned = _from_peft(base, request.config, tensors, request)
-        content = save(tuned)
     _check_size(base, tuned)
     if not made_here(base, tuned):
         raise CannotClassify(
@@ -100,7 +118,7 @@ def _checked(base: LanguageModel, tensors: bytes, request: ImportRequest) -> tup
             "/file",
         )
     _check_answer(base, tuned)
-    return tuned, content
+    return tuned, save(tuned)
 
 
 def _exported(base: LanguageModel, content: bytes) -> TunedContext:
@@ -109,14 +127,18 @@ def _exported(base: LanguageModel, content: bytes) -> TunedContext:
         tuned = loaded(base, content)
         said = _ExportMetadata.model_validate(tuned.metadata)
     except ValidationError as error:
-        raise _invalid("what it says of its labels or its template cannot be") from error
+        raise _invalid("what it says of itself, its labels or its template cannot be") from error
     except ValueError as error:
         raise _invalid(str(error)) from error
-    if tuned.metadata.get("model_sha256") == base.fingerprint and said.label_ids != _label_ids(
+    has_head = tuned.classifier is not None and tuned.classifier.encoder_head is not None
+    if has_head != (said.encoder is not None):
+        raise _invalid("it names a sentence encoder without a head for one, or has a head without naming one")
+    if said.model_sha256 == base.fingerprint and said.label_ids != _label_ids(
         base, said.labels, said.template, "/file"
     ):
         raise _invalid("the tokens of its labels are not those of the base model")
-    return tuned
+    template = said.template.model_dump()
+    return replace(tuned, metadata=said.model_dump(exclude_unset=True) | {"template": template})
 
 
 def _from_peft(base: LanguageModel, config: str, tensors: bytes, request: ImportRequest) -> TunedContext:

@@ -5,6 +5,7 @@ Only safetensors and GGUF files are read, and no code of a model's repository is
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ _LARGE: Final = 10**9
 _PRODUCTS: Final = 16
 #: Their sizes, rows by inner by columns: small enough for a CPU to be quick, large enough for a GPU to be busy.
 _PRODUCT_SIZES: Final = {"cpu": (256, 1024, 1024), "cuda": (4096, 4096, 4096)}
+_FILES_DIGITS: Final = 16
 #: Word embeddings that are looked up at once.
 _LOOKED_UP: Final = 4096
 
@@ -69,6 +71,12 @@ class LanguageModel:
     def encoder_of(self, fingerprint: str | None) -> SentenceEncoder | None:
         """The sentence encoder of these files, if it is there."""
         return next((encoder for encoder in self.encoders if encoder.fingerprint == fingerprint), None)
+
+    @property
+    def files(self) -> str:
+        """What stands for the files of the model and of its encoders, in few digits."""
+        names = [self.fingerprint, *(encoder.fingerprint for encoder in self.encoders)]
+        return hashlib.sha256(" ".join(names).encode()).hexdigest()[:_FILES_DIGITS]
 
     @property
     def arithmetic(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What requests to classify took, and when keys were last used: added up here, written to the store once a minute.
 
-A request to classify never writes to the store. What a crash of the gateway loses is what it counted since.
+A request to classify never writes to the store. What a crash of the gateway loses is what it counted since. Writes are
+numbered: one whose answer was lost is written again under its number, and counts once.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from threading import Lock
 from typing import Final
 
 import structlog
 
 from app.access.callers import Caller
-from app.records.connection import StoreUnavailable
+from app.records.connection import StoreUnavailable, new_id
 from app.records.store import Records
 
 _WRITE_EVERY_SECONDS: Final = 60.0
@@ -28,6 +30,10 @@ class Meter:
         self._records = records
         self._used: dict[str, Counter[str]] = {}
         self._last_use: dict[str, float] = {}
+        self._id = new_id("meter")
+        self._write_number = 1
+        self._unanswered: tuple[str, Counter[str]] | None = None
+        self._writing = Lock()  # a thread writes on when the task that waits for it is cancelled
 
     def note_use(self, caller: Caller) -> None:
         """Count a request as the last use of the caller's key."""
@@ -65,11 +71,21 @@ class Meter:
         self._last_use = {**last_use, **self._last_use}
 
     def _write(self, used: dict[str, Counter[str]], last_use: dict[str, float]) -> None:
-        """Write, and take out what is written. Raises `StoreUnavailable`."""
-        if last_use:
-            now = time.monotonic()
-            self._records.access.touch({secret_hash: now - at for secret_hash, at in last_use.items()})
-            last_use.clear()
-        for tenant in list(used):
-            self._records.of(tenant).usage.add(used[tenant])
-            del used[tenant]
+        """Write, and take out what is written or left to be written again. Raises `StoreUnavailable`."""
+        with self._writing:
+            if last_use:
+                now = time.monotonic()
+                self._records.access.touch({secret_hash: now - at for secret_hash, at in last_use.items()})
+                last_use.clear()
+            self._settle()
+            for tenant in list(used):
+                self._unanswered = tenant, used.pop(tenant)
+                self._settle()
+
+    def _settle(self) -> None:
+        """Write what was not answered, if anything was not."""
+        if self._unanswered is not None:
+            tenant, counted = self._unanswered
+            self._records.of(tenant).usage.add(counted, self._id, self._write_number)
+            self._unanswered = None
+            self._write_number += 1

@@ -6,7 +6,7 @@ cached are left out.
     contextune-backup.json     format, release and time
     records.jsonl              rows
     artifacts/<address>        files, whose names hold their SHA-256
-    complete.json              how many of each there are: a file without it was cut off
+    complete.json              how many of each there are, and the SHA-256 of the rows: a file without it was cut off
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from typing import IO, Final
 import fsspec
 
 from app.contract.names import artifact_url
-from app.records.backups import HOLD_SECONDS, Backups, address_of
+from app.records.backups import HOLD_SECONDS, Backups, RowsDamaged, address_of
 from app.records.connection import StoreUnavailable
 from app.records.files import ArtifactsUnavailable, move_file, open_to_write, remove_file, unavailable
 
 FORMAT: Final = 1
 HEAD: Final = "contextune-backup.json"
 RECORDS: Final = "records.jsonl"
+_RECORDS_HASH: Final = "records_sha256"
 ARTIFACTS: Final = "artifacts/"
 TAIL: Final = "complete.json"
 _ADDRESS: Final = re.compile(r"[0-9a-f]{64}(\.[a-z0-9]+)?")
@@ -87,10 +88,12 @@ def _fill(
     head = {"format": FORMAT, "release": version("contextune-server"), "created_at": datetime.now(UTC).isoformat()}
     _add(tar, HEAD, json.dumps(head).encode())
     tell("reading the records")
-    addresses, rows = set[str](), 0
+    addresses, rows, digest = set[str](), 0, hashlib.sha256()
     with tempfile.TemporaryFile(dir=folder) as lines:  # a tar file states the length first
         for line in backups.rows():
-            lines.write(line.encode() + b"\n")
+            written = line.encode() + b"\n"
+            lines.write(written)
+            digest.update(written)
             rows += 1
             if (address := address_of(line)) is not None:
                 addresses.add(address)
@@ -106,7 +109,7 @@ def _fill(
             copied, size = copied + 1, size + length
     check()
     found = Backup(rows, copied, size, tuple(damaged))
-    _add(tar, TAIL, json.dumps(asdict(found)).encode())
+    _add(tar, TAIL, json.dumps({**asdict(found), _RECORDS_HASH: digest.hexdigest()}).encode())
     return found
 
 
@@ -186,24 +189,25 @@ def read_backup(backups: Backups, artifacts_url: str, file: Path, tell: Tell) ->
     try:
         with tarfile.open(file, "r:") as tar:
             members = {member.name: member for member in tar}
-            stated = _stated(tar, members)
-            backups.begin_restore()
             addresses = [name.removeprefix(ARTIFACTS) for name in members if name.startswith(ARTIFACTS)]
+            stated = _stated(tar, members, len(addresses))
+            backups.begin_restore()
             for number, address in enumerate(addresses, 1):
                 tell(f"writing file {number:,} of {len(addresses):,}")
                 _restore_artifact(_content(tar, members, ARTIFACTS + address), artifacts_url, address)
             tell("writing the records")
-            rows = backups.restore(line.decode().rstrip("\n") for line in _content(tar, members, RECORDS))
-    except tarfile.TarError as error:
+            backups.restore(line.decode().rstrip("\n") for line in _content(tar, members, RECORDS))
+    except (tarfile.TarError, RowsDamaged) as error:
         raise BackupFailed(f"{file} is no backup, or damaged: {error}") from error
-    if (rows, len(addresses)) != (stated.rows, stated.artifacts):
-        raise BackupFailed(f"{file} is damaged: it does not hold what it states")
     backups.end_restore()
     return stated
 
 
-def _stated(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Backup:
-    """What a backup says that it holds. Raises `BackupFailed` for a file that is none, is cut off or is too new."""
+def _stated(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], artifacts: int) -> Backup:
+    """What a backup says that it holds, once its records are known to be that, and its files to be as many.
+
+    Raises `BackupFailed` for a file that is none, is cut off, damaged or too new.
+    """
     try:
         head = json.load(_content(tar, members, HEAD))
         if head["format"] > FORMAT:
@@ -211,9 +215,24 @@ def _stated(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Backup
                 f"the backup was made by release {head['release']}, which is newer: restore it with that"
             )
         tail = json.load(_content(tar, members, TAIL))
-        return Backup(tail["rows"], tail["artifacts"], tail["bytes"], tuple(tail["damaged"]))
+        stated = Backup(tail["rows"], tail["artifacts"], tail["bytes"], tuple(tail["damaged"]))
+        rows, found = _counted(_content(tar, members, RECORDS))
+        if (rows, artifacts) != (stated.rows, stated.artifacts):
+            raise BackupFailed("the backup is damaged: it does not hold what it states")
+        if tail.get(_RECORDS_HASH, found) != found:  # older backups state none
+            raise BackupFailed("the backup is damaged: its records are not what it states")
+        return stated
     except (ValueError, KeyError, TypeError) as error:
         raise BackupFailed(f"this is no backup, or it was cut off: {error}") from error
+
+
+def _counted(records: IO[bytes]) -> tuple[int, str]:
+    """How many records there are, and the SHA-256 of all."""
+    rows, digest = 0, hashlib.sha256()
+    for line in records:
+        digest.update(line)
+        rows += 1
+    return rows, digest.hexdigest()
 
 
 def _content(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str) -> IO[bytes]:

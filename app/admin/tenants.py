@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -9,6 +10,7 @@ import structlog
 from app.artifacts import remove_each
 from app.contexts.deletion import delete
 from app.contract.names import JobKind
+from app.errors import DomainError
 from app.jobs.ending import cancel
 from app.jobs.ending import delete as delete_job
 from app.records.lists import JobFilter
@@ -18,8 +20,9 @@ _PAGE: Final = 100
 
 
 def remove_deleted(records: Records, artifacts_url: str) -> None:
-    """Go on with the removal of each tenant that is being deleted.
+    """Go on with the removal of each tenant that is being deleted; any number of gateways may do so at once.
 
+    A tenant stays while it has rows of a newer format than this program reads: one that reads them removes them.
     Raises `StoreUnavailable`, and, after the others, `ArtifactsUnavailable` where files of one could not be removed;
     then it goes on another time.
     """
@@ -32,7 +35,7 @@ def remove_deleted(records: Records, artifacts_url: str) -> None:
 
 
 def _delete_owned(owned: TenantRecords, artifacts_url: str) -> bool:
-    """Whether no webhook, job or context is left."""
+    """Whether no job that this program can read is left."""
     for webhook in owned.webhooks.all():
         owned.webhooks.delete(webhook.id)
     if not _delete_jobs(owned, artifacts_url, JobKind.BATCH):
@@ -42,11 +45,17 @@ def _delete_owned(owned: TenantRecords, artifacts_url: str) -> bool:
 
 
 def _delete_contexts(owned: TenantRecords, artifacts_url: str) -> None:
-    while (page := owned.contexts.page(_PAGE)).data:
+    after = None
+    while True:
+        page = owned.contexts.page(_PAGE, after)
         for context in (stored.context for stored in page.data):
             for alias in context.aliases:
                 owned.contexts.delete_alias(context.name or "", alias)
-            delete(owned, artifacts_url, context.id)
+            with suppress(DomainError):  # a batch that this program cannot read needs it
+                delete(owned, artifacts_url, context.id)
+        if page.next is None:
+            return
+        after = page.next
 
 
 def _delete_jobs(owned: TenantRecords, artifacts_url: str, kind: JobKind | None = None) -> bool:

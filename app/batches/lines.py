@@ -20,6 +20,9 @@ _COLUMNS: Final = ("text", "id", "label")
 #: Rows of CSV that are written at once.
 _ROWS: Final = 1000
 
+# A cell may be as long as a line: what is too long in it is left to the worker. The limit is the process's.
+csv.field_size_limit(MAX_LINE_BYTES)
+
 
 class JsonLines:
     """JSON lines, ``most`` of them, as they arrive.

@@ -11,16 +11,17 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from app.classification.admission import Admission, Load
-from app.classification.bus import Bus, DeadlineExceeded
+from app.classification.bus import Bus, DeadlineExceeded, NoWorker, WorkerLost
 from app.classification.holders import Holders
 from app.classification.lines import Answered, Contribution, Line, Lines, Request
-from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, Truncate
+from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, PartReply, Truncate
 from app.contract.names import ErrorCode
 from app.contract.plain import PlainContext
 from app.contract.traces import traceparent
@@ -169,10 +170,34 @@ class Batcher:
                 elif answered.failure is not None and answered.failure.code == ErrorCode.EXAMPLES_NEEDED:
                     missing.add(part.artifact)
             if not missing & held:
-                return reply
+                return await self._by_other_files(batch, reply, seconds)
             for address in missing:
                 self._holders.forget(address)
             held = set()  # so it is asked twice at most
+
+    async def _by_other_files(self, batch: ClassifyBatch, reply: ClassifyReply, seconds: float) -> ClassifyReply:
+        """The reply, where workers with other files of the model answer for contexts that were made with those.
+
+        Each is asked within ``seconds``.
+        """
+        announced = [one for one in self.bus.announcements(batch.model) if one.ready and one.files is not None]
+        parts, asked = list(reply.parts), {one.files for one in announced if one.worker_id == reply.worker}
+        for files in sorted({one.files for one in announced if one.files is not None} - asked):
+            changed = [number for number, part in enumerate(parts) if _made_with_other_files(part)]
+            if not changed:
+                break
+            some = batch.model_copy(
+                update={
+                    "id": new_id("batch"),
+                    "parts": tuple(batch.parts[number] for number in changed),
+                    "files": files,
+                }
+            )
+            with suppress(NoWorker, WorkerLost):  # as they went meanwhile, there are no such files
+                answered = ClassifyReply.model_validate_json(await self.bus.call(some, seconds))
+                for number, part in zip(changed, answered.parts, strict=True):
+                    parts[number] = part
+        return reply.model_copy(update={"parts": tuple(parts)})
 
     def _note(self, model: str, taken: Sequence[Contribution], sent: float, reply: ClassifyReply) -> None:
         """Count an answered batch, which was sent at ``sent`` on the monotonic clock."""
@@ -182,3 +207,8 @@ class Batcher:
             trace_part(one.part.traceparent, one.request.arrived, sent, times)
         tokens = [one.tokens for part in reply.parts for one in part.scored]
         self.metrics.note_batch(model, times, sum(one.load.inputs for one in taken), tokens)
+
+
+def _made_with_other_files(part: PartReply) -> bool:
+    """Whether a part was not answered as its context was made with other files of the model or of its encoder."""
+    return part.failure is not None and part.failure.code == ErrorCode.MODEL_CHANGED

@@ -48,6 +48,11 @@ class Answered:
         """Tokens of the text, counted once for each reading."""
         return sum(reading.tokens for reading in self.readings)
 
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of what stood before the text in each reading."""
+        return sum(reading.context_tokens for reading in self.readings)
+
 
 @dataclass(frozen=True)
 class Asked:

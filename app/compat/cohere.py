@@ -13,9 +13,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.compat.bodies import DoorBody
 from app.contexts.plain import check_plain
 from app.contract.names import ErrorCode
-from app.contract.payload import Payload
 from app.contract.texts import MAX_INPUTS, Text
 from app.contract.tuning import Example
 
@@ -24,7 +24,7 @@ FEWEST_OF_A_LABEL: Final = 2
 _PRESET_IGNORED: Final = "preset is ignored: presets do not exist here"
 
 
-class CohereRequest(Payload):
+class CohereRequest(DoorBody):
     """The body of ``POST /v1/classify``: ``examples`` with a base model, or the ref of a context as ``model``."""
 
     model_config = ConfigDict(extra="ignore")

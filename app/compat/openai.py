@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, StrictBool, StrictStr
 
+from app.compat.bodies import DoorBody
 from app.compat.questions import (
     Kind,
     Option,
@@ -71,7 +72,7 @@ class ScoreQuestion(Payload):
 AnyQuestion = Annotated[PredicateQuestion | ChoiceQuestion | ScoreQuestion, Field(discriminator="type")]
 
 
-class DecisionRequest(Payload):
+class DecisionRequest(DoorBody):
     """The body of ``POST /v1/decisions``."""
 
     model_config = ConfigDict(strict=True)

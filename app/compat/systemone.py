@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from app.compat.bodies import DoorBody
 from app.compat.questions import (
     Kind,
     Option,
@@ -70,7 +71,7 @@ class ScoreQuestion(Payload):
 AnyQuestion = Annotated[NoulQuestion | ChoiceQuestion | ScoreQuestion, Field(discriminator="type")]
 
 
-class SystemOneRequest(Payload):
+class SystemOneRequest(DoorBody):
     """The body of ``POST /v1/systemone``; ``questions`` are keyed by the names that the answers repeat."""
 
     model_config = ConfigDict(strict=True, extra="ignore")

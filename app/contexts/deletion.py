@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Final
 
 import structlog
 
-from app.artifacts import remove_artifact, remove_checkpoint, remove_each, remove_parts
+from app.artifacts import remove_artifact, remove_artifacts, remove_checkpoint, remove_each, remove_parts
 from app.contract.names import ErrorCode
 from app.errors import DomainError
-from app.records.contexts import ContextInUse
+from app.records.connection import POLL_SECONDS
+from app.records.contexts import ContextInUse, Deletion
+from app.records.files import ArtifactsUnavailable
+from app.records.garbage import removal_end
 from app.records.store import Records, TenantRecords
-
-#: How often is asked whether a worker has let go of what is being deleted.
-_POLL_SECONDS: Final = 0.1
 
 
 def delete(records: TenantRecords, artifacts_url: str, context_id: str) -> None:
@@ -25,32 +24,43 @@ def delete(records: TenantRecords, artifacts_url: str, context_id: str) -> None:
     """
     try:
         deletion = records.contexts.delete(context_id)
-        while deletion is not None and deletion.wait_seconds > 0:  # its worker may be writing
-            time.sleep(min(_POLL_SECONDS, deletion.wait_seconds))
-            deletion = records.contexts.delete(context_id)
     except ContextInUse as used:
         detail = {
             "alias": "an alias points at it: move or delete the alias first",
             "batch": "a batch needs it: wait for its end, or cancel it first",
         }[used.by]
         raise DomainError(ErrorCode.CONTEXT_IN_USE, detail) from None
-    if deletion is None:
-        return
-    for address in deletion.addresses:
-        remove_artifact(artifacts_url, address)
-    if deletion.job_id:
-        remove_checkpoint(artifacts_url, deletion.job_id)
-    records.contexts.deleted(context_id)
+    while deletion is not None and not _end(records, artifacts_url, context_id, deletion):
+        deletion = records.contexts.delete(context_id, deletion)
+
+
+def _end(records: TenantRecords, artifacts_url: str, context_id: str, deletion: Deletion) -> bool:
+    """Remove what may be removed now of a deleted context, or wait a moment; whether that was all."""
+    files = deletion.files
+    if files.wait_seconds > 0:  # its worker may be writing, or another may be removing them
+        time.sleep(min(POLL_SECONDS, files.wait_seconds))
+        return False
+    try:
+        gone = remove_artifacts(artifacts_url, files)
+        if deletion.job_id:
+            remove_checkpoint(artifacts_url, deletion.job_id)
+    except ArtifactsUnavailable:
+        records.contexts.leave(files)
+        raise
+    return records.contexts.deleted(context_id, files, gone)
 
 
 def collect(records: Records, artifacts_url: str) -> None:
     """Remove files that nothing refers to. Raises `ArtifactsUnavailable` after those that could be removed."""
+    until = removal_end()
 
     def remove(found: tuple[str, bool]) -> None:
         address, whole = found
         if not whole:
             remove_parts(artifacts_url, address)
             return
+        if time.monotonic() >= until:
+            return  # it is found again
         remove_artifact(artifacts_url, address)
         records.garbage.collected(address)
         structlog.get_logger().info("artifact_collected", address=address)

@@ -22,6 +22,7 @@ from app.contract.texts import ContextName
 from app.contract.tuning import Labels, Template, check_labels, names_of
 from app.errors import DomainError
 from app.forms import FormFile, boundary_of
+from app.leftovers import removed_after
 from app.records.connection import new_id
 from app.records.files import open_to_read, unavailable
 from app.records.idempotency import Answered
@@ -137,10 +138,8 @@ async def import_adapter(
 async def _upload(records: TenantRecords, owner: str) -> AsyncIterator[Upload]:
     """A file that is gone afterwards, unless a record refers to it."""
     upload = await asyncio.to_thread(records.uploads.begin, owner)
-    try:
+    async with removed_after(upload.discard):
         yield upload
-    finally:
-        await asyncio.shield(asyncio.to_thread(upload.discard))
 
 
 def _unpacked(zipped: Upload, tensors: Upload, fields: ImportFields, models: Collection[str]) -> _Adapter:

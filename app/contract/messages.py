@@ -72,7 +72,7 @@ class Request(Message):
     begun and lost: of the copies with the same ``id`` and ``turn``, one worker computes one.
     """
 
-    task: ClassVar[str] = CLASSIFY_TASK
+    task: ClassVar[str]
 
     id: str
     reply_to: str
@@ -83,7 +83,7 @@ class Request(Message):
     @property
     def queue(self) -> str:
         """The queue that its workers take it from: only batches wait behind batches."""
-        return classify_queue(self.model) if self.task == CLASSIFY_TASK else plan_queue(self.model)
+        return plan_queue(self.model)
 
 
 class PlanRequest(Request):
@@ -131,12 +131,21 @@ class ClassifyBatch(Request):
     """Payload of the classify task: the parts of many requests for one model.
 
     One that is ``small``, all its requests having few inputs, need not wait until others are computed. ``plain`` are
-    the plain contexts of parts, by their addresses, that its worker may not hold yet.
+    the plain contexts of parts, by their addresses, that its worker may not hold yet. ``files`` are those that its
+    worker announces, empty for any.
     """
+
+    task: ClassVar[str] = CLASSIFY_TASK
 
     small: bool
     parts: tuple[ClassifyPart, ...]
     plain: dict[str, PlainContext] = Field(default_factory=dict)
+    files: str = ""
+
+    @property
+    def queue(self) -> str:
+        """The queue that its workers take it from."""
+        return classify_queue(self.model, self.files)
 
 
 class Scored(Part):
@@ -228,8 +237,8 @@ class Announcement(Message):
     """What a worker says of itself and of one model it serves or loads.
 
     ``host`` names its machine. ``unsupported`` is why it will never serve the model, which is then not ready.
-    ``fingerprint`` is the SHA-256 of the model's files, ``busy_seconds`` how long the device has computed so far,
-    ``release`` that of the worker's program.
+    ``files`` stands for the files of the model and of its encoders, ``busy_seconds`` is how long the device has
+    computed so far, ``release`` that of the worker's program.
     """
 
     worker_id: str
@@ -241,7 +250,7 @@ class Announcement(Message):
     unsupported: str | None = None
     parameters: int | None = None
     context_length: int | None = None
-    fingerprint: str | None = None
+    files: str | None = None
     resident_contexts: int = 0
     device: DeviceState | None = None
     busy_seconds: float = 0.0

@@ -34,9 +34,9 @@ def tune_queue(model: str) -> str:
     return f"tune.{model}"
 
 
-def classify_queue(model: str) -> str:
-    """Celery queue of the batches for ``model``."""
-    return f"classify.{model}"
+def classify_queue(model: str, files: str = "") -> str:
+    """Celery queue of the batches for ``model``; with ``files``, of those for its workers that have these files."""
+    return f"classify.{model}@{files}" if files else f"classify.{model}"
 
 
 def plan_queue(model: str) -> str:

@@ -16,7 +16,8 @@ MAX_TEXT_BYTES: Final = 100_000
 MAX_LABEL_BYTES: Final = 1_000
 
 
-def _checked_characters(value: str) -> str:
+def checked_characters(value: str) -> str:
+    """``value``. Raises PydanticCustomError where it holds what no text may."""
     if "\0" in value:
         raise PydanticCustomError(ErrorCode.TEXT_INVALID, "must not contain NUL characters")
     try:
@@ -55,7 +56,7 @@ def _single(value: Any) -> Any:
     return value
 
 
-Characters = Annotated[str, AfterValidator(_checked_characters)]
+Characters = Annotated[str, AfterValidator(checked_characters)]
 Text = Annotated[Characters, AfterValidator(_checked_text)]
 Label = Annotated[Text, AfterValidator(_checked_label), BeforeValidator(_single)]
 

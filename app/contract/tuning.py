@@ -93,7 +93,7 @@ class Hyperparameters(Payload):
     - ``max_seconds`` bounds the search of method "auto", ``trials`` (those of another job's hyperparameters) takes the
       place of that bound: all of them are run whole.
     - ``context_examples`` is how many of the examples stand in a prompt; method "auto" chooses which.
-    - ``target_error`` is the share of wrong answers above the threshold that the report recommends.
+    - ``target_error`` is the share of wrong answers above the threshold that the report recommends, 0.000001 at least.
     """
 
     model_config = ConfigDict(strict=True)
@@ -119,7 +119,7 @@ class Hyperparameters(Payload):
     encoder_steps: Annotated[int, Field(ge=0, le=1_000)] | Auto = "auto"
     max_seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)] | Auto = "auto"
     context_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)] | Auto = "auto"
-    target_error: float = Field(default=0.05, gt=0, lt=1)
+    target_error: float = Field(default=0.05, ge=1e-6, lt=1)
     trials: Annotated[tuple[TrialSettings, ...], Field(min_length=1, max_length=16, strict=False)] | None = None
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import structlog
 
-from app.artifacts import remove_artifact, remove_checkpoint, remove_each
+from app.artifacts import remove_artifacts, remove_checkpoint, remove_each
 from app.contract.names import JobStatus
+from app.records.connection import POLL_SECONDS
 from app.records.files import ArtifactsUnavailable
-from app.records.garbage import ObjectRef
-from app.records.jobs import FilesLeft
+from app.records.garbage import FilesLeft, ObjectRef
 from app.records.store import Records, TenantRecords
 
 
@@ -29,9 +31,13 @@ def delete(records: TenantRecords, artifacts_url: str, job_id: str) -> JobStatus
     """
     outcome = records.jobs.delete(job_id)
     while isinstance(outcome, FilesLeft):
-        for address in outcome.addresses:
-            remove_artifact(artifacts_url, address)
-        outcome = records.jobs.delete(job_id, gone=outcome.settled)
+        time.sleep(min(POLL_SECONDS, outcome.wait_seconds))  # another may be removing them
+        try:
+            gone = remove_artifacts(artifacts_url, outcome)
+        except ArtifactsUnavailable:
+            records.jobs.leave(outcome)
+            raise
+        outcome = records.jobs.delete(job_id, outcome, gone)
     return outcome
 
 

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.contract.names import ErrorCode
 from app.errors import DomainError
+from app.paths import own_path
 from app.problems import problem_response
 
 #: Most bytes of a body that is held in memory; routes that take more have it written to a file.
@@ -98,8 +99,8 @@ class BodyMiddleware:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        body = ArrivingBody(receive, self._memory, self._limit(scope["method"], path), self._folder)
+        limit = self._limit(scope["method"], own_path(scope))
+        body = ArrivingBody(receive, self._memory, limit, self._folder)
         declared = request.headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > body.limit:
             await problem_response(request, body.too_large())(scope, receive, send)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.contract.names import ErrorCode
 from app.errors import DomainError
+from app.paths import own_path
 from app.problems import problem_response
 
 #: A name or an IPv4 address, or an IPv6 address in brackets; then a port, perhaps.
@@ -51,8 +52,7 @@ class HostMiddleware:
 
 
 def _exempt(scope: Scope) -> bool:
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path.startswith(_EXEMPT)
+    return own_path(scope).startswith(_EXEMPT)
 
 
 def _without_brackets(name: str) -> str:

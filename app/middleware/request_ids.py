@@ -11,6 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.compat.doors import request_id_headers
+from app.paths import own_path
 from app.records.connection import new_id
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -40,7 +41,7 @@ class RequestIdMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _complete(MutableHeaders(scope=message), scope["path"], request_id)
+                _complete(MutableHeaders(scope=message), own_path(scope), request_id)
             await send(message)
 
         structlog.contextvars.clear_contextvars()

@@ -8,6 +8,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.contract.traces import name_span, span, traceparent
+from app.paths import own_path
 
 #: What balancers and Prometheus ask for, over and over.
 _NOT_TRACED: Final = ("/health/", "/metrics")
@@ -20,7 +21,7 @@ class TraceMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
-        if scope["type"] != "http" or scope["path"].startswith(_NOT_TRACED):
+        if scope["type"] != "http" or own_path(scope).startswith(_NOT_TRACED):
             await self.app(scope, receive, send)
             return
         status = 500

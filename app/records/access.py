@@ -25,7 +25,7 @@ Occasion = Literal["asked", "first", "configured"]
 
 
 class TenantDeleting(Exception):
-    """A tenant is being removed; until it is gone it can have no key."""
+    """A tenant is being removed, or was in the last ten minutes: nobody can have a key of that name yet."""
 
 
 class Expired(Exception):
@@ -141,7 +141,7 @@ class AccessRecords:
         return cast("list[str]", self._store.run("deleting_tenants"))
 
     def remove_rest(self, tenant: str) -> bool:
-        """Remove all that a marked tenant still owns, and the tenant; False while files of its contexts are left."""
+        """Remove all that a marked tenant still owns, and it; False while contexts, jobs or their files are left."""
         cursor, left = "0", 0
         while True:
             cursor, more = cast("tuple[str, int]", self._store.run("remove_rest", tenant, cursor))

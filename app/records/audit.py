@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from app.contract.access import AuditEntry, Key, Outcome
-from app.records.connection import Store
+from app.records.connection import Store, new_id
 from app.records.lists import STREAM_CURSOR, Page, read_rows
 from app.records.rows import Row
 
@@ -42,7 +42,7 @@ class AuditLog:
             "request_id": request_id,
         }
         flat = [part for name, value in given.items() if value is not None for part in (name, value)]
-        self._store.run("add_audit", self._tenant, self._keep_ms, *flat)
+        self._store.run("add_audit", self._tenant, self._keep_ms, new_id("write"), *flat)
 
     def page(self, limit: int, after: str | None = None) -> Page[AuditEntry]:
         """A page of entries, newest first. Raises `UnknownCursor`."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Final
+
+import redis
 
 from app.contract.names import DEFAULT_TENANT
 from app.records.connection import Store, connect
@@ -16,10 +19,11 @@ HOLD_SECONDS: Final = 60.0
 _AT_ONCE: Final = 200
 #: How long the rows of a tenant may take to read.
 _ANSWER_SECONDS: Final = 120.0
-#: What is read beside the rows of tenants: keys, tenants, what refers to files, and totals. The rest, such as queues
-#: and leases, follows from the jobs.
+#: What is read beside the rows of tenants: keys, tenants and totals at one moment, then what refers to files. The rest,
+#: such as queues and leases, follows from the jobs.
 _SHARED: Final = ("access", "hashes", "keys", "line_needs", "tenants", "tenants:deleting", "tenants:removed", "totals")
-_SHARED_KINDS: Final = ("key:", "tenant:", "refs:")
+_SHARED_KINDS: Final = ("key:", "tenant:")
+_REFERENCES: Final = "refs:"
 
 
 class BackupUnderWay(Exception):
@@ -28,6 +32,10 @@ class BackupUnderWay(Exception):
 
 class StoreNotEmpty(Exception):
     """A backup is restored into an empty store alone."""
+
+
+class RowsDamaged(Exception):
+    """What was to be restored are no rows; the text says why. The restore did not end."""
 
 
 class Backups:
@@ -57,13 +65,18 @@ class Backups:
         self._store.run("hold_files", holder, 0, 1)
 
     def rows(self) -> Iterator[str]:
-        """The rows of each tenant, which are of one moment, and then what they share."""
+        """The rows of each tenant, which are of one moment, then what they share, which is of later ones.
+
+        `restore` leaves out what fits to one of them alone.
+        """
         keys = set(self._store.every_key())
         tenants = {key.split(":")[1] for key in keys if key.startswith("t:")} | {DEFAULT_TENANT}
         for tenant in sorted(tenants):
             yield from self._store.run("read_rows", tenant)
-        shared = sorted(key for key in self._store.every_key() if key in _SHARED or key.startswith(_SHARED_KINDS))
-        for some in _batched(shared):
+        shared = set(self._store.every_key())
+        access = sorted(key for key in shared if key in _SHARED or key.startswith(_SHARED_KINDS))
+        yield from self._store.run("read_rows", "", *access)
+        for some in _batched(sorted(key for key in shared if key.startswith(_REFERENCES))):
             yield from self._store.run("read_rows", "", *some)
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -79,11 +92,16 @@ class Backups:
                 self._store.remove(some)
 
     def restore(self, lines: Iterable[str]) -> int:
-        """Write rows, those of tenants before what they share, and queue the jobs that had not ended; how many rows."""
+        """Write rows, those of tenants before what they share, and queue the jobs that had not ended; how many rows.
+
+        Raises `RowsDamaged`.
+        """
         written, tenants = 0, set[str]()
-        for some in _batched(lines):
-            written += int(self._store.run("restore_rows", *some))
-            tenants |= {name.split(":")[1] for line in some if (name := json.loads(line)[0]).startswith("t:")}
+        with _damage_told():
+            for some in _batched(lines):
+                tenants |= {key.split(":")[1] for key in map(_key_of, some) if key.startswith("t:")}
+                written += int(self._store.run("restore_rows", *some))
+        self._store.run("reconcile")
         for tenant in sorted(tenants):
             done = 0
             while found := int(self._store.run("restore_jobs", tenant, done, _AT_ONCE)):
@@ -97,8 +115,24 @@ class Backups:
 
 def address_of(line: str) -> str | None:
     """The address of the file that a line's key is about, if it is about one."""
-    name: str = json.loads(line)[0]
-    return name.removeprefix("refs:") if name.startswith("refs:") else None
+    key = _key_of(line)
+    return key.removeprefix(_REFERENCES) if key.startswith(_REFERENCES) else None
+
+
+def _key_of(line: str) -> str:
+    """The key of a row. Raises ValueError."""
+    match json.loads(line):
+        case [str(key), str(), int(), _]:
+            return key
+    raise ValueError("a line is no row")
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, redis.ResponseError) as error:  # the latter is what the store says of a row that it cannot keep
+        raise RowsDamaged(str(error)) from error
 
 
 def _batched(items: Iterable[str]) -> Iterator[Sequence[str]]:

@@ -11,6 +11,7 @@ from app.contract.objects import Report
 from app.records.bodies import Bodies
 from app.records.claims import BatchClaim
 from app.records.connection import POLL_SECONDS, Store
+from app.records.garbage import writer
 from app.records.rows import Row, row_of
 
 
@@ -89,7 +90,7 @@ class BatchWork:
         ended = str(self._store.run("finish_batch", *held, address, len(content.encode()), needed))
         if content and ended != "succeeded" and self._store.run("end_write", *held, address):
             self._bodies.remove(address)
-            self._store.run("collected", address)
+            self._store.run("collected", writer(*held), address)
         return ended
 
 

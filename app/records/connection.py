@@ -1,6 +1,7 @@
 """The connection to the store: a client with bounded waits, and the scripts run on it.
 
-It knows nothing of what is stored. A change is either whole or absent, and may be repeated safely.
+It knows nothing of what is stored. A change is either whole or absent, and may be repeated safely: where the answer is
+lost the client sends it again.
 """
 
 from __future__ import annotations
@@ -102,6 +103,10 @@ def store_errors() -> Iterator[None]:
     except redis.ResponseError as error:
         if str(error).startswith(("BUSY", "MISCONF", "NOREPLICAS", "OOM")):
             raise StoreUnavailable(str(error)) from error
+        if str(error).startswith("RESTORING"):
+            raise StoreRefused(
+                "the store is being restored: where that broke off, run `contextune restore` again"
+            ) from error
         raise
 
 

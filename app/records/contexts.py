@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
 
@@ -13,6 +14,7 @@ from app.contract.tuning import Plan, TuningSpec
 from app.records.bodies import Bodies, BodyCorrupt
 from app.records.connection import Store, StoreUnavailable, new_id
 from app.records.files import FilesKept
+from app.records.garbage import FilesLeft, new_remover, removal_end
 from app.records.idempotency import Answered, ClaimLost
 from app.records.limits import QueueLimits, Retention
 from app.records.lists import ContextFilter, Page, read_page
@@ -86,14 +88,13 @@ class Submission:
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a deleted context leaves to be removed: its job's checkpoint, if it had a job, and files by their addresses.
+    """What a deleted context leaves to be removed: its job's checkpoint, if it had a job, and files.
 
-    Its worker may write for so many seconds more, unless it lets go before.
+    Its worker may write while there is to be waited, unless it lets go before.
     """
 
     job_id: str
-    wait_seconds: float
-    addresses: tuple[str, ...]
+    files: FilesLeft
 
 
 @dataclass(frozen=True)
@@ -210,20 +211,28 @@ class Contexts:
             raise TooMuchMetadata
         return bool(outcome)
 
-    def delete(self, context_id: str) -> Deletion | None:
+    def delete(self, context_id: str, before: Deletion | None = None) -> Deletion | None:
         """Forget a context and cancel its job; None if there is no such context. Raises `ContextInUse`.
 
-        It is deleted once the files that the answer names are gone and `deleted` was called; asked again before that,
-        the answer is the same. Raises `FilesKept` while a backup is made.
+        It is deleted once its files are gone and `deleted` says so; asked again before that, with the answer
+        ``before``, the answer names those that are left. Raises `FilesKept` while a backup is made.
         """
-        outcome = self._store.run("delete_context", self._tenant, context_id, int(self._retention.names * 1000))
+        remover, until = before.files.remover if before else new_remover(), removal_end()
+        keep_name_ms = int(self._retention.names * 1000)
+        outcome = self._store.run("delete_context", self._tenant, context_id, keep_name_ms, remover)
         if outcome in ("aliased", "in_batch", "backup"):
             raise FilesKept if outcome == "backup" else ContextInUse("alias" if outcome == "aliased" else "batch")
-        return Deletion(outcome[0], outcome[1] / 1000, tuple(outcome[2])) if outcome else None
+        if not outcome:
+            return None
+        return Deletion(outcome[0], FilesLeft(remover, until, outcome[1] / 1000, tuple(outcome[2])))
 
-    def deleted(self, context_id: str) -> None:
-        """Note that the files of a deleted context are gone."""
-        self._store.run("context_deleted", self._tenant, context_id)
+    def deleted(self, context_id: str, files: FilesLeft, gone: Sequence[str]) -> bool:
+        """Note that files of a deleted context are ``gone``; whether all are, and its deletion has ended."""
+        return bool(self._store.run("context_deleted", self._tenant, context_id, files.remover, *gone))
+
+    def leave(self, files: FilesLeft) -> None:
+        """Leave files that were not removed to whoever deletes the context again."""
+        self._store.run("collected", files.remover, *files.addresses)
 
     def set_alias(self, name: str, alias: str, version: int, expected: int | None = None) -> AliasMoved | AliasRefused:
         """Let an alias point at a version that succeeded, if it points at the ``expected`` one now where given."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -11,19 +11,12 @@ from app.contract.objects import Event, Job, Report
 from app.records.bodies import Bodies, BodyCorrupt
 from app.records.connection import Store
 from app.records.files import FilesKept
+from app.records.garbage import FilesLeft, new_remover, removal_end
 from app.records.lists import JobFilter, Page, read_page
 from app.records.rows import event_from, job_from_row, row_of, tolerant
 
 #: Events that are read first where only the last ones are wanted.
 _NEWEST: Final = 32
-
-
-@dataclass(frozen=True)
-class FilesLeft:
-    """Files of a deleted batch: the addresses of those to be removed, and how many are settled by that."""
-
-    settled: int
-    addresses: tuple[str, ...]
 
 
 class Jobs:
@@ -58,18 +51,25 @@ class Jobs:
         status = self._store.run("cancel", self._tenant, job_id)
         return JobStatus(status) if status else None
 
-    def delete(self, job_id: str, gone: int = 0) -> JobStatus | FilesLeft | None:
+    def delete(
+        self, job_id: str, before: FilesLeft | None = None, gone: Sequence[str] = ()
+    ) -> JobStatus | FilesLeft | None:
         """Remove a job that has ended, with its events; returns the status of one that has not, which stays.
 
-        A batch is deleted once its files are: asked again with how many of those that the answer names are ``gone``,
-        the answer names the next, and None at their end. Raises `FilesKept` while a backup is made.
+        A batch is deleted once its files are: asked again with the answer ``before`` and those of its addresses that
+        are ``gone``, the answer names the next, and None at their end. Raises `FilesKept` while a backup is made.
         """
-        outcome = self._store.run("delete_job", self._tenant, job_id, gone)
+        remover, until = before.remover if before else new_remover(), removal_end()
+        outcome = self._store.run("delete_job", self._tenant, job_id, remover, *gone)
         if outcome == "backup":
             raise FilesKept
         if isinstance(outcome, list):
-            return FilesLeft(outcome[0], tuple(outcome[1]))
-        return JobStatus(outcome) if outcome and outcome != "deleted" else None
+            return FilesLeft(remover, until, outcome[0] / 1000, tuple(outcome[1]))
+        return JobStatus(outcome) if outcome else None
+
+    def leave(self, files: FilesLeft) -> None:
+        """Leave files that were not removed to whoever deletes the job again."""
+        self._store.run("collected", files.remover, *files.addresses)
 
     def events(self, job_id: str, after: int = 0) -> list[Event]:
         """The events of a job after the one with the number ``after``, oldest first; metrics among them are thinned."""

@@ -14,6 +14,7 @@ from app.contract.tuning import TuningSpec
 from app.records.bodies import Bodies, BodyCorrupt
 from app.records.connection import POLL_SECONDS, Store, StoreUnavailable
 from app.records.files import ArtifactsUnavailable, unavailable
+from app.records.garbage import writer
 from app.records.rows import tolerant
 
 
@@ -73,4 +74,4 @@ class Specs:
         with suppress(StoreUnavailable, ArtifactsUnavailable):
             if self._store.run("end_write", self._tenant, context_id, 0, file.address):
                 self._bodies.remove(file.address)
-                self._store.run("collected", file.address)
+                self._store.run("collected", writer(self._tenant, context_id), file.address)

@@ -31,7 +31,7 @@ from app.records.connection import POLL_SECONDS, Store
 from app.records.contexts import Contexts
 from app.records.figures import Figures, read_figures
 from app.records.files import ArtifactsUnavailable
-from app.records.garbage import Garbage
+from app.records.garbage import Garbage, writer
 from app.records.idempotency import IdempotencyKeys
 from app.records.imports import Imports
 from app.records.jobs import Jobs
@@ -206,7 +206,7 @@ class Records:
         ended = self._finish(claim.tenant, claim.job_id, claim.fence, JobStatus.SUCCEEDED, None, fields, context)
         if ended != JobStatus.SUCCEEDED and self.end_write(claim, address):
             self._bodies.remove(address)
-            self.garbage.collected(address)
+            self.removed(claim, address)
         return ended
 
     def finish_failed(self, claim: Claim, error: JobError) -> str:
@@ -260,8 +260,12 @@ class Records:
         return str(self._store.run("begin_write", claim.tenant, claim.job_id, claim.fence, address))
 
     def end_write(self, claim: Claim, address: str) -> bool:
-        """Give up a file that no row refers to; whether the caller must remove it, and tell `Garbage.collected`."""
+        """Give up a file that no row refers to; whether the caller must remove it, and call `removed` then."""
         return bool(self._store.run("end_write", claim.tenant, claim.job_id, claim.fence, address))
+
+    def removed(self, claim: Claim, address: str) -> None:
+        """Note that a file is gone that `end_write` left to the caller."""
+        self._store.run("collected", writer(claim.tenant, claim.job_id, claim.fence), address)
 
     def written_for(self, request_id: str, address: str) -> AbstractContextManager[None]:
         """Write within an upload that a gateway asked for; it is removed at the end where the gateway gave up."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from app.contract.names import artifact_url
 from app.records.connection import POLL_SECONDS, Store, StoreUnavailable, new_id
 from app.records.files import ArtifactsUnavailable, move_file, open_to_write, remove_file, unavailable
+from app.records.garbage import writer
 
 #: A file that nobody has renewed for longer than the sweep's grace is taken for one that a crash left.
 RENEW_SECONDS: Final = 30.0
@@ -90,7 +91,7 @@ class Upload:
         with unavailable():
             move_file(artifact_url(self._root, old), self.url)
         self._store.run("end_write", *self._owned, 0, old)
-        self._store.run("collected", old)
+        self._store.run("collected", writer(*self._owned), old)
         return address
 
     def discard(self) -> None:
@@ -100,7 +101,7 @@ class Upload:
         with suppress(StoreUnavailable, ArtifactsUnavailable):
             if self._store.run("end_write", *self._owned, 0, self._address):
                 remove_file(self.url)
-                self._store.run("collected", self._address)
+                self._store.run("collected", writer(*self._owned), self._address)
 
 
 class Uploads:
@@ -131,4 +132,4 @@ def written_for(store: Store, root: str, request_id: str, address: str) -> Itera
         with suppress(StoreUnavailable, ArtifactsUnavailable):
             if store.run("end_write", "", request_id, 0, address):
                 remove_file(artifact_url(root, address))
-                store.run("collected", address)
+                store.run("collected", writer("", request_id), address)

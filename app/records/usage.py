@@ -24,10 +24,14 @@ class Usage:
         self._tenant = tenant
         self._keep_ms = int(keep_seconds * 1000)
 
-    def add(self, used: Mapping[str, int]) -> None:
-        """Add to what was used today, by the names of `UsageDay`."""
+    def add(self, used: Mapping[str, int], meter: str, write: int) -> None:
+        """Add to what was used today, by the names of `UsageDay`.
+
+        ``write`` counts from 1 what was added by ``meter``, an id; what is added again counts once. The one after may
+        follow once this has returned.
+        """
         flat = [part for pair in used.items() for part in pair]
-        self._store.run("add_usage", self._tenant, self._keep_ms, *flat)
+        self._store.run("add_usage", self._tenant, self._keep_ms, meter, write, *flat)
 
     def days(self) -> tuple[UsageDay, ...]:
         """All days that are kept and had a request, newest first."""

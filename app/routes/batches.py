@@ -20,6 +20,7 @@ from app.contract.tuning import Hyperparameters
 from app.errors import DomainError
 from app.gateway import GatewayDep, RecordsDep
 from app.jobs.submitting import wake
+from app.leftovers import removed_after
 from app.records.batches import BatchSubmission, DoneSoFar
 from app.records.connection import new_id
 from app.records.rows import StoredContext
@@ -110,7 +111,7 @@ async def create_batch(
         ready = None if once.repeats else await asyncio.to_thread(find_ready, records, context)
         job_id = new_id("job")
         receiver = Receiver(request.headers.get("content-type", ""), partial(records.batches.upload, job_id))
-        try:
+        async with removed_after(receiver.discard):
             await receive(request, receiver, once)
             async with once.held():  # a large CSV takes a minute to become lines
                 lines, total = await asyncio.to_thread(receiver.end)
@@ -123,8 +124,6 @@ async def create_batch(
                     answered = once.answered(content, job_id)
                     batch = await asyncio.to_thread(records.batches.submit, job_id, submission, lines, answered)
                     await wake(gateway.bus, batch)
-        finally:
-            await asyncio.shield(asyncio.to_thread(receiver.discard))
     note_changed(request, batch.id)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/batches/{batch.id}"
     return batch

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Query, Request, Response, status
@@ -26,6 +27,7 @@ from app.errors import DomainError
 from app.gateway import Gateway, GatewayDep, RecordsDep
 from app.jobs.planning import plan
 from app.jobs.submitting import submit
+from app.leftovers import removed_after
 from app.records.connection import new_id
 from app.records.contexts import Submission
 from app.records.store import TenantRecords
@@ -172,10 +174,8 @@ async def _planned(
     if model not in gateway.settings.models:
         raise DomainError(ErrorCode.MODEL_UNKNOWN, "there is no such model; GET /models lists them", "/model")
     file = await asyncio.to_thread(specs.write, context_id, submission["spec"])
-    try:
+    async with removed_after(partial(specs.release, context_id, file)):
         yield Submission(**submission, plan=await plan(gateway.bus, model, file), file=file, request_id=request_id)
-    finally:
-        await asyncio.to_thread(specs.release, context_id, file)
 
 
 def _resolved(gateway: Gateway, records: TenantRecords, body: NewContext) -> dict[str, Any]:

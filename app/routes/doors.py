@@ -222,12 +222,12 @@ def _read(translate: Callable[[], T], param: str) -> T:
 async def _answered(
     request: Request, gateway: Gateway, records: TenantRecords, model: str, asked: Asked
 ) -> Answered | None:
-    """The answers, counted; None once the client has gone."""
+    """The answers, counted as one input however many questions there are; None once the client has gone."""
     await take(request, inputs=1)
     answering = Answering(records, gateway.batcher, gateway.settings.base_models)
     answered = await _unless_gone(request, answering.answer(model, asked))
-    for reading in answered.readings if answered else ():
-        gateway.access.meter.add(records.tenant, 1, *reading)
+    if answered is not None:
+        gateway.access.meter.add(records.tenant, 1, answered.tokens, answered.context_tokens)
     return answered
 
 

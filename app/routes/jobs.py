@@ -78,6 +78,8 @@ async def get_job(
         job = await (cancel_on_disconnect(request, waiting) if wait else waiting)
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
+    if wait and not await gateway.access.callers.admits(caller):
+        raise DomainError(ErrorCode.KEY_INVALID, "the key was revoked, or has expired, while the request waited")
     if job is None:
         raise _not_found()
     return job

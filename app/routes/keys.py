@@ -77,6 +77,7 @@ async def create_key(
     """Make a key. Its secret, in ``key``, is shown this once, and not to a request that is repeated."""
     tenant = body.tenant or caller.tenant
     _require_to_give(caller, tenant, body.scopes)
+    limits = _within_own(caller, body.limits)
     async with attempt(records, idempotency_key, "POST /keys", body) as once:
         if once.before is not None:
             found = (await asyncio.to_thread(gateway.records.access.find, once.before)).found
@@ -86,7 +87,8 @@ async def create_key(
             return NewKey(**dict(found.key), key=None)
         secret = new_secret()
         answered = once.answered(hash_of(secret))
-        key = await asyncio.to_thread(_make, gateway.records.access, body, tenant, secret, answered, caller.tenant)
+        made = body.model_copy(update={"limits": limits}), tenant, secret, answered, caller.tenant
+        key = await asyncio.to_thread(_make, gateway.records.access, *made)
     gateway.access.callers.close_doors()
     note_changed(request, key.id)
     return NewKey(**dict(key), key=secret)
@@ -102,6 +104,18 @@ def _require_to_give(caller: Caller, tenant: str, scopes: tuple[Scope, ...]) -> 
         raise DomainError(ErrorCode.INSUFFICIENT_SCOPE, f"you have not yourself: {', '.join(sorted(beyond))}")
 
 
+def _within_own(caller: Caller, wanted: KeyLimits) -> KeyLimits:
+    """``wanted``, the caller's own limits where it names none. Raises `DomainError` for one beyond them."""
+    if caller.may(Scope.OPERATOR):
+        return wanted
+    given = caller.limits.model_dump() | wanted.model_dump(exclude_none=True)
+    for name, most in caller.limits.model_dump(exclude_none=True).items():
+        if given[name] > most:
+            detail = f"your own key may have {most} {name.replace('_', ' ')}, and gives no more"
+            raise DomainError(ErrorCode.INSUFFICIENT_SCOPE, detail, f"/limits/{name}")
+    return KeyLimits(**given)
+
+
 def _make(
     access: AccessRecords, body: KeyRequest, tenant: str, secret: str, answered: Answered | None, asked_by: str
 ) -> Key:
@@ -112,7 +126,7 @@ def _make(
     except Expired:
         raise DomainError(ErrorCode.INVALID_REQUEST, "`expires_at` is not in the future", "/expires_at") from None
     except TenantDeleting:
-        raise DomainError(ErrorCode.TENANT_DELETING, "this tenant is being deleted", "/tenant") from None
+        raise DomainError(ErrorCode.TENANT_DELETING, "this tenant is being deleted, or just was", "/tenant") from None
     assert key is not None  # noqa: S101 - on this occasion there is always one to make
     return key
 

@@ -99,6 +99,6 @@ def _records() -> Iterator[Records]:
         where = "set CONTEXTUNE_STORE_URL, or start it with `contextune up`"
         raise ContextuneError(f"the store does not answer: {where} ({error})") from error
     except TenantDeleting as error:
-        raise ContextuneError("this tenant is being deleted") from error
+        raise ContextuneError("this tenant is being deleted, or was in the last ten minutes") from error
     finally:
         client.close()

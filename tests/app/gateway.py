@@ -15,6 +15,14 @@ async def take_turns(_: httpx.Request) -> None:
     await asyncio.sleep(0.01)
 
 
+async def until_served(http: httpx.AsyncClient, model: str) -> None:
+    """Return once the gateway sees a worker of a model."""
+    seen = ""
+    async with asyncio.timeout(60):
+        while seen != "ready":
+            seen = (await http.get("/health/ready")).json()["checks"]["models"][model]["status"]
+
+
 def ask(settings: Settings, scenario: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
     """Run a scenario against a started gateway."""
 

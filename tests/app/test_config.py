@@ -36,6 +36,24 @@ def test_setting_of_the_wrong_form_is_refused(values: dict[str, object]) -> None
         Settings.model_validate(values)
 
 
+@pytest.mark.parametrize(
+    "origins",
+    ["*", "https://*.example", "app.example", "https://app.example/", "https://App.example", "null", "https://a b"],
+)
+def test_origin_that_no_browser_sends_is_refused(origins: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate({"allowed_origins": origins})
+    (line,) = wrong_settings(refused.value)
+    assert line.startswith("CONTEXTUNE_ALLOWED_ORIGINS: must be origins, each named")
+
+
+def test_origins_of_pages_and_of_apps_are_taken() -> None:
+    taken = Settings.model_validate(
+        {"allowed_origins": "https://app.example:8443, tauri://localhost, http://[::1]:3000"}
+    )
+    assert taken.allowed_origins == ("https://app.example:8443", "tauri://localhost", "http://[::1]:3000")
+
+
 @pytest.mark.parametrize("name", ["store_url", "bus_url"])
 @pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis://:s3cret/more@localhost", "redis://h:x"])
 def test_url_of_no_server_is_refused_in_words_that_do_not_repeat_it(name: str, url: str) -> None:

@@ -146,7 +146,7 @@ def test_unknown_routes_and_methods_are_problems_too() -> None:
     unknown = answer(RuntimeError(), path="/nowhere")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "route_not_found")
     other = answer(RuntimeError(), "DELETE")
-    assert (other.status_code, other.json()["code"], other.headers["allow"]) == (405, "method_not_allowed", "GET")
+    assert (other.status_code, other.json()["code"], other.headers["allow"]) == (405, "method_not_allowed", "GET, HEAD")
 
 
 @pytest.mark.parametrize("kind", ["a private text", {"text": "a private text"}])

@@ -85,12 +85,12 @@ def test_unknown_query_parameter_is_refused(tmp_path: Path, method: str, path: s
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("/contexts", {"GET", "POST"}),
-        ("/v1/contexts", {"GET", "POST"}),
-        ("/contexts/ctx_1", {"GET", "PATCH", "DELETE"}),
-        ("/jobs/job_1", {"GET", "DELETE"}),
+        ("/contexts", {"GET", "HEAD", "POST"}),
+        ("/v1/contexts", {"GET", "HEAD", "POST"}),
+        ("/contexts/ctx_1", {"GET", "HEAD", "PATCH", "DELETE"}),
+        ("/jobs/job_1", {"GET", "HEAD", "DELETE"}),
         ("/jobs/job_1/cancel", {"POST"}),
-        ("/health/live", {"GET"}),
+        ("/health/live", {"GET", "HEAD"}),
         ("/openapi.json", {"GET", "HEAD"}),
         ("/docs/assets/swagger-ui.css", {"GET", "HEAD"}),
     ],

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,22 @@ def test_export_is_tried_again_until_its_first_byte(ask: Ask, service: StandIn, 
     assert ask(service, "contexts.export", "intents", file) == 5
     assert file.read_bytes() == b"PKzip"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@both
+def test_export_writes_through_a_link_and_keeps_the_mode_and_other_files(
+    ask: Ask, service: StandIn, tmp_path: Path
+) -> None:
+    file, link, other = tmp_path / "adapter.zip", tmp_path / "latest", tmp_path / "latest.partial"
+    file.write_bytes(b"before")
+    file.chmod(0o604)
+    other.write_bytes(b"the user's own")
+    link.symlink_to(file.name)
+    service.then(streams("PK", media_type="application/zip"))
+    assert ask(service, "contexts.export", "intents", link) == 2
+    assert (file.read_bytes(), other.read_bytes()) == (b"PK", b"the user's own")
+    assert (link.is_symlink(), stat.S_IMODE(file.stat().st_mode)) == (True, 0o604)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @both

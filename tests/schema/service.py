@@ -25,6 +25,7 @@ from tests.app.standin import MODEL, StandIn
 from tests.submissions import plan
 
 TENANT = "own"
+OTHER_TENANT = "others"
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Described:
     url: str
     records: Records
 
-    def key(self, *scopes: Scope) -> str:
+    def key(self, *scopes: Scope, tenant: str = TENANT) -> str:
         secret = new_secret()
-        self.records.access.create_key(new_id("key"), hash_of(secret), TENANT, "test", scopes, KeyLimits(), None)
+        self.records.access.create_key(new_id("key"), hash_of(secret), tenant, "test", scopes, KeyLimits(), None)
         return secret
 
 
@@ -46,8 +47,9 @@ def described(folder: Path, store_url: str, bus_url: str) -> Iterator[Described]
     settings = Settings(data_dir=folder, store_url=store_url, bus_url=bus_url)
     client = connect(store_url)
     records = Records(client, artifacts_url=settings.artifacts_url)
-    succeed(records, "support-intents", TENANT)
-    records.of(TENANT).contexts.set_alias("support-intents", "prod", 1)
+    for tenant in (TENANT, OTHER_TENANT):
+        succeed(records, "support-intents", tenant)
+        records.of(tenant).contexts.set_alias("support-intents", "prod", 1)
     models = {"CONTEXTUNE_MODELS": json.dumps({MODEL: {"path": "none"}}), "CONTEXTUNE_WEBHOOKS": "public"}
     with ExitStack() as stack:
         stack.callback(client.close)

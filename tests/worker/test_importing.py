@@ -1,5 +1,7 @@
 """Adapters that a worker checks: ours to the bit, PEFT's as PEFT answers, and every other refused by name."""
 
+import json
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -135,11 +137,60 @@ def test_tensors_that_are_not_an_adapters_are_refused(tuned: TunedContext, taken
         {"template": {"input": "no place for it"}},
         {"template": {"unknown": "part"}},
         {"template": None},
+        {"label_ids": []},
+        {"label_ids": [[], []]},
+        {"label_ids": [], "model_sha256": "x"},
+        {"model_sha256": {"a": 1}},
+        {"context_id": 5},
+        {"encoder": {"a": 1}},
+        {"encoder": 5},
+        {"encoder": "encoder 0"},
     ],
 )
 def test_what_an_artifact_says_is_not_trusted(tuned: TunedContext, taken: Import, said: dict[str, Any]) -> None:
     content = save(replace(tuned, metadata={**tuned.metadata, **said}))
     assert refused(taken(content)) == ("adapter_invalid", "/file")
+
+
+@pytest.mark.parametrize("number", [str, float])
+def test_tokens_of_labels_are_whole_numbers(tuned: TunedContext, taken: Import, number: Callable[[int], Any]) -> None:
+    ids = [[number(one) for one in label] for label in tuned.metadata["label_ids"]]
+    content = save(replace(tuned, metadata={**tuned.metadata, "label_ids": ids}))
+    assert refused(taken(content)) == ("adapter_invalid", "/file")
+
+
+@pytest.mark.parametrize(
+    "junk", ['"junk": NaN', '"junk": "\\ud800"', '"sha256": "00", "prompts": 77, "context": {}, "format": 1']
+)
+def test_only_what_is_known_of_an_artifact_is_kept(tuned: TunedContext, taken: Import, junk: str) -> None:
+    content = save(tuned)
+
+    def add(header: dict[str, Any]) -> None:
+        header["__metadata__"]["contextune"] = header["__metadata__"]["contextune"][:-1] + f", {junk}}}"
+
+    reply = taken(with_header(content, add))
+    assert reply.imported is not None, reply.failure
+    assert reply.imported.sha256 == address_of(content)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("size", [None, [], {}, float("inf"), True, -1, "x", 16.0])
+def test_sizes_that_are_no_whole_numbers_are_refused(tuned: TunedContext, taken: Import, place: int, size: Any) -> None:
+    def state(header: dict[str, Any]) -> None:
+        for name, entry in header.items():
+            if name.startswith("prompts.") and place < len(entry["shape"]):
+                entry["shape"][place] = size
+
+    assert refused(taken(with_header(save(tuned), state))) == ("adapter_invalid", "/file")
+
+
+def with_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """A safetensors file with another header."""
+    (size,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + size])
+    change(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + content[8 + size :]
 
 
 def test_artifact_of_other_files_or_of_another_encoder_is_refused(
@@ -162,6 +213,7 @@ def test_artifact_of_other_files_or_of_another_encoder_is_refused(
         replace(head, encoder_change=torch.zeros(2, 143)),
     ):
         assert refused(taken(_needing(tuned, wrong), here=here)) == ("adapter_invalid", "/file")
+        assert refused(taken(save(replace(tuned, classifier=wrong)), here=here)) == ("adapter_invalid", "/file")
         with pytest.raises(UnusableContext, match="does not fit the sentence encoder"):
             prepare(here, _needing(tuned, wrong))
 

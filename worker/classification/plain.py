@@ -1,8 +1,9 @@
 """Plain contexts made ready to answer: tokenised, run once, and corrected by what they say of any text.
 
 Nothing is held out, so nothing is fitted. The correction is batch calibration (Zhou et al. 2023, arXiv 2309.17249) with
-the context's own texts as the batch, those of all labels weighing the same; where there are more labels than can be
-read in a moment, contextual calibration (Zhao et al. 2021, arXiv 2102.09690) with texts that say nothing.
+the context's own texts as the batch, those of all labels weighing the same; where a label has none that finds room
+after the context, or there are more labels than can be read in a moment, contextual calibration (Zhao et al. 2021,
+arXiv 2102.09690) with texts that say nothing.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ class _Preparation:
             raise CannotClassify(ErrorCode.TEXT_TOO_LONG, text, self._param)
         model, tokenizer = self._base.model, self._base.tokenizer
         tokens = Context.build(tokenizer, self._template, self._plain.shown, self._plain.instructions).tokens
-        self._check_length(len(tokens), max(map(len, label_ids)))
+        label = max(map(len, label_ids))
+        self._check_length(len(tokens), label)
         prefix = PrefixKV.compute(model, word_embeddings(model, tokens.ids))
-        queries, weights = self._read_for_correction(nodes)
+        queries, weights = self._read_for_correction(nodes, self._base.context_length - len(tokens) - label)
         scores = score(model, prefix, label_ids, queries).double().log_softmax(1)  # [Q, L]
         bias = (weights[:, None] * scores).sum(0) / weights.sum()
         classifier = Classifier(bias[None].float(), prior_mixture((1.0,), len(label_ids)))
@@ -69,7 +71,7 @@ class _Preparation:
             raise CannotClassify(ErrorCode.LABELS_INDISTINGUISHABLE, str(error), self._param) from error
 
     def _check_length(self, context: int, label: int) -> None:
-        shortest, limit = label + len(self._query(_CONTENT_FREE[-1])), self._base.context_length
+        shortest, limit = label + min(map(len, self._content_free())), self._base.context_length
         if context + shortest > limit:
             raise CannotClassify(
                 ErrorCode.CONTEXT_TOO_LONG,
@@ -78,8 +80,11 @@ class _Preparation:
                 self._param,
             )
 
-    def _read_for_correction(self, nodes: int) -> tuple[list[list[int]], Tensor]:
-        """Queries, and the weight [Q] of each: of texts that stand in the context, the first of every label first."""
+    def _read_for_correction(self, nodes: int, room: int) -> tuple[list[list[int]], Tensor]:
+        """Queries of at most ``room`` tokens, and the weight [Q] of each.
+
+        They are of texts that stand in the context, the first of every label first.
+        """
         by_label: dict[str, list[str]] = defaultdict(list)
         for text, label in self._plain.shown:
             by_label[label].append(text)
@@ -88,15 +93,21 @@ class _Preparation:
         rounds = zip_longest(*([(label, text) for text in texts] for label, texts in by_label.items()))
         for label, text in filter(None, chain.from_iterable(rounds)):
             query = self._query(text)
+            if len(query) > room:
+                continue
             left -= len(query) + nodes
             if left < 0:
                 break
             taken.append((label, query))
-        if len(taken) < len(by_label):
-            return [self._query(text) for text in _CONTENT_FREE], torch.ones(len(_CONTENT_FREE)).double()
         labels = [label for label, _ in taken]
+        if set(labels) != set(by_label):
+            fitting = [query for query in self._content_free() if len(query) <= room]
+            return fitting, torch.ones(len(fitting)).double()
         weights = torch.tensor([1 / labels.count(label) for label in labels]).double()
         return [query for _, query in taken], weights
+
+    def _content_free(self) -> list[list[int]]:
+        return [self._query(text) for text in _CONTENT_FREE]
 
     def _query(self, text: str) -> list[int]:
         return encode_query(self._base.tokenizer, self._template, text)

@@ -82,22 +82,20 @@ def verdict(probabilities: Tensor | None, truth: Tensor | None, target_error: fl
 
 def verdict_on(confidence: Tensor, right: Tensor, target_error: float) -> Verdict:
     """The same from confidences (N,) and whether each was right (N,), N > 0."""
-    n, wrong = len(right), int((~right).sum())
+    n, wrong, wanted = len(right), int((~right).sum()), f"{100 * target_error:.4g}%"
     bound = error_bound(wrong, n)
     if bound <= target_error:
         reason = f"{wrong} of {n} held-out answers were wrong: at most {bound:.1%} can be expected to be"
         return Verdict(decision="serve", reason=reason)
     if supported := supported_threshold(confidence, right, 1 - target_error):
         reason = (
-            f"with a min_confidence of {supported.min_confidence:.4f} at most {target_error:.1%} of answers can be "
+            f"with a min_confidence of {supported.min_confidence:.4f} at most {wanted} of answers can be "
             f"expected to be wrong; {supported.coverage:.0%} of held-out inputs were answered then"
         )
         return Verdict(decision="serve_above_threshold", reason=reason)
     fewest = fewest_for(target_error)
     if n < fewest:
-        reason = (
-            f"{n} examples were held out; {fewest} at least are needed to show an error of at most {target_error:.1%}"
-        )
+        reason = f"{n} examples were held out; {fewest} at least are needed to show an error of at most {wanted}"
     else:
-        reason = f"{wrong} of {n} held-out answers were wrong, also among the surest: {target_error:.1%} is not shown"
+        reason = f"{wrong} of {n} held-out answers were wrong, also among the surest: {wanted} is not shown"
     return Verdict(decision="more_examples", reason=reason)

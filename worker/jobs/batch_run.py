@@ -36,8 +36,8 @@ from worker.models import LanguageModel
 #: A chunk is full with so many bytes of results.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 #: Lines, and bytes of them, that are computed together on a CPU: a fraction of a second up to a few seconds of work.
-_GROUP_LINES: Final = 128
-_GROUP_BYTES: Final = 64 * 1024
+_GROUP_LINES: Final = 64
+_GROUP_BYTES: Final = 32 * 1024
 
 
 class Unservable(Exception):

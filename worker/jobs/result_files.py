@@ -66,7 +66,7 @@ class ResultFiles:
         with suppress(StoreUnavailable):  # a sweep removes it then
             if self._records.end_write(claim, address):
                 self._artifacts.remove(address)
-                self._records.garbage.collected(address)
+                self._records.removed(claim, address)
 
     def say(self, claim: Claim, text: str) -> None:
         """Tell the job's user, and the log, what holds the job up. Said again only where it has changed."""

@@ -185,7 +185,7 @@ class JobRun:
                 raise ValueError("it is of another format, model, encoder, dtype or kind of device")
             state = safetensors.torch.load(content)
             self._device.run(partial(self._search.load_state, state))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             structlog.get_logger().warning("checkpoint_not_usable", job_id=self._claim.job_id, reason=str(error))
             data = {"attempt": self._claim.attempt}
             self._lease.say("beginning again: the checkpoint cannot be used here", data, level="warning")
@@ -203,6 +203,8 @@ class JobRun:
         for message in told:
             if message is not None:
                 self._lease.say(*message)
+        if measured := len(self._claim.spec.validation_examples):
+            self._lease.say(f"measuring {measured} validation examples", {"validation_examples": measured})
         reported = report(self._base, self._claim, found, self._measured(found), served, self)
         fields = self._progress() | {
             "total_steps": len(self._losses),

@@ -26,6 +26,7 @@ from worker.classification.resident import ResidentContexts
 from worker.cpt.model.sizes import Sizes
 from worker.device import Device, DeviceStopped, caused_by_work, out_of_memory
 from worker.jobs.batch_run import BatchRun, Unservable
+from worker.jobs.encoding import Unplannable
 from worker.jobs.faults import lacks_room, waits
 from worker.jobs.lease import Cancelled, Lease, LeaseLost, Parked, Stopping
 from worker.jobs.result_files import POLL_SECONDS, ResultFiles
@@ -132,7 +133,8 @@ class TuningThread:
                 return (
                     self._run_batch(claim, lease) if isinstance(claim, BatchClaim) else self._run_tuning(claim, lease)
                 )
-            except Unservable as error:
+            except (Unservable, Unplannable) as error:
+                self._forget_checkpoint(claim)
                 reason = JobError(code=error.failure.code, message=error.failure.message)
                 return self._files.insist(lambda: self._records.finish_failed(claim, reason))
             except Cancelled:

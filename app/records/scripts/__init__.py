@@ -47,13 +47,14 @@ All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said other
 ``refs:<address>``                 set     what refers to a file: ``<tenant>:<kind>:<id>``
 ``writers:<address>``              hash    who writes it, ``<tenant>:<job>:<fence>``, and since when
 ``pending``                        zset    files that somebody writes, by when that began
-``collecting``                     zset    files that are being removed, by the end of the remover's lease
+``collecting``                     zset    files that are being removed, by the end of the remover's lease;
+                                           ``collectors`` (hash) says who removes each
 ``deleting``                       zset    deleted contexts, by when somebody last began to remove their files
 ``removing``                       zset    deleted batches, by when somebody last began to remove their files
 ``totals``                         hash    what was counted since the store began: jobs that ended, leases lost
 ``outbox``                         zset    ``<tenant>:<webhook>`` by when its first delivery is to be sent
 ``backup``                         string  who keeps files from being removed while a backup is made
-``restoring``                      string  there while a restore is under way: no program uses the store
+``restoring``                      string  there while a restore is under way: no other script runs
 ``swept``                          string  when overdue leases were last looked for
 ``key:<sha256>``                   hash    a key, by the hash of its secret; ``hashes`` leads there from its id
 ``keys``                           zset    hashes of the secrets of all keys, by order of creation
@@ -62,6 +63,8 @@ All else is ``{ct}:<kind>…``; members are ``<tenant>:<job>`` unless said other
 ``tenants:removed``                zset    ids of tenants that were deleted in the last day, by when
 ``access``                         hash    ``made``, ``administered`` once there was a key, one with the scope admin;
                                            ``configured``: that one's hash, ``sequence``
+``metered:<meter>``                string  number of the last write of one that counts usage, for a day
+``audited:<write>``                string  there for a minute after an entry of an audit log was written
 ``format``                         hash    ``format`` of the store, ``min_reader``: the oldest that may read it
 ``events``                         -       channel on which the member of a changed job is published
 =================================  ======  =========================================================================
@@ -73,6 +76,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from typing import Final
+
+#: What checks a store before its use, and what restores one, run while a restore is under way; nothing else does.
+_RESTORING: Final = ("start", "begin_restore", "restore_rows", "restore_jobs", "reconcile", "end_restore")
+_UNLESS_RESTORING: Final = (
+    "if redis.call('EXISTS', KEYS[1] .. ':restoring') == 1 then return redis.error_reply('RESTORING') end\n"
+)
 
 
 @cache
@@ -80,4 +90,5 @@ def source(name: str) -> str:
     """The script ``name`` as the server takes it: its first line, which says how it may be run, then the prelude."""
     folder = files(__name__)
     first, _, rest = (folder / f"{name}.lua").read_text("utf-8").partition("\n")
-    return f"{first}\n{(folder / 'prelude.lua').read_text('utf-8')}{rest}"
+    guard = "" if name in _RESTORING else _UNLESS_RESTORING
+    return f"{first}\n{guard}{(folder / 'prelude.lua').read_text('utf-8')}{rest}"

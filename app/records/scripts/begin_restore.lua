@@ -1,5 +1,5 @@
 #!lua
--- Mark a store as one that is being restored, which no program uses.
+-- Mark a store as one that is being restored, in which nothing else is done. A gateway that runs may have swept it.
 -- Returns 'begun', 'again' when an earlier restore did not end, or 'full' when the store holds something.
 if redis.call('EXISTS', shared('restoring')) == 1 then return 'again' end
 local cursor = '0'

@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
--- Note that a file that was to be removed is gone. ARGV: address.
-redis.call('ZREM', shared('collecting'), ARGV[1])
+-- Note that a remover is done with files: they are gone, or left to whoever asks for them next.
+-- ARGV: the remover, addresses.
+for i = 2, #ARGV do end_collecting(ARGV[i], ARGV[1]) end
 return 1

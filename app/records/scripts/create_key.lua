@@ -4,7 +4,9 @@
 -- then the tenant of the claim. On the occasion 'first' nothing is made if a key with the scope admin was ever made; on
 -- 'configured' the new key takes the place of the one that was made on the last such occasion.
 -- Returns {'created', its fields}; {'exists'} when there was nothing to make, {'expired'} when its end is past,
--- {'deleting'} when the tenant is being removed, {'lost'} when the claim has gone to another request.
+-- {'deleting'} when the tenant is being removed, or, where the key was asked for, was a short while ago, as requests of its
+-- keys may still be on their way; {'lost'} when the claim has gone to another request.
+local NAME_KEPT_MS = 600000
 local tenant, hash, occasion, access = ARGV[1], ARGV[2], ARGV[3], shared('access')
 local configured, administered = fields(access, 'configured', 'administered')
 local row, given = shared('key', hash), cjson.decode(ARGV[4])
@@ -17,6 +19,8 @@ local claim = cjson.decode(ARGV[5])
 if claim == cjson.null then claim = nil end
 if not may_answer(ARGV[6], claim) then return {'lost'} end
 if redis.call('HGET', shared('tenant', tenant), 'status') == 'deleting' then return {'deleting'} end
+local removed = redis.call('ZSCORE', shared('tenants', 'removed'), tenant)
+if removed and occasion == 'asked' and now - removed < NAME_KEPT_MS then return {'deleting'} end
 redis.call('ZREM', shared('tenants', 'removed'), tenant)
 if occasion == 'configured' then
   if configured then remove_key(configured) end

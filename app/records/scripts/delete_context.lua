@@ -1,14 +1,24 @@
 #!lua flags=allow-oom
 -- Remove a context from all lists, end its job, and leave a row that names the files to be removed.
--- ARGV: tenant, context id, how long the counter of a name without versions is kept, in ms.
--- Returns its job's id, '' where it was imported, milliseconds until no worker writes for it any more, and the addresses of the files; false when
--- there is no such context and none is being deleted; 'aliased' when an alias points at it, 'in_batch' when a batch needs it.
-local tenant, context = ARGV[1], ARGV[2]
+-- ARGV: tenant, context id, how long the counter of a name without versions is kept, in ms, who removes the files.
+-- Returns its job's id, '' where it was imported, milliseconds that its worker may write for it or another may be at its
+-- files, and the addresses of those that the caller is to remove; false when there is no such context and none is being
+-- deleted; 'aliased' when an alias points at it, 'in_batch' when a batch needs it.
+local tenant, context, remover = ARGV[1], ARGV[2], ARGV[4]
 local key, deleting = owned(tenant, 'context', context), owned(tenant, 'deleting', context)
 
 local function answer()
-  local job, fence, addresses, lease = fields(deleting, 'job_id', 'fence', 'addresses', 'lease_until')
-  return {job, math.max(0, lease - now), cjson.decode(addresses)}
+  local job, addresses, lease = fields(deleting, 'job_id', 'addresses', 'lease_until')
+  if tonumber(lease) > now then return {job, lease - now, {}} end
+  local left, ours, wait = {}, {}, 0
+  for _, address in ipairs(cjson.decode(addresses)) do
+    local others = collect(address, remover)
+    if others then table.insert(left, address) end
+    if others == 0 then table.insert(ours, address) end
+    wait = math.max(wait, others or 0)
+  end
+  redis.call('HSET', deleting, 'addresses', #left == 0 and '[]' or cjson.encode(left))
+  return {job, #ours == 0 and wait or 0, ours}
 end
 
 local name, job, model, status, version, metadata, aliases, artifact, spec, report, bytes =
@@ -29,17 +39,14 @@ if state == 'queued' or state == 'running' or state == 'parked' then
 end
 
 local addresses = {}
-local function forget(address)
-  if address and collect(address) then table.insert(addresses, address) end
-end
 for address in string.gmatch(writing or '', '%S+') do
   end_writing(address, table.concat({tenant, job, fence}, ':'))
-  if address ~= artifact and address ~= report then forget(address) end
+  if address ~= artifact and address ~= report then table.insert(addresses, address) end
 end
 free_bytes(tenant, bytes)
 for _, address in ipairs({spec or '', artifact or '', report or ''}) do
   redis.call('SREM', shared('refs', address), table.concat({tenant, 'context', context}, ':'))
-  if address ~= '' then forget(address) end
+  if address ~= '' then table.insert(addresses, address) end
 end
 redis.call('DEL', deleting)
 redis.call('HSET', deleting, 'format', 1, 'job_id', job, 'fence', fence or 0, 'lease_until', lease,

@@ -293,9 +293,20 @@ end
 
 -- Files -------------------------------------------------------------------------------------------------------------
 
--- A file is wanted while a row refers to it or somebody writes it. One that is not is collected: under a lease, so that a
--- writer of the same content waits until the file is gone, and another remover takes over from one that died.
+-- A file is wanted while a row refers to it or somebody writes it. One that is not is collected: by one remover, under a
+-- lease, so that a writer of the same content waits until the file is gone, and another remover takes over from one that
+-- died. What a remover asks renews its lease; it removes nothing once that may be over.
 local COLLECTING_MS = 60000
+
+local function forget_remover(address)
+  redis.call('ZREM', shared('collecting'), address)
+  redis.call('HDEL', shared('collectors'), address)
+end
+
+-- End a lease, unless another remover has it now.
+local function end_collecting(address, remover)
+  if redis.call('HGET', shared('collectors'), address) == remover then forget_remover(address) end
+end
 
 local function refer(address, referrer) redis.call('SADD', shared('refs', address), referrer) end
 
@@ -308,7 +319,7 @@ end
 -- Note a writer; false while the file is being removed.
 local function begin_writing(address, writer)
   if tonumber(redis.call('ZSCORE', shared('collecting'), address) or 0) > now then return false end
-  redis.call('ZREM', shared('collecting'), address)
+  forget_remover(address)
   redis.call('HSET', shared('writers', address), writer, now)
   redis.call('ZADD', shared('pending'), now, address)
   return true
@@ -319,11 +330,15 @@ local function end_writing(address, writer)
   if redis.call('EXISTS', shared('writers', address)) == 0 then redis.call('ZREM', shared('pending'), address) end
 end
 
--- Whether a file is to be removed, by whoever asked.
-local function collect(address)
-  if redis.call('EXISTS', shared('refs', address), shared('writers', address)) > 0 then return false end
+-- Let a file be removed by the remover that asks. Returns 0 if it is to remove the file, the milliseconds that another has
+-- for that at most, or nil where the file is wanted.
+local function collect(address, remover)
+  if redis.call('EXISTS', shared('refs', address), shared('writers', address)) > 0 then return nil end
+  local lease = tonumber(redis.call('ZSCORE', shared('collecting'), address) or 0)
+  if lease > now and redis.call('HGET', shared('collectors'), address) ~= remover then return lease - now end
   redis.call('ZADD', shared('collecting'), now + COLLECTING_MS, address)
-  return true
+  redis.call('HSET', shared('collectors'), address, remover)
+  return 0
 end
 
 -- Contexts ----------------------------------------------------------------------------------------------------------

@@ -10,11 +10,9 @@ for _, job in ipairs(jobs) do
     local ended = kind == 'batch' and shared('ended', 'batch') or shared('ended')
     redis.call('ZADD', ended, finished, member(tenant, job))
   elseif status then
-    if status == 'running' then
-      redis.call('HINCRBY', row, 'attempt', -1)
-      redis.call('HINCRBY', row, 'stalled', -1)
-    end
     if status ~= 'queued' then
+      redis.call('HINCRBY', row, 'attempt', -1)
+      if tonumber(redis.call('HGET', row, 'stalled')) > 0 then redis.call('HINCRBY', row, 'stalled', -1) end
       redis.call('HINCRBY', row, 'fence', 1)
       redis.call('HDEL', row, 'writing')
       redis.call('HSET', row, 'worker', '')

@@ -1,5 +1,7 @@
 #!lua
--- Write rows as `read_rows` read them. ARGV: their JSON. What refers to a file and is not there itself is left out.
+-- Write rows as `read_rows` read them, those of tenants before what refers to files. ARGV: their JSON.
+-- They may be of different moments. A reference to a file that the referring row does not name is left out; a file that
+-- has no other is to be collected. `reconcile` lists keys, and finds the batches whose files are to be removed.
 local AT_ONCE = 1000
 local function in_parts(command, key, content, step)
   for i = 1, #content, AT_ONCE * step do
@@ -19,23 +21,38 @@ local WRITE = {
   end,
 }
 
-local function that_are_there(referrers)
+local files = {}
+local function has(referrer, address)
+  local tenant, kind, id = string.match(referrer, '^([^:]*):([^:]*):(.*)$')
+  if not files[referrer] then
+    files[referrer] = {}
+    local named = kind == 'job' and redis.call('LRANGE', owned(tenant, 'files', id), 0, -1)
+      or kind == 'context' and redis.call('HMGET', owned(tenant, kind, id), 'spec', 'artifact', 'report')
+    for _, one in ipairs(named or {}) do files[referrer][one or ''] = true end
+  end
+  return files[referrer][address]
+end
+
+local function those_that_have(address, referrers)
   local kept = {}
   for _, one in ipairs(referrers) do
-    local tenant, kind, id = string.match(one, '^([^:]*):([^:]*):(.*)$')
-    if tenant and redis.call('EXISTS', owned(tenant, kind, id)) == 1 then table.insert(kept, one) end
+    if has(one, address) then table.insert(kept, one) end
   end
+  if #kept == 0 then redis.call('ZADD', shared('collecting'), now, address) end
   return kept
 end
 
 for _, line in ipairs(ARGV) do
   local name, kind, left, content = unpack(cjson.decode(line))
   local key = shared(name)
-  if string.sub(name, 1, 5) == 'refs:' then content = that_are_there(content) end
+  if string.sub(name, 1, 5) == 'refs:' then content = those_that_have(string.sub(name, 6), content) end
+  if string.find(name, '^t:[^:]*:keys$') then content = {} end
   redis.call('DEL', key)
   if #content > 0 or kind == 'string' then WRITE[kind](key, content) end
   if left > 0 then redis.call('PEXPIRE', key, left) end
   local tenant, webhook = string.match(name, '^t:([^:]*):deliveries:(.*)$')
   if webhook then schedule(tenant, webhook) end
+  local owner, batch = string.match(name, '^t:([^:]*):files:(.*)$')
+  if batch then redis.call('ZADD', shared('removing'), 0, member(owner, batch)) end
 end
 return #ARGV

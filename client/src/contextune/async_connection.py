@@ -18,6 +18,7 @@ from contextune.protocol.call import Call, Request, Upload
 from contextune.protocol.conversation import Conversation, Failure, Outcome, Step, one_call, successful
 from contextune.protocol.paging import Item, Paging
 from contextune.protocol.streams import Download, EventFeed, Line, LineFeed
+from contextune.replacing import replaced
 
 T = TypeVar("T")
 
@@ -99,20 +100,17 @@ class AsyncConnection:
 
         Tries again, as the policy says, until the first byte has come. Raises the error of the last attempt.
         """
-        download, partial = Download(self.options.policy), path.with_name(path.name + ".partial")
+        download = Download(self.options.policy)
         while True:
             try:
                 async with self.open(request) as response:
-                    with partial.open("wb") as file:
+                    with replaced(path) as partial, partial.open("wb") as file:
                         async for piece in response.aiter_bytes():
                             download.size += file.write(piece)
-                partial.replace(path)
             except ContextuneError as error:
                 await asyncio.sleep(download.pause(error))
             else:
                 return download.size
-            finally:
-                partial.unlink(missing_ok=True)
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[httpx2.Response]:

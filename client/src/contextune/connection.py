@@ -18,6 +18,7 @@ from contextune.protocol.call import Call, Request, Upload
 from contextune.protocol.conversation import Conversation, Failure, Outcome, Step, one_call, successful
 from contextune.protocol.paging import Item, Paging
 from contextune.protocol.streams import Download, EventFeed, Line, LineFeed
+from contextune.replacing import replaced
 
 T = TypeVar("T")
 
@@ -95,19 +96,16 @@ class Connection:
 
         Tries again, as the policy says, until the first byte has come. Raises the error of the last attempt.
         """
-        download, partial = Download(self.options.policy), path.with_name(path.name + ".partial")
+        download = Download(self.options.policy)
         while True:
             try:
-                with self.open(request) as response, partial.open("wb") as file:
+                with self.open(request) as response, replaced(path) as partial, partial.open("wb") as file:
                     for piece in response.iter_bytes():
                         download.size += file.write(piece)
-                partial.replace(path)
             except ContextuneError as error:
                 time.sleep(download.pause(error))
             else:
                 return download.size
-            finally:
-                partial.unlink(missing_ok=True)
 
     @contextmanager
     def open(self, request: Request) -> Iterator[httpx2.Response]:

@@ -14,7 +14,7 @@ ContextuneError
 ├── UnexpectedAnswerError        the answer is not one of this service, or of a much newer one
 ├── JobFailedError               the job that was waited for has failed
 ├── JobCancelledError            the job that was waited for was cancelled
-└── SourceError                  a file or a table of the caller's is not what it should be
+└── SourceError                  a file, a table or a number of the caller's is not what it should be
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class JobCancelledError(ContextuneError):
 
 
 class SourceError(ContextuneError, ValueError):
-    """A file or table of the caller's is not what it should be; the text says what and where, in one line."""
+    """What the caller gave is not what it should be; the text says what and where, in one line."""
 
 
 _BY_STATUS: Mapping[int, type[ProblemError]] = {

@@ -74,7 +74,7 @@ def populate(service: Service) -> list[str]:
     webhook = records.of(VICTIM).webhooks.create("https://victim.example/hook", ())
     assert webhook is not None
     records.of(VICTIM).audit.append(None, "context.create", context)
-    records.of(VICTIM).usage.add({"requests": 4321987})
+    records.of(VICTIM).usage.add({"requests": 4321987}, "meter_1", 1)
     batch = new_id("job")
     upload = records.of(VICTIM).batches.upload(batch)
     upload.write(b'{"text": "victims-text"}')

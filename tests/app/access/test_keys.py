@@ -86,6 +86,33 @@ def test_a_caller_gives_what_it_holds_and_an_operator_anything(
 
 
 @pytest.mark.parametrize(
+    ("scope", "wanted", "made"),
+    [
+        (Scope.ADMIN, {}, {"requests_per_minute": 30, "inputs_per_minute": None}),
+        (Scope.ADMIN, {"requests_per_minute": 30, "inputs_per_minute": 9}, None),
+        (Scope.ADMIN, {"requests_per_minute": 2}, {"requests_per_minute": 2, "inputs_per_minute": None}),
+        (Scope.ADMIN, {"requests_per_minute": 31}, "/limits/requests_per_minute"),
+        (Scope.OPERATOR, {}, {"requests_per_minute": None, "inputs_per_minute": None}),
+        (Scope.OPERATOR, {"requests_per_minute": 31, "inputs_per_minute": 9}, None),
+    ],
+)
+def test_a_key_has_no_more_than_the_limits_of_the_one_that_made_it(
+    settings: Settings, scope: Scope, wanted: dict[str, int], made: Any
+) -> None:
+    """``made`` None are the limits as wanted, a pointer is where they are refused."""
+
+    async def scenario(service: Service) -> None:
+        answer = await create(service, service.key(scope, requests_per_minute=30), scopes=["admin"], limits=wanted)
+        if isinstance(made, str):
+            problem = answer.json()
+            assert (answer.status_code, problem["code"], problem["param"]) == (403, "insufficient_scope", made)
+        else:
+            assert (answer.status_code, answer.json()["limits"]) == (201, wanted if made is None else made)
+
+    serve(settings, scenario)
+
+
+@pytest.mark.parametrize(
     ("body", "param"),
     [
         ({"name": ""}, "/name"),

@@ -1,4 +1,4 @@
-"""Streams of events end for readers who may have them no longer."""
+"""Streams of events, and waits for jobs, end for readers who may have them no longer."""
 
 import asyncio
 
@@ -25,6 +25,23 @@ def test_stream_of_a_key_that_is_revoked_ends_before_its_next_event(settings: Se
             told = (await reading).text
         assert '"running"' in told
         assert "told to nobody" not in told
+
+    serve(settings, scenario)
+
+
+def test_wait_of_a_key_that_is_revoked_tells_nothing_of_the_job(settings: Settings) -> None:
+    async def scenario(service: Service) -> None:
+        admin, reader = service.key(Scope.ADMIN), service.key(Scope.READ)
+        (key, _) = (await service.ask(admin, "GET", "/keys")).json()["data"]
+        _, job_id = submit(service.records)
+        waiting = asyncio.create_task(service.ask(reader, "GET", f"/jobs/{job_id}?wait=60"))
+        await asyncio.to_thread(eventually, lambda: service.app.state.gateway.waits.watched == 1)
+        assert (await service.ask(admin, "DELETE", f"/keys/{key['id']}")).status_code == 204
+        await asyncio.to_thread(service.records.of("default").jobs.cancel, job_id)
+        async with asyncio.timeout(30):
+            refused = await waiting
+        assert (refused.status_code, refused.json()["code"]) == (401, "key_invalid")
+        assert "cancelled" not in refused.text
 
     serve(settings, scenario)
 

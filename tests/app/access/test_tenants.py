@@ -1,6 +1,7 @@
 """``/tenants`` as an operator sees them, and their removal."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from app.contract.names import artifact_url
 from app.records.files import ArtifactsUnavailable
 from app.records.store import Records
 from tests.app.access.gateway import Service, serve
-from tests.app.records.steps import REPORT, claim, submit, succeed
+from tests.app.records.steps import REPORT, batch, claim, submit, succeed
 from tests.waiting import eventually
 
 
@@ -104,4 +105,58 @@ def test_a_tenant_whose_files_cannot_be_removed_holds_up_no_other(records: Recor
     stuck.mkdir(parents=True)
     with pytest.raises(ArtifactsUnavailable):
         remove_deleted(records, artifacts)
+    assert [records.access.tenant(tenant) is None for tenant in ("acme", "other")] == [False, True]
+
+
+def test_many_may_remove_a_tenant_at_once(records: Records, client: redis.Redis, tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts"
+    records.access.create_key("key_1", "1", "acme", "test", ALL_SCOPES, KeyLimits(), None)
+    batch(records, f"file://{folder}", 450, tenant="acme")
+    records.access.delete_tenant("acme")
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda _: remove_deleted(records, f"file://{folder}"), range(3)))
+    assert records.access.tenant("acme") is None
+    assert [file for file in folder.rglob("*") if file.is_file()] == []
+    assert client.keys("{ct}:refs:*") == []
+
+
+def test_tenant_with_rows_of_a_newer_format_stays_until_a_program_that_reads_them_removes_it(
+    records: Records, client: redis.Redis, tmp_path: Path
+) -> None:
+    artifacts = f"file://{tmp_path}/artifacts"
+    records.access.create_key("key_1", "1", "acme", "test", ALL_SCOPES, KeyLimits(), None)
+    made = [submit(records, tenant="acme") for _ in range(2)]
+    assert claim(records).job_id == made[0][1]
+    rows = [f"{{ct}}:t:acme:{kind}:{one}" for pair in made for kind, one in zip(("context", "job"), pair, strict=True)]
+    for row in rows:
+        client.hset(row, "format", 2)
+    records.access.delete_tenant("acme")
+    remove_deleted(records, artifacts)
+    assert records.access.tenant("acme") is not None
+    assert client.exists(*rows) == len(rows)
+    client.zadd("{ct}:leases", {f"acme:{made[0][1]}": 1})
+    _, job_id = submit(records)
+    assert records.sweep() == {}
+    assert claim(records).job_id == job_id
+    for row in rows:
+        client.hset(row, "format", 1)
+    assert [status for _, status in records.sweep().items()] == ["queued"]
+    remove_deleted(records, artifacts)
+    assert records.access.tenant("acme") is None
+    assert [key for key in client.scan_iter("*") if "acme" in key] == []
+
+
+def test_context_that_a_batch_of_a_newer_format_needs_holds_up_no_other_tenant(
+    records: Records, client: redis.Redis, tmp_path: Path
+) -> None:
+    artifacts = f"file://{tmp_path}/artifacts"
+    for tenant in ("acme", "other"):
+        records.access.create_key(f"key_{tenant}", tenant, tenant, "test", ALL_SCOPES, KeyLimits(), None)
+    job_id = batch(records, artifacts, 1, tenant="acme")
+    (context,) = records.of("acme").contexts.page(10).data
+    client.hset(f"{{ct}}:t:acme:job:{job_id}", "format", 2)
+    client.hset(f"{{ct}}:t:acme:context:{context.context.id}", "batches", 1)  # as if it had not ended
+    for tenant in ("acme", "other"):
+        records.access.delete_tenant(tenant)
+    remove_deleted(records, artifacts)
     assert [records.access.tenant(tenant) is None for tenant in ("acme", "other")] == [False, True]

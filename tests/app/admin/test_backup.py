@@ -1,92 +1,36 @@
 """A backup is the whole installation; a restore of it is the same installation elsewhere."""
 
-import hashlib
 import io
 import json
 import stat
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.admin.backup import HEAD, TAIL, BackupFailed, read_backup, write_backup
+from app.admin.backup import HEAD, RECORDS, TAIL, BackupFailed, read_backup, write_backup
 from app.contexts.deletion import collect, delete
 from app.contract.access import ALL_SCOPES, KeyLimits
 from app.contract.names import JobStatus, artifact_url
 from app.records.backups import Backups, BackupUnderWay, StoreNotEmpty
-from app.records.connection import StoreRefused, StoreUnavailable, connect, new_id
+from app.records.connection import StoreRefused, StoreUnavailable, new_id
 from app.records.files import ArtifactsUnavailable, FilesKept, write_file
-from app.records.jobs import FilesLeft
-from app.records.store import Records
-from app.standalone.embedded import EmbeddedServer
+from app.records.garbage import FilesLeft
+from tests.app.admin.installations import ADDRESS, Installation, quietly
 from tests.app.records.steps import REPORT, claim, content, context_of, job_id_of, job_of, submit
 from tests.submissions import EXAMPLES
 
-CONTENT = b"what was tuned"
-ADDRESS = hashlib.sha256(CONTENT).hexdigest()
 SECRET = "ab" * 32
 
 
-def quietly(_: str) -> None:
-    """Nobody is told."""
-
-
-class Installation:
-    """A store and a folder of artifacts."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url = url
-        self.root = f"file://{folder}"
-        self.folder = folder
-        self.client = connect(url)
-        self.records = Records(self.client, artifacts_url=self.root)
-
-    def back_up(self, file: Path) -> None:
-        write_backup(Backups.at(self.url), self.root, file, quietly)
-
-    def restore(self, file: Path) -> None:
-        read_backup(Backups.at(self.url, to_restore=True), self.root, file, quietly)
-
-    def files(self) -> dict[str, bytes]:
-        return {one.name: one.read_bytes() for one in self.folder.rglob("*") if one.is_file()}
-
-    def tuned(self, name: str | None = None) -> str:
-        context_id, _ = submit(self.records, name)
-        claimed = claim(self.records)
-        assert self.records.begin_write(claimed, ADDRESS) == "go"
-        write_file(artifact_url(self.root, ADDRESS), CONTENT)
-        assert self.records.finish_succeeded(claimed, ADDRESS, REPORT, {}) == "succeeded"
-        return context_id
-
-
-@pytest.fixture
-def here(store_url: str, tmp_path: Path) -> Iterator[Installation]:
-    found = Installation(store_url, tmp_path / "here")
-    yield found
-    found.client.close()
-
-
-@pytest.fixture
-def there(own_store: EmbeddedServer, tmp_path: Path) -> Iterator[Installation]:
-    found = Installation(own_store.url, tmp_path / "there")
-    yield found
-    found.client.close()
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "backup.tar"
-
-
 def durable(one: Installation) -> dict[str, Any]:
-    """All that the store holds but for counts of what waits, and since when."""
+    """All that a backup holds but for counts of what waits, and since when."""
     found = content(one.client)
     for key, value in found.items():
         if isinstance(value, dict):
             found[key] = {name: text for name, text in value.items() if name != "queued_at"}
-    counts = ("{ct}:backlog", "{ct}:queued", "{ct}:turn", "{ct}:waiting:")
+    counts = ("{ct}:backlog", "{ct}:queued", "{ct}:turn", "{ct}:waiting:", "{ct}:audited:")
     return {key: value for key, value in found.items() if not key.startswith(counts)}
 
 
@@ -214,10 +158,47 @@ def test_damaged_and_newer_backups_are_refused_by_name(here: Installation, there
         file.with_name("cut.tar").write_bytes(cut)
         with pytest.raises(BackupFailed):
             there.restore(file.with_name("cut.tar"))
-    assert there.client.keys("{ct}:t:*") == []
+    assert content(there.client) == {}
     with pytest.raises(BackupFailed, match="is not what its name says"):
         there.restore(changed(file, f"artifacts/{ADDRESS}", b"evil"))
     there.restore(file)
+
+
+def member(file: Path, name: str) -> bytes:
+    with tarfile.open(file) as tar:
+        held = tar.extractfile(name)
+        assert held is not None
+        return held.read()
+
+
+def test_damaged_records_are_refused_before_anything_is_written(
+    here: Installation, there: Installation, file: Path
+) -> None:
+    here.tuned("intents")
+    here.back_up(file)
+    records = member(file, RECORDS)
+    for damaged in (records.replace(b"intents", b"intentz", 1), b"\xff" + records[1:], records.replace(b"\n", b" ", 1)):
+        with pytest.raises(BackupFailed, match="is damaged"):
+            there.restore(changed(file, RECORDS, damaged))
+    assert content(there.client) == {}
+    assert there.files() == {}
+
+
+@pytest.mark.parametrize("line", [b"\xff\n", b"[\n", b"null\n", b'["t:acme:jobs","zset",-1,["job_1"]]\n'])
+def test_backup_without_a_hash_of_its_records_is_restored_unless_they_are_no_rows(
+    here: Installation, there: Installation, file: Path, line: bytes
+) -> None:
+    here.tuned("intents")
+    here.back_up(file)
+    stated = json.loads(member(file, TAIL))
+    del stated["records_sha256"]
+    older = changed(file, TAIL, json.dumps(stated).encode()).rename(file.with_name("older.tar"))
+    stated["rows"] += 1
+    other = changed(file, TAIL, json.dumps(stated).encode()).rename(file.with_name("other.tar"))
+    with pytest.raises(BackupFailed, match="damaged"):
+        there.restore(changed(other, RECORDS, member(file, RECORDS) + line))
+    there.restore(older)
+    assert durable(there) == durable(here)
 
 
 def test_store_that_does_not_answer_is_no_backup(tmp_path: Path, file: Path) -> None:

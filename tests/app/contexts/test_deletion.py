@@ -6,7 +6,7 @@ from threading import Thread
 import pytest
 import redis
 
-from app.artifacts import remove_artifact, remove_checkpoint, remove_each
+from app.artifacts import remove_artifact, remove_artifacts, remove_checkpoint, remove_each
 from app.contexts.deletion import collect, delete, finish
 from app.contract.names import artifact_url, checkpoint_url
 from app.errors import DomainError
@@ -15,7 +15,7 @@ from app.records.garbage import ObjectRef
 from app.records.limits import Retention
 from app.records.store import Records
 from tests.app.artifact_files import partly_written, written
-from tests.app.records.steps import REPORT, claim, submit
+from tests.app.records.steps import REPORT, claim, expire_removals, submit
 from tests.waiting import eventually
 
 ADDRESS = "ab" * 32
@@ -73,6 +73,7 @@ def test_deletion_that_a_crash_broke_off_is_ended_by_a_sweep(records: Records, c
     client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
     assert records.garbage.deletions() == [ObjectRef("default", context_id)]
     client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
+    expire_removals(client)
     finish(records, root)
     assert not any(file.exists() for file in files)
     assert client.zcard("{ct}:deleting") == client.zcard("{ct}:collecting") == 0
@@ -88,6 +89,7 @@ def test_files_that_cannot_be_removed_hold_up_no_others(client: redis.Redis, tmp
         assert records.finish_succeeded(claimed, address, REPORT, {}) == "succeeded"
         records.of("default").contexts.delete(context_id)
         client.zincrby("{ct}:deleting", -61_000, f"default:{context_id}")
+        expire_removals(client)
     Path(artifact_url(root, stuck).removeprefix("file://")).mkdir(parents=True)
     file = written(artifact_url(root, free))
     with pytest.raises(ArtifactsUnavailable):
@@ -136,6 +138,47 @@ def test_deletion_waits_for_a_dead_worker_no_longer_than_its_lease(records: Reco
     checkpoint = written(checkpoint_url(root, job_id))
     delete(records.of("default"), root, context_id)
     assert not checkpoint.exists()
+
+
+def test_content_that_is_posted_again_stays_when_a_repeated_deletion_ends(records: Records, root: str) -> None:
+    contexts, (context_id, job_id) = records.of("default").contexts, submit(records)
+    records.of("default").jobs.cancel(job_id)
+    first, repeated = contexts.delete(context_id), contexts.delete(context_id)
+    assert first is not None
+    assert repeated is not None
+    assert (len(first.files.addresses), repeated.files.addresses) == (1, ())
+    assert repeated.files.wait_seconds > 0
+    assert contexts.deleted(context_id, first.files, remove_artifacts(root, first.files))
+    submit(records)
+    assert contexts.delete(context_id, repeated) is None
+    assert contexts.deleted(context_id, repeated.files, first.files.addresses)  # also from one that took it for its own
+    assert claim(records).spec.examples
+
+
+def test_content_that_is_posted_before_a_remover_returns_stays(
+    records: Records, client: redis.Redis, root: str
+) -> None:
+    contexts, (context_id, job_id) = records.of("default").contexts, submit(records)
+    records.of("default").jobs.cancel(job_id)
+    assert contexts.delete(context_id)
+    expire_removals(client)
+    submit(records)
+    delete(records.of("default"), root, context_id)
+    assert claim(records).spec.examples
+    assert client.exists("{ct}:deleting", "{ct}:collecting", "{ct}:collectors") == 0
+
+
+def test_who_deletes_a_context_waits_for_another_that_does(records: Records, client: redis.Redis, root: str) -> None:
+    context_id, files = tuned(records, root)
+    first = records.of("default").contexts.delete(context_id)
+    assert first is not None
+    other = Thread(target=delete, args=(records.of("default"), root, context_id))
+    other.start()
+    gone = remove_artifacts(root, first.files)
+    assert other.is_alive()
+    assert records.of("default").contexts.deleted(context_id, first.files, gone)
+    other.join(30)
+    assert not files[0].exists()
 
 
 def test_context_with_an_alias_is_not_deleted(records: Records, root: str) -> None:

@@ -1,14 +1,20 @@
 """What the tests of the records do again and again."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, cast
 
 import redis
 
-from app.contract.names import ErrorCode
+from app.contract.batches import BatchOptions, BatchSpec
+from app.contract.names import ErrorCode, artifact_url
 from app.contract.objects import Job, JobError, Report
-from app.records.claims import TuningClaim
+from app.records.batches import BatchSubmission
+from app.records.chunks import Chunk, Done
+from app.records.claims import BatchClaim, TuningClaim
 from app.records.connection import new_id
+from app.records.contexts import Deletion
+from app.records.files import write_file
 from app.records.rows import StoredContext
 from app.records.store import Records
 from tests.submissions import MODEL, submission
@@ -37,6 +43,31 @@ def succeed(records: Records, name: str | None = None, tenant: str = "default", 
     return context_id
 
 
+def batch(records: Records, root: str, files: int, tenant: str = "default") -> str:
+    """Id of a batch that has succeeded, with so many files beside its input; nothing else may be queued."""
+    context_id, job_id, owned = succeed(records, tenant=tenant), new_id("job"), records.of(tenant)
+    upload = owned.batches.upload(job_id)
+    upload.write(b'{"text": "a"}\n')
+    spec = BatchSpec(artifact="address", served="tuned", target_error=0.05, options=BatchOptions())
+    owned.batches.submit(job_id, BatchSubmission(context_id, MODEL, spec, files), upload, None)
+    claimed = records.claim([MODEL], new_id("worker"))
+    assert isinstance(claimed, BatchClaim)
+    for number in range(files):
+        address = hashlib.sha256(f"{job_id}:{number}".encode()).hexdigest() + ".jsonl"
+        assert records.begin_write(claimed, address) == "go"
+        write_file(artifact_url(root, address), b"a text")
+        chunk, done = Chunk(number, number + 1, number, results=address), Done(1, 0, 1, 1, 1)
+        assert records.batch_work.add(claimed, number, chunk, done) == "held"
+    assert records.batch_work.finish(claimed, None, None) == "succeeded"
+    return job_id
+
+
+def expire_removals(client: redis.Redis) -> None:
+    """As if whoever removes files had died a minute ago."""
+    for address in cast("list[str]", client.zrange("{ct}:collecting", 0, -1)):
+        client.zadd("{ct}:collecting", {address: 1})
+
+
 def job_of(records: Records, job_id: str, tenant: str = "default") -> Job:
     job = records.of(tenant).jobs.get(job_id)
     assert job
@@ -59,6 +90,15 @@ def job_id_of(records: Records, context_id: str) -> str:
 def resolved_id(records: Records, ref: str) -> str | None:
     stored = records.of("default").contexts.resolve(ref)
     return stored.context.id if stored else None
+
+
+def delete(records: Records, context_id: str, tenant: str = "default") -> Deletion | None:
+    """Delete a context as if its files had been removed at once; what was to be removed."""
+    contexts = records.of(tenant).contexts
+    deletion = contexts.delete(context_id)
+    if deletion is not None:
+        contexts.deleted(context_id, deletion.files, deletion.files.addresses)
+    return deletion
 
 
 def content(client: redis.Redis) -> dict[str, Any]:

@@ -85,6 +85,18 @@ def test_keys_are_listed_by_tenant_or_all_newest_first(records: Records) -> None
     assert [tenant.id for tenant in records.access.tenants(10, None).data] == ["acme", "other"]
 
 
+def test_lists_leave_out_what_has_no_row(records: Records, client: redis.Redis) -> None:
+    for number in range(5):
+        make(records, str(number), f"tenant-{number}")
+    client.delete("{ct}:key:3", "{ct}:tenant:tenant-3")
+    first = records.access.keys(2, None, None)
+    rest = records.access.keys(2, first.next, None)
+    assert [key.id for key in (*first.data, *rest.data)] == [f"key_{n}" for n in (4, 2, 1, 0)]
+    assert rest.next is None
+    assert records.access.keys(2, None, "tenant-3").data == ()
+    assert [tenant.id for tenant in records.access.tenants(10, None).data] == [f"tenant-{n}" for n in (4, 2, 1, 0)]
+
+
 def test_of_many_first_starts_one_makes_the_key(records: Records) -> None:
     with ThreadPoolExecutor(8) as threads:
         made = list(threads.map(lambda n: make(records, str(n), occasion="first"), range(8)))
@@ -187,11 +199,14 @@ def test_a_deleted_tenant_has_no_keys_takes_nothing_and_leaves_nothing(records: 
         records.of("acme").contexts.submit(submission())
     with pytest.raises(TenantGone):  # else the next tenant of that name would tell it of its jobs
         records.of("acme").webhooks.create("https://a.example", tuple(EventType))
-    records.of("acme").usage.add({"inputs": 1})
+    records.of("acme").usage.add({"inputs": 1}, "meter_1", 1)
     records.of("acme").audit.append(None, "context.create", None)
     assert list(client.scan_iter("{ct}:t:acme:*")) == []
     assert len(records.of("other").audit.page(10).data) == 1
     assert records.access.find("other").found
+    with pytest.raises(TenantDeleting):
+        make(records, "4", "acme")
+    client.zincrby("{ct}:tenants:removed", -600_000, "acme")
     make(records, "4", "acme")  # the name may be used again
     records.of("acme").contexts.submit(submission())
 

@@ -30,7 +30,7 @@ def test_store_holds_no_texts_and_a_deletion_leaves_none(records: Records, clien
     deletion = contexts.delete(context_id)
     assert deletion
     bodies = Bodies(f"file://{tmp_path}/artifacts")
-    for address in set(deletion.addresses) - {"address"}:
+    for address in set(deletion.files.addresses) - {"address"}:
         bodies.remove(address)
     assert files(tmp_path) == []
 
@@ -41,7 +41,7 @@ def test_examples_that_two_contexts_have_are_one_file_until_both_are_gone(record
     first, second = [records.of("default").contexts.delete(context_id) for context_id in ids]
     assert first
     assert second
-    assert (len(first.addresses), len(second.addresses)) == (0, 1)
+    assert (len(first.files.addresses), len(second.files.addresses)) == (0, 1)
 
 
 def test_context_that_is_refused_leaves_no_file(client: redis.Redis, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import redis
 from app.contract.names import JobStatus
 from app.contract.objects import Scores
 from app.records.bodies import Bodies
-from app.records.contexts import AliasMoved, AliasRefused, ContextInUse, Contexts, Deletion, TooMuchMetadata
+from app.records.contexts import AliasMoved, AliasRefused, ContextInUse, Contexts, TooMuchMetadata
 from app.records.lists import ContextFilter
 from app.records.rows import NewerFormat
 from app.records.store import Records
@@ -19,6 +19,7 @@ from tests.app.records.steps import (
     claim,
     content,
     context_of,
+    delete,
     job_id_of,
     job_of,
     resolved_id,
@@ -39,8 +40,7 @@ def test_versions_of_a_name_count_up_and_none_is_given_twice(records: Records) -
 def test_counter_of_a_name_outlives_its_versions_for_a_while(records: Records, client: redis.Redis) -> None:
     context_id = succeed(records, "intents")
     assert client.ttl("{ct}:t:default:name:intents") == -1
-    records.of("default").contexts.delete(context_id)
-    records.of("default").contexts.deleted(context_id)
+    delete(records, context_id)
     assert 29 * 86_400 < client.ttl("{ct}:t:default:name:intents") <= 30 * 86_400
     again = succeed(records, "intents")
     assert context_of(records, again).context.version == 2
@@ -199,9 +199,9 @@ def test_deleted_context_leaves_only_its_job(records: Records, client: redis.Red
     context_id = succeed(records, "intents", metadata={"team": "cards"})
     job_id = job_id_of(records, context_id)
     spec, report = cast("list[str]", client.hmget(f"{{ct}}:t:default:context:{context_id}", "spec", "report"))
-    deletion = Deletion(job_id, 0, (spec, "address", report))
-    assert [contexts.delete(context_id) for _ in range(2)] == [deletion, deletion]
-    contexts.deleted(context_id)
+    deletion = delete(records, context_id)
+    assert deletion is not None
+    assert (deletion.job_id, deletion.files.addresses) == (job_id, (spec, "address", report))
     assert contexts.delete(context_id) is None
     assert (contexts.get(context_id), contexts.page(10).data, contexts.named(10)) == (None, (), [])
     assert resolved_id(records, "intents") is None
@@ -230,14 +230,14 @@ def test_deleting_a_context_cancels_its_running_job(records: Records) -> None:
     claimed = claim(records)
     deletion = records.of("default").contexts.delete(context_id)
     assert deletion
-    assert 0 < deletion.wait_seconds <= 6
+    assert 0 < deletion.files.wait_seconds <= 6
     assert records.of("default").contexts.get(context_id) is None
     assert job_of(records, job_id).status == "cancelled"
     assert records.beat(claimed) == records.finish_succeeded(claimed, "address", REPORT, {}) == "lost"
     assert records.let_go(claimed)
     deletion = records.of("default").contexts.delete(context_id)
     assert deletion
-    assert deletion.wait_seconds == 0
+    assert deletion.files.wait_seconds == 0
 
 
 def test_unknown_context_cannot_be_deleted(records: Records, client: redis.Redis) -> None:

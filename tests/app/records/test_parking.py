@@ -1,14 +1,18 @@
 """Long jobs let shorter ones by."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import redis
 
 from app.contract.names import JobStatus
+from app.records.backups import Backups
 from app.records.claims import Claim
+from app.records.connection import connect
 from app.records.limits import QueueLimits
 from app.records.lists import JobFilter
 from app.records.store import Records
+from app.standalone.embedded import EmbeddedServer
 from tests.app.records.steps import claim, content, job_of
 from tests.submissions import MODEL, submission
 
@@ -116,3 +120,18 @@ def test_requested_cancel_is_told_instead(records: Records, client: redis.Redis)
     before = content(client)
     assert records.park(claimed, 900) == "cancel"
     assert content(client) == before
+
+
+def test_parked_job_that_is_restored_goes_on_uncounted(
+    records: Records, client: redis.Redis, own_store: EmbeddedServer, tmp_path: Path, store_url: str
+) -> None:
+    long, short = parked(records, client)
+    restoring = Backups.at(own_store.url, to_restore=True)
+    restoring.begin_restore()
+    restoring.restore(Backups.at(store_url).rows())
+    restoring.end_restore()
+    there = connect(own_store.url)
+    restored = Records(there, artifacts_url=f"file://{tmp_path}/artifacts")
+    taken = [claim(restored) for _ in range(2)]
+    assert [(one.job_id, one.attempt) for one in taken] == [(long.job_id, 1), (short, 1)]
+    there.close()

@@ -12,7 +12,7 @@ from app.contract.names import JobStatus
 from app.records.claims import Claim
 from app.records.connection import new_id
 from app.records.store import Records
-from tests.app.records.steps import FAILURE, REPORT, submit
+from tests.app.records.steps import FAILURE, REPORT, delete, submit
 from tests.app.records.test_parking import long_ago
 from tests.submissions import MODEL
 
@@ -74,8 +74,7 @@ class Machine:
     def delete(self) -> None:
         if self.jobs:
             tenant, context_id, _ = self.random.choice(self.jobs)
-            self.records.of(tenant).contexts.delete(context_id)
-            self.records.of(tenant).contexts.deleted(context_id)  # so that others may write such files again
+            delete(self.records, context_id, tenant)
 
     def check(self) -> None:
         """The invariants."""

@@ -1,4 +1,4 @@
-"""``contextune batch``: any file that `tune` reads becomes lines, and results are written whole or not at all."""
+"""``contextune batch``: any file that `tune` reads becomes lines of texts."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,9 @@ from contextune.sources.tables import read_table
 from tests.client.answers import context, ended, job
 from tests.client.cli.conftest import Command
 from tests.client.cli.test_tune import REPORT
-from tests.client.standin import Seen, StandIn, says, streams
+from tests.client.standin import Seen, StandIn, says
 
 QUEUED = job(kind="batch", counts={"total": 2, "done": 0, "failed": 0}, report=None, expires_at=None)
-LINE = json.dumps({"index": 0, "id": None, "prediction": "yes", "confidence": 0.9, "abstained": False, "labels": {}})
 FORBIDDEN = {"status": 403, "code": "permission_denied", "detail": "no", "param": None, "request_id": "req_1"}
 
 
@@ -39,18 +38,18 @@ LABELLED = [{"text": "is it?", "label": "1"}, {"text": "no; way", "label": "0"}]
 @pytest.mark.parametrize(
     ("name", "content", "took"),
     [
-        ("a.csv", "text,label\nis it?,1\nno; way,0\n", "(text: 'text', label: 'label')"),
-        ("a.csv", 'text;label\nis it?;1\n"no; way";0\n', "(text: 'text', label: 'label')"),
-        ("a.csv", "label|said\n1|is it?\n0|no; way\n", "(text: 'said', label: 'label')"),
+        ("a.csv", "text,label\nis it?,1\nno; way,0\n", "(text: 'text', label: 'label', no id column)"),
+        ("a.csv", 'text;label\nis it?;1\n"no; way";0\n', "(text: 'text', label: 'label', no id column)"),
+        ("a.csv", "label|said\n1|is it?\n0|no; way\n", "(text: 'said', label: 'label', no id column)"),
         (
             "a.jsonl",
             '{"message": "is it?", "label": 1, "more": []}\n{"message": "no; way", "label": 0}\n',
-            "(text: 'message', label: 'label')",
+            "(text: 'message', label: 'label', no id column)",
         ),
         (
             "a.json",
             '[{"text": "is it?", "label": 1}, {"text": "no; way", "label": 0}]',
-            "(text: 'text', label: 'label')",
+            "(text: 'text', label: 'label', no id column)",
         ),
     ],
 )
@@ -81,14 +80,71 @@ def test_ids_that_are_empty_are_left_out(service: StandIn, command: Command, tmp
     assert said.startswith("2 texts with 1 labels in FILE (text: 'text', label: 'label', id: 'id')\n")
 
 
+@pytest.mark.parametrize(
+    ("head", "options", "column"),
+    [
+        ("ticket_id,text,score", (), "ticket_id"),
+        ("Ticket_ID,text,score", (), "Ticket_ID"),
+        ("ticket_id,text,id", (), "id"),
+        ("ticket_id,text,user_id", (), None),
+        ("ticket_id,text,user_id", ("--id-column", "user_id"), "user_id"),
+        ("number,text,score", (), None),
+        ("number,text,score", ("--id-column", "number"), "number"),
+    ],
+)
+def test_id_is_found_or_named(
+    service: StandIn, command: Command, tmp_path: Path, head: str, options: tuple[str, ...], column: str | None
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{head}\n7,a,8\n")
+    (line,), said = sent(service, command, path, *options)
+    assert line == {"text": "a", **({"id": "78"[head.split(",").index(column) // 2]} if column else {})}
+    told = f"id: {column!r}" if column else "no id column"
+    assert said.startswith(f"1 texts in FILE (text: 'text', {told})\n")
+
+
+def test_column_of_labels_is_no_id(service: StandIn, command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,team_id\na,yes\n")
+    found, _ = sent(service, command, path, "--label-column", "team_id")
+    assert found == [{"text": "a", "label": "yes"}]
+
+
+def test_file_of_lines_is_sent_and_its_blank_lines_are_not(service: StandIn, command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(" is it?\n\nno, way\n")
+    found, said = sent(service, command, path)
+    assert found == [{"text": " is it?"}, {"text": "no, way"}]
+    assert said.startswith("2 texts in FILE (text: 'text', no id column)\n")
+
+
+def test_cell_that_is_far_too_long_is_sent_for_the_service_to_answer(
+    service: StandIn, command: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"text\n{'x' * 200_000}\n")
+    found, _ = sent(service, command, path)
+    assert len(found[0]["text"]) == 200_000
+
+
+@pytest.mark.parametrize(("options", "truncate"), [((), "END"), (("--truncate", "none"), "NONE")])
+def test_what_is_cut_of_a_long_text_is_as_in_classify(
+    service: StandIn, command: Command, tmp_path: Path, options: tuple[str, ...], truncate: str
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("a\n")
+    sent(service, command, path, *options)
+    assert service.seen[0].query["truncate"] == truncate
+
+
 def test_named_columns_format_and_encoding_are_read(service: StandIn, command: Command, tmp_path: Path) -> None:
     path = tmp_path / "export"
     path.write_bytes("title;body;team\nx;o\u00f9;yes\n".encode("cp1252"))
     options = ("--format", "csv", "--encoding", "cp1252", "--text-column", "body", "--label-column", "team")
-    assert sent(service, command, path, *options) == (
-        [{"text": "o\u00f9", "label": "yes"}],
-        "1 texts with 1 labels in FILE (text: 'body', label: 'team')\n",
-    )
+    found, said = sent(service, command, path, *options)
+    assert found == [{"text": "o\u00f9", "label": "yes"}]
+    preview = "1 texts with 1 labels in FILE (text: 'body', label: 'team', no id column)"
+    assert said == f"{preview}\n\nRead the results: contextune batch results job_1\n"
 
 
 @pytest.mark.parametrize(
@@ -146,39 +202,6 @@ def test_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
     columns, found = FileLines(lambda: table, Columns()).read()
     assert (columns.text, len(next(found).text)) == ("text", 1000)
     assert len(next(FileLines(lambda: read_table(path), Columns()).chunks())) < 100_000
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        says({"status": 404, "code": "job_not_found", "detail": "no", "param": None, "request_id": "req_1"}, 404),
-        streams(LINE + "\n", "no line\n"),
-    ],
-    ids=["at once", "in the middle"],
-)
-def test_failure_leaves_the_results_that_were_there(
-    service: StandIn, command: Command, tmp_path: Path, answer: Any
-) -> None:
-    target = tmp_path / "results.jsonl"
-    target.write_text("last week\n")
-    service.then(answer)
-    assert command("batch", "results", "job_1", "-o", str(target)).status != 0
-    assert target.read_text() == "last week\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
-
-
-def test_results_replace_those_that_were_there(service: StandIn, command: Command, tmp_path: Path) -> None:
-    target = tmp_path / "results.jsonl"
-    target.write_text("last week\n" * 100)
-    service.then(streams(LINE + "\n"))
-    assert command("batch", "results", "job_1", "-o", str(target)).status == 0
-    assert json.loads(target.read_text())["prediction"] == "yes"
-
-
-@pytest.mark.parametrize("options", [("-o", "results.jsonl"), ("--csv",)])
-def test_envelope_of_results_is_nothing_else(service: StandIn, command: Command, options: tuple[str, ...]) -> None:
-    said = command("batch", "results", "job_1", "--json", *options)
-    assert (said.status, said.data["code"], service.seen) == (2, "wrong_arguments", [])
 
 
 def test_report_of_a_batch_is_printed_with_a_key_that_may_classify_alone(service: StandIn, command: Command) -> None:

@@ -41,7 +41,7 @@ def of_a_gigabyte(folder: Path, kind: str) -> Path:
 def said_of(fault: Any, kind: str) -> str:
     line = "line 1" if kind == "json" else SECOND[kind]
     return {
-        without_a_label: ": which column holds the label? the columns are: text",
+        without_a_label: ": there is no label column; the columns are: text",
         with_an_empty_cell: f", {SECOND[kind]}: the label is empty",
         with_one_label: ": all 3 examples have the label 'card'; at least two different labels are needed",
         in_another_encoding: ": not an Excel workbook (.xlsx) that can be read: File is not a zip file"
@@ -93,3 +93,13 @@ def test_lines_of_text_have_the_same_faults(
     os.truncate(path, 1 << 30)
     assert command("classify", "intents", str(path)).err == f"Error: {path} has 1 GiB; at most 64 MiB can be sent\n"
     assert service.seen == []
+
+
+@pytest.mark.parametrize("option", [("--max-seconds", "inf"), ("--set", "max_seconds=Infinity")])
+def test_number_that_cannot_be_sent_is_named(
+    service: StandIn, command: Command, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    said = command("tune", str(written(tmp_path, "csv", ROWS)), *option)
+    assert (said.status, service.seen) == (3, [])
+    wrong = "Error: /hyperparameters/max_seconds: inf is no number that can be sent"
+    assert said.err.splitlines()[-1] == wrong

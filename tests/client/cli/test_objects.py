@@ -156,11 +156,47 @@ def test_batch_is_sent_waited_for_and_read(service: StandIn, command: Command, t
     line = json.dumps(
         {"index": 0, "id": None, "prediction": "yes", "confidence": 0.9, "abstained": False, "labels": {}}
     )
-    service.then(streams(line + "\n"), streams(line + "\n"))
-    assert json.loads(command("batch", "results", "job_1").out)["prediction"] == "yes"
-    target = tmp_path / "results.csv"
-    assert command("batch", "results", "job_1", "--csv", "-o", str(target)).out == ""
-    assert target.read_text() == "index,id,prediction,confidence\n0,,yes,0.900000\n"
+    assert said.err.endswith("\nRead the results: contextune batch results job_1\n")
+    service.then(says(done), streams(line + "\n"))
+    read = command("batch", "results", "job_1")
+    assert (json.loads(read.out)["prediction"], read.err) == ("yes", "")
+
+
+def test_events_that_there_are_may_be_listed_of_a_job_that_runs(service: StandIn, command: Command) -> None:
+    events = [{"id": str(number), "type": "metrics", "created_at": AT, "data": {"loss": 0.5}} for number in (1, 2)]
+    service.then(listing(*events), listing(*events))
+    printed = command("jobs", "events", "job_1", "--no-follow").out.splitlines()
+    assert [json.loads(line)["id"] for line in printed] == ["1", "2"]
+    assert [one["id"] for one in command("jobs", "events", "job_1", "--no-follow", "--json").data] == ["1", "2"]
+    assert service.seen[0].headers["accept"] == "application/json"
+
+
+def test_job_that_is_not_cancelled_at_once_is_said_to_go_on(service: StandIn, command: Command) -> None:
+    service.then(says(job(cancel_requested=True)), says(ended("cancelled")))
+    waits = "`contextune jobs wait job_1` waits for it."
+    assert command("jobs", "cancel", "job_1").err == f"The job is running until its next pause; {waits}\n"
+    assert command("jobs", "cancel", "job_1").err == ""
+
+
+@pytest.mark.parametrize(
+    ("verb", "method"), [(("delete",), "DELETE"), (("update", "--metadata", "a=1"), "PATCH")], ids=["delete", "update"]
+)
+def test_version_of_a_name_is_deleted_and_changed_by_its_id(
+    service: StandIn, command: Command, verb: tuple[str, ...], method: str
+) -> None:
+    service.then(says(context(id="ctx_7")), says(context(id="ctx_7")))
+    assert command("contexts", *verb, "intents@1").status == 0
+    assert [(seen.method, seen.path) for seen in service.seen] == [
+        ("GET", "/contexts/intents@1"),
+        (method, "/contexts/ctx_7"),
+    ]
+
+
+@pytest.mark.parametrize("ref", ["intents", "intents@prod"])
+def test_what_may_mean_another_version_tomorrow_is_not_deleted(service: StandIn, command: Command, ref: str) -> None:
+    said = command("contexts", "delete", ref, "--json")
+    assert (said.status, service.seen) == (2, [])
+    assert f"'{ref}' is neither name@version nor an id; `contextune contexts list` shows both" in said.data["message"]
 
 
 def test_key_is_shown_once_and_listed_without_its_secret(service: StandIn, command: Command) -> None:
@@ -182,6 +218,7 @@ def test_settings_are_remembered_in_a_file_of_their_owner(
     assert command("config", "set", "url", service.url).status == 0
     assert command("config", "set", "key", "ctk_0123456789").status == 0
     assert stat.S_IMODE((tmp_path / "config.json").stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
     shown = command("config", "show").out
     assert service.url in shown
     assert "ctk_0123…" in shown

@@ -82,7 +82,7 @@ def test_missing_column(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path, kind, ROWS)
     assert fault(path, Columns(label="intent")) == ": there is no column 'intent'; the columns are: text, label"
     alone = written(tmp_path, kind, [{"text": row["text"]} for row in ROWS])
-    assert fault(alone) == ": which column holds the label? the columns are: text"
+    assert fault(alone) == ": there is no label column; the columns are: text"
 
 
 @every_format
@@ -173,9 +173,12 @@ def test_text_with_the_ending_of_a_workbook(tmp_path: Path) -> None:
         ("json", '[\n  {"text": "a",\n}]', ", line 3, column 1: not valid JSON"),
         ("json", '{"texts": []}', ": neither a list of objects nor an object with the list `examples`"),
         ("json", "[" * 100_000, ", line 1: nested too deeply"),
+        ("csv", 'text,label\n"' + "x\n" * 530_000 + '",yes\n', ", line 2: a cell has more than 1,048,576 characters"),
+        ("csv", "said\nis it?\nno way\n", ": there is no label column; the columns are: said"),
+        ("txt", "is it?\nno way\n", ": there is no label column; the columns are: text"),
         ("csv", "text,label\n", ": there is no example"),
         ("csv", "\n\n", " is empty"),
-        ("docx", "text", ": the format 'docx' is not known; known are csv, tsv, jsonl, ndjson, json, xlsx"),
+        ("docx", "text", ": the format 'docx' is not known; known are csv, tsv, jsonl, ndjson, json, xlsx, txt"),
     ],
 )  # fmt: skip
 def test_fault_of_one_format(tmp_path: Path, kind: str, content: str, said: str) -> None:

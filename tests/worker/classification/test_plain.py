@@ -1,14 +1,16 @@
 """Plain contexts: what a request brings is answered for like a context, and kept while it is used."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from transformers import OPTConfig, OPTForCausalLM
 
 from app.contract.messages import ClassifyBatch, PartReply
 from app.contract.plain import PlainContext, PlainLabel
 from app.contract.tuning import Template as ContextTemplate
-from tests.worker.tiny import confidences, part
+from tests.worker.tiny import CONTEXT_LENGTH, confidences, part
 from worker.artifacts import Artifacts
 from worker.classification.classify import classify
 from worker.classification.plain import prepare_plain
@@ -29,7 +31,11 @@ PLAIN = PlainContext(examples=EXAMPLES, labels=LABELS)
 MANY_LABELS = tuple(PlainLabel(name=letter * 10) for letter in "abcdefghijklmnopqrst")
 BARE = ContextTemplate(input="{text}", separator="=", output="{label}", between=";")
 SAME = (PlainLabel(name="é"), PlainLabel(name="e\u0301"))
-TEXT = "so so"
+TEXT = "s"
+#: Together they fit into the context of the tiny model, but none of them once more after both.
+LONG = (("w" * 180, "good"), ("v" * 180, "bad"))
+#: With the bare template they leave room for the shortest text with the longest label, to the token.
+FULL = (("w" * 247, "good"), ("v" * 247, "bad"))
 
 
 @pytest.fixture
@@ -51,6 +57,13 @@ def ask(base: LanguageModel, residents: ResidentContexts, plain: PlainContext, *
     [
         (PlainContext(labels=LABELS, examples=EXAMPLES), [text for text, _ in EXAMPLES]),
         (PlainContext(labels=MANY_LABELS, template=BARE), ["N/A", "...", "?"]),
+        (PlainContext(labels=LABELS, examples=LONG), ["N/A", "...", "?"]),
+        (
+            PlainContext(labels=LABELS, examples=(("w" * 250, "good"), ("fine", "good"), ("dull", "bad"))),
+            ["fine", "dull"],
+        ),
+        (PlainContext(labels=LABELS, examples=(*LONG, ("fine", "good"), ("nice", "good"))), ["N/A", "...", "?"]),
+        (PlainContext(labels=LABELS, examples=FULL, template=BARE), ["?"]),
     ],
 )
 def test_answer_is_that_of_the_context_less_what_it_says_of_any_text(
@@ -66,6 +79,14 @@ def test_answer_is_that_of_the_context_less_what_it_says_of_any_text(
     reply = ask(base, residents, plain)
     assert list(confidences([reply])[0]) == pytest.approx(expected, abs=1e-5)
     assert reply.context_tokens == len(ids)
+
+
+def test_no_text_is_read_past_the_positions_of_the_model(base: LanguageModel) -> None:
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 48, "num_hidden_layers": 2}
+    config = OPTConfig(vocab_size=258, num_attention_heads=4, max_position_embeddings=CONTEXT_LENGTH, **sizes)
+    positioned = replace(base, model=OPTForCausalLM(config).eval().requires_grad_(False))
+    plain = PlainContext(labels=LABELS, examples=LONG)
+    assert len(prepare_plain(positioned, plain).predictor.prefixes) == 1
 
 
 def test_context_is_kept_by_its_address_and_asked_for_where_it_is_not(
@@ -98,6 +119,7 @@ def test_instructions_and_descriptions_change_the_answer(base: LanguageModel, re
     [
         (PlainContext(labels=LABELS, examples=(("long " * 200, "good"),)), "context_too_long", "/examples"),
         (PlainContext(labels=LABELS, instructions="long " * 200), "context_too_long", "/labels"),
+        (PlainContext(labels=LABELS, examples=(*FULL, ("x", "bad")), template=BARE), "context_too_long", "/examples"),
         (
             PlainContext(labels=(PlainLabel(name="é"), PlainLabel(name="e\u0301"))),
             "labels_indistinguishable",

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
+from app.contract.tuning import Hyperparameters
 from worker.evaluation.verdict import error_bound, fewest_for, threshold, verdict
 
 
@@ -78,6 +80,16 @@ def test_verdict_says_what_to_do_and_why(n: int, wrong: int, decision: str, said
     found = verdict(*answers(n, wrong), 0.05)
     assert found.decision == decision
     assert said in found.reason
+
+
+def test_smallest_error_that_may_be_asked_for_has_a_verdict() -> None:
+    target = Hyperparameters(target_error=1e-6).target_error
+    found = verdict(*answers(30, 0), target)
+    assert (found.decision, "2995731 at least" in found.reason) == ("more_examples", True)
+    assert "at most 0.0001%" in found.reason
+    for smaller in (9e-7, 5e-324):
+        with pytest.raises(ValidationError, match="target_error"):
+            Hyperparameters(target_error=smaller)
 
 
 def test_without_held_out_examples_more_are_wanted() -> None:

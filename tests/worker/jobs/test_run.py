@@ -144,11 +144,14 @@ def test_validation_examples_are_measured_with_and_without_tuning(
     records: Records, base: LanguageModel, artifacts: Artifacts
 ) -> None:
     examples = tuple(Example(text=f"film number {number}", label="good") for number in range(40))
-    metrics = run(records, claimed(records, validation_examples=examples), base, artifacts).report
+    claim = claimed(records, validation_examples=examples)
+    metrics = run(records, claim, base, artifacts).report
     assert metrics.icl
     assert metrics.tuned
     assert (metrics.icl.n, metrics.tuned.n) == (40, 40)
     assert metrics.icl.nll != metrics.tuned.nll
+    told = [event.message for event in records.of("default").jobs.events(claim.job_id)]
+    assert "measuring 40 validation examples" in told
 
 
 @pytest.mark.parametrize("radius", ["projection_epsilon", "projection_format_epsilon"])
@@ -199,7 +202,10 @@ def test_training_examples_are_trained_on_but_stay_out_of_the_context(
     assert usual.report.loss_curve != extended.report.loss_curve
 
 
-@pytest.mark.parametrize("content", [b"", b"junk", b"\x02\0\0\0\0\0\0\0{}"])
+LISTED = b'{"__metadata__": []}'
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x02\0\0\0\0\0\0\0{}", len(LISTED).to_bytes(8, "little") + LISTED])
 def test_checkpoint_that_cannot_be_used_is_passed_over(
     records: Records, base: LanguageModel, artifacts: Artifacts, content: bytes
 ) -> None:

@@ -14,9 +14,10 @@ import torch
 
 from app.contract.names import JobStatus
 from app.contract.objects import Job
+from app.contract.tuning import Example
 from app.records.bodies import Bodies
 from app.records.store import Records
-from tests.submissions import MODEL, submission, sweep_up
+from tests.submissions import EXAMPLES, MODEL, submission, sweep_up
 from tests.waiting import eventually
 from tests.worker.tiny import causal_model
 from worker.artifacts import Artifacts
@@ -178,6 +179,16 @@ def test_failing_job_tells_its_user_and_the_next_one_runs(
     eventually(lambda: not files(tmp_path / "artifacts"))
     _, another = submit(records)
     when(records, another, "failed")
+
+
+def test_job_that_its_model_cannot_be_tuned_with_fails_at_once_by_its_own_code(records: Records, start: Start) -> None:
+    names = {"good": "\u00e9", "bad": "e\u0301"}
+    examples = tuple(Example(text=one.text, label=names[one.label]) for one in EXAMPLES)
+    _, job = records.of("default").contexts.submit(submission(examples=examples))
+    start()
+    failed = when(records, job.id, "failed")
+    assert failed.error
+    assert (failed.error.code, failed.attempt) == ("labels_indistinguishable", 1)
 
 
 def test_record_that_cannot_be_read_does_not_hold_up_the_others(

@@ -134,21 +134,40 @@ def encode_labels(tokenizer: Any, template: Template, labels: Sequence[str]) -> 
 
     These are the label's ids in an example. If one label's ids are the beginning of another's ("card",
     "card arrival"), all labels get the first token of what follows them in the template, so that a label which stops
-    is told from one that goes on; with nothing to follow, the ids stay as they are.
+    is told from one that goes on, and more of it where that does not tell them apart ("1", "1.1" before a full stop).
 
     Raises:
-        ValueError: two labels with the same ids, or a label without any.
+        ValueError: two labels with the same ids, a label without any, or one that begins another whatever follows.
     """
     ids = [_encode_label(tokenizer, template, label) for label in labels]
     if any(not label for label in ids):
         raise ValueError("A label must have at least one token.")
-    distinct = {tuple(label) for label in ids}
-    if len(distinct) < len(ids):
+    if len(set(map(tuple, ids))) < len(ids):
         raise ValueError("Two labels have the same tokens.")
-    if not any(label[:end] in distinct for label in distinct for end in range(1, len(label))):
+    if _told_apart(ids):
         return ids
-    follows = template.after_label or template.between
-    return [label + _ids(_running(tokenizer, follows, after=labels[i]))[:1] for i, label in enumerate(ids)]
+    after = [_encode_following(tokenizer, template, label) for label in labels]
+    for count in range(1, max(map(len, after)) + 1):
+        longer = [label + following[:count] for label, following in zip(ids, after, strict=True)]
+        if _told_apart(longer):
+            return longer
+    raise ValueError("A label is the beginning of another, and what follows them in the template is so too.")
+
+
+def _told_apart(ids: Sequence[Sequence[int]]) -> bool:
+    """Whether none is the beginning of another, or the same."""
+    distinct = {tuple(label) for label in ids}
+    begun = any(label[:end] in distinct for label in distinct for end in range(1, len(label)))
+    return len(distinct) == len(ids) and not begun
+
+
+def _encode_following(tokenizer: Any, template: Template, label: str) -> list[int]:
+    """The ids of what follows a label up to the next text."""
+    ids: list[int] = []
+    for piece in template.following:
+        ids += _ids(_running(tokenizer, piece, after=label))
+        label += piece
+    return ids
 
 
 def _encode(tokenizer: Any, template: Template, text: str, label: str, *, first: bool) -> Tokens:

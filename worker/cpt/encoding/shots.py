@@ -8,7 +8,7 @@ from typing import Any, Final
 from worker.cpt.encoding.context import Context, Tokens, encode_example, encode_queries, encode_query
 from worker.cpt.encoding.template import Template, TokenType
 
-#: What is known of a label is read up to here under a prompt, and no further than the longest example (bytes): so it
+#: What is known of a label is read up to here under a prompt (bytes), and no further than the longest example: so it
 #: finds room where the examples do.
 _NAME_BYTES: Final = 256
 _FEWEST_BYTES: Final = 4
@@ -78,7 +78,7 @@ class Shots:
     def names_of(self, labels: Sequence[int]) -> list[list[int]]:
         """The ids of what is known of labels, in place of a text, as queries."""
         texts = [self.label_texts[label].encode()[: self._name_bytes].decode(errors="ignore") for label in labels]
-        return encode_queries(self.tokenizer, self.template, texts)
+        return [list(self.cut_query(text)) for text in texts]
 
     @cached_property
     def _sizes(self) -> list[int]:

@@ -60,5 +60,10 @@ class Template:
         return self.output.split("{label}")[1]
 
     @property
+    def following(self) -> tuple[str, ...]:
+        """What stands between a label and the next text, piece by piece."""
+        return self.after_label, self.between, self.input.split("{text}")[0]
+
+    @property
     def _output_before(self) -> str:
         return self.output.split("{label}")[0]

@@ -187,13 +187,15 @@ def _check_shapes(header: dict[str, Any], name: str) -> int:
         shape = entry.get("shape")
         if entry.get("dtype") != dtype or not isinstance(shape, list) or len(shape) != dimensions:
             raise ValueError(f"The adapter's {part} must have {dimensions} dimensions of type {dtype}.")
+        if any(type(size) is not int or size < 0 for size in shape):
+            raise ValueError(f"The adapter's {part} must have sizes that are whole numbers.")
         shapes[part] = shape
     if any(not isinstance(entry, dict) or entry.get("dtype") != "F32" for entry in _of_classifier(header)):
         raise ValueError("The adapter's classifier must be of type F32.")
     tokens, size = shapes["embedding"]
     if shapes["delta"] != [tokens, size] or shapes["ids"] != [tokens] or shapes["types"] != [tokens] or not tokens:
         raise ValueError("The adapter's tensors have different lengths.")
-    return int(size)
+    return size
 
 
 def _of_classifier(header: dict[str, Any]) -> list[Any]:

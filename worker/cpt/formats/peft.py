@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, deserialize
 from torch import Tensor
 
 from worker.cpt.encoding.context import Context, Tokens
@@ -22,6 +22,8 @@ WEIGHTS: Final = "adapter_model.safetensors"
 _TENSOR: Final = "prompt_embeddings"
 #: A token's type is one of four for each example, and each example has one token at least.
 _KINDS: Final = 4
+#: The types of the numbers that are read.
+_DTYPES: Final = ("F16", "BF16", "F32", "F64")
 
 
 def write(prompt: Prompt, model_id: str) -> dict[str, bytes]:
@@ -85,14 +87,16 @@ def _integers(config: dict[str, Any], name: str) -> list[int]:
 
 def _embeds(blob: bytes, shape: tuple[int, ...]) -> Tensor:
     try:
-        tensors = safetensors.torch.load(blob)
+        stated = dict(deserialize(blob))
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{WEIGHTS} is not a safetensors file.") from error
-    if set(tensors) != {_TENSOR}:
+    if set(stated) != {_TENSOR}:
         raise ValueError(f"{WEIGHTS} must hold one tensor, {_TENSOR}.")
-    found = tensors[_TENSOR]
-    if tuple(found.shape) != shape:
-        raise ValueError(f"{_TENSOR} has the shape {list(found.shape)}; this model needs {list(shape)}.")
-    if not found.is_floating_point() or not bool(found.isfinite().all()):
+    if stated[_TENSOR]["dtype"] not in _DTYPES:
+        raise ValueError(f"{_TENSOR} must hold numbers of one of the types {', '.join(_DTYPES)}.")
+    if tuple(stated[_TENSOR]["shape"]) != shape:
+        raise ValueError(f"{_TENSOR} has the shape {stated[_TENSOR]['shape']}; this model needs {list(shape)}.")
+    found = safetensors.torch.load(blob)[_TENSOR].to(torch.float32)
+    if not bool(found.isfinite().all()):
         raise ValueError(f"{_TENSOR} must hold finite floating-point numbers.")
-    return found.to(torch.float32)
+    return found

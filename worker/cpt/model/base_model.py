@@ -146,8 +146,8 @@ def run_with_states(
     context: Sequence[tuple[Tensor, Tensor]],
     logits_at: Tensor,
     layers: Sequence[int],
-) -> tuple[Tensor, list[Tensor]]:
-    """The logits [n, V] of `run`, and the hidden states [N, H] of each of `layers`, 0 being the embeddings."""
+) -> tuple[Tensor, list[Tensor], KeysValues]:
+    """What `run` returns, between both the hidden states [N, H] of each of `layers`, 0 being the embeddings."""
     current = _Pass(packing, context, None)
     with _passing(current):
         output = model(
@@ -157,7 +157,7 @@ def run_with_states(
             logits_to_keep=logits_at,
             **_positions(model, embeds, current),
         )
-    return output.logits[0], [output.hidden_states[layer][0] for layer in layers]
+    return output.logits[0], [output.hidden_states[layer][0] for layer in layers], current.own
 
 
 def _positions(model: Any, embeds: Tensor, current: _Pass) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Keys and values of a context, computed once and shared by every query."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -34,6 +35,15 @@ class PrefixKV:
     def nbytes(self) -> int:
         """Memory held, that of its recordings included."""
         return sum(tensor.nbytes for pair in self.layers for tensor in pair) + self.recordings.nbytes
+
+    def followed_by(self, own: Sequence[tuple[Tensor, Tensor]]) -> "PrefixKV":
+        """With the keys and values of the tokens of a row that follows it."""
+        return PrefixKV(
+            tuple(
+                (torch.cat([key, key_after], 1), torch.cat([value, value_after], 1))
+                for (key, value), (key_after, value_after) in zip(self.layers, own, strict=True)
+            )
+        )
 
     @classmethod
     @torch.inference_mode()

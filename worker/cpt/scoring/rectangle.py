@@ -102,7 +102,7 @@ class Rectangle:
 
     def _run(self, embeds: Tensor, packing: Packing, places: Tensor) -> tuple[Tensor, list[Tensor]]:
         if self._views:
-            return base_model.run_with_states(self._model, embeds, packing, self._layers, places, self._states)
+            return base_model.run_with_states(self._model, embeds, packing, self._layers, places, self._states)[:2]
         return base_model.run(self._model, embeds, packing, self._layers, places)[0], []
 
     def _scores(self, logits: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from worker.cpt.kernels.lanes import lanes, side_by_side
 from worker.cpt.model import base_model
@@ -67,9 +68,10 @@ def read(
 ) -> Reading:
     """The scores of each query's labels and its states. All tries hold as many labels.
 
-    What is read of a query does not depend on what else is read with it. `hidden` marks, for each query, the tokens of
-    the prefix [T] bool that it may not see. `sizes` bound a pass, unless a single query has more; those of the model's
-    device, if not given. The turn is offered before each pass of the model, or several side by side.
+    What is read of a query does not depend, but for rounding, on what else is read with it. `hidden` marks, for each
+    query, the tokens of the prefix [T] bool that it may not see. `sizes` bound a pass: a query that has more tokens is
+    read piece by piece. Those of the model's device, if not given. The turn is offered before each pass of the model,
+    or several side by side.
 
     Raises:
         ValueError: an empty query or label.
@@ -83,42 +85,77 @@ def read(
     sizes = sizes or Sizes.of(model)
     most = sizes.pass_logits / (config.vocab_size * nodes)
 
+    def keep(numbers: Sequence[int], scores: Tensor, states: Tensor) -> None:
+        found.scores[numbers] = scores
+        if views:  # without, the states have no size: embeddings may be narrower than hidden states
+            found.states[:, numbers] = states
+
     def pass_over(numbers: Sequence[int]) -> None:
         marks = None if hidden is None else [hidden[number] for number in numbers]
         rows = [(queries[number], tries[number]) for number in numbers]
         if model.device.type == "cuda" and marks is None and len({id(trie) for _, trie in rows}) == 1:
             scores, states = read_rectangle(model, prefix, rows[0][1], [query for query, _ in rows], views)
         else:
-            scores, states = _read_pass(model, prefix, rows, views, marks)
-        found.scores[numbers] = scores
-        if views:  # without, the states have no size: embeddings may be narrower than hidden states
-            found.states[:, numbers] = states
+            scores, states, _ = _read_pass(model, prefix, rows, views, marks)
+        keep(numbers, scores, states)
 
-    lengths = [len(query) + len(trie.tokens) for query, trie in zip(queries, tries, strict=True)]
-    for several in passes(lengths, sizes.pass_tokens, most=most, at_once=lanes(model.device)) if lengths else []:
+    long = [number for number, query in enumerate(queries) if len(query) > sizes.pass_tokens]
+    short = [number for number, query in enumerate(queries) if len(query) <= sizes.pass_tokens]
+    lengths = [len(queries[number]) + len(tries[number].tokens) for number in short]
+    for several in passes(lengths, sizes.pass_tokens, most=most, at_once=lanes(model.device)) if short else []:
         turn.offer()
-        side_by_side([partial(pass_over, numbers) for numbers in several])
+        side_by_side([partial(pass_over, [short[place] for place in places]) for places in several])
+    for number in long:
+        marks = None if hidden is None else hidden[number]
+        row = queries[number], tries[number]
+        keep([number], *_read_pieces(model, prefix, row, views, marks, sizes.pass_tokens, turn))
     return found
 
 
-_Rows = Sequence[tuple[Sequence[int], LabelTrie]]
+_Row = tuple[Sequence[int], LabelTrie]
+_Rows = Sequence[_Row]
+
+
+def _read_pieces(
+    model: Any,
+    prefix: PrefixKV,
+    row: _Row,
+    views: Sequence[View],
+    hidden: Tensor | None,
+    piece_tokens: int,
+    turn: Turn,
+) -> tuple[Tensor, Tensor]:
+    """Scores [1, L] and states [V, 1, H] of a query that is read so many tokens at a time, each after those before."""
+    query, trie = row
+    pieces = [query[start : start + piece_tokens] for start in range(0, len(query), piece_tokens)]
+    whole = torch.zeros(len(views), 1, 1)
+    for piece in pieces:
+        turn.offer()
+        marks = None if hidden is None else [functional.pad(hidden, (0, prefix.tokens - len(hidden)))]
+        following = trie if piece is pieces[-1] else LabelTrie.empty()
+        scores, states, own = _read_pass(model, prefix, [(piece, following)], views, marks)
+        whole = whole + states * len(piece) / len(query)
+        if piece is not pieces[-1]:
+            prefix = prefix.followed_by(own)
+    at_last = torch.tensor([view.at == "last" for view in views], dtype=torch.bool)
+    return scores, torch.where(at_last[:, None, None], states, whole)
 
 
 @torch.inference_mode()
 def _read_pass(
     model: Any, prefix: PrefixKV, rows: _Rows, views: Sequence[View], hidden: Sequence[Tensor] | None
-) -> tuple[Tensor, Tensor]:
-    """Scores [B, L] and states [V, B, H] of the queries of one pass."""
+) -> tuple[Tensor, Tensor, base_model.KeysValues]:
+    """Scores [B, L] and states [V, B, H] of the queries of one pass, and the keys and values of its tokens."""
     embeds = base_model.word_embeddings(model, [token for query, trie in rows for token in (*query, *trie.tokens)])
     packing = _packing(prefix.tokens, rows, model.device, hidden)
     places = _read_at(rows).to(model.device)
     layers = [view.layer(base_model.state_layers(model)) for view in views]
     if views:
-        logits, states = base_model.run_with_states(model, embeds, packing, prefix.layers, places, layers)
+        logits, states, own = base_model.run_with_states(model, embeds, packing, prefix.layers, places, layers)
     else:
-        logits, _ = base_model.run(model, embeds, packing, prefix.layers, places)
+        logits, own = base_model.run(model, embeds, packing, prefix.layers, places)
         states = []
-    return _scores(logits, rows), _pooled(states, rows, views, embeds)
+    return _scores(logits, rows), _pooled(states, rows, views, embeds), own
 
 
 def _scores(logits: Tensor, rows: _Rows) -> Tensor:

@@ -1,4 +1,7 @@
-"""Reading under one prompt of a trial, piece by piece: the labels' names, then examples, then texts without a label."""
+"""Reading under one prompt of a trial, piece by piece: the labels' names, then texts without a label, then examples.
+
+Examples come last, since of them as many as there is time for will do.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,12 +36,16 @@ class Reader:
     @property
     def finished(self) -> bool:
         """Whether everything is read."""
-        return not self._names_left() and self.texts_finished
+        return self._others_finished and not self._examples_left()
 
     @property
-    def texts_finished(self) -> bool:
-        """Whether all examples and all texts without a label are read."""
-        return not self._examples_left() and not self._unlabelled_left()
+    def may_end(self) -> bool:
+        """Whether all but examples is read, and some examples if there are any."""
+        return self._others_finished and (bool(self.record.numbers) or not self._examples_left())
+
+    @property
+    def _others_finished(self) -> bool:
+        return not self._names_left() and not self._unlabelled_left()
 
     def step(self, embedding: CPTEmbedding, costs: Costs, turn: Turn) -> float:
         """Read the next texts under the prompt as it is now, and return what it cost."""
@@ -47,12 +54,12 @@ class Reader:
         if names := self._names_left()[: costs.texts_at_once]:
             self._read_names(names, prefix, turn)
             return costs.reading(inside, 0) + costs.naming(len(names))
-        if numbers := self._examples_left()[: costs.texts_at_once]:
-            self._read_examples(numbers, prefix, turn)
-            return costs.reading(inside, len(numbers))
-        queries = self._unlabelled_left()[: costs.texts_at_once]
-        self._read_unlabelled(queries, prefix, turn)
-        return costs.reading(inside, len(queries))
+        if queries := self._unlabelled_left()[: costs.texts_at_once]:
+            self._read_unlabelled(queries, prefix, turn)
+            return costs.reading(inside, len(queries))
+        numbers = self._examples_left()[: costs.texts_at_once]
+        self._read_examples(numbers, prefix, turn)
+        return costs.reading(inside, len(numbers))
 
     def _names_left(self) -> range:
         """Labels whose names are to be read: a head on states learns from them as from examples."""

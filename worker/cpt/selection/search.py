@@ -180,7 +180,9 @@ class Search:
         before = self._statuses, self._trials, self._runs, self._done, self.encoding.tensors()
         try:
             self._load(state)
-        except (KeyError, ValueError, IndexError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             self._statuses, self._trials, self._runs, self._done, vectors = before
             self.encoding.load(vectors)
             raise ValueError("The state does not belong to this search.") from error

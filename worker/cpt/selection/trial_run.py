@@ -89,9 +89,9 @@ class TrialRun:
         return loss, cost
 
     def cut(self) -> None:
-        """Read no more under the prompt in turn, if anything was."""
+        """Read no more examples under the prompt in turn, if some were."""
         record, plan = self.records[-1], self.plans[len(self.records) - 1]
-        if record.numbers or self._reader_of(plan, record).texts_finished:
+        if self._reader_of(plan, record).may_end:
             record.closed = True
 
     @property

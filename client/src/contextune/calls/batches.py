@@ -31,9 +31,9 @@ def create(
 ) -> Call[Batch]:
     """Send texts, a million at most, and queue the job that classifies them.
 
-    ``source`` is a path (CSV, TSV, JSONL, JSON, Excel), a binary file, a table of pandas or polars, or an iterable of
-    texts, mappings (text, id, label) or pairs (text, label). With labels the batch ends with a report. One that can be
-    read once only, such as a generator, is not sent again after a failure.
+    ``source`` is a path (CSV, TSV, JSONL, JSON, Excel, .txt), a binary file, a table of pandas or polars, or an
+    iterable of texts, mappings (text, id, label) or pairs (text, label). With labels the batch ends with a report. One
+    that can be read once only, such as a generator, is not sent again after a failure.
     """
     upload = lines_from(source, columns, content_type)
     arguments = query(

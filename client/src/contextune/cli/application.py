@@ -9,12 +9,13 @@ import typer
 
 from contextune.cli import contributed, failures
 from contextune.cli.access import audit, keys, models, usage
+from contextune.cli.batches import batch
 from contextune.cli.classify import classify
 from contextune.cli.configuration import config
 from contextune.cli.contexts import alias, contexts, export, import_
 from contextune.cli.doctor import doctor
 from contextune.cli.evaluate import evaluate
-from contextune.cli.jobs import batch, jobs
+from contextune.cli.jobs import jobs
 from contextune.cli.output import Json, Output
 from contextune.cli.tenants import tenants
 from contextune.cli.tune import tune

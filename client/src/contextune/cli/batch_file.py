@@ -66,9 +66,10 @@ class BatchFile:
         if output.as_json:
             return
         named = {"text": self.columns.text, "label": self.columns.label, "id": self.columns.id}
-        taken = ", ".join(f"{what}: {column!r}" for what, column in named.items() if column is not None)
+        taken = [f"{what}: {column!r}" for what, column in named.items() if column is not None]
+        taken += ["no id column"] if self.columns.id is None else []
         labels = f" with {len(self.labels)} labels" if self.columns.label is not None else ""
-        output.note(f"{self.count} texts{labels} in {self.path} ({taken})")
+        output.note(f"{self.count} texts{labels} in {self.path} ({', '.join(taken)})")
         if self.columns.guessed:
             shown = [(clipped(one.label or "", 24), clipped(one.text, 80)) for one in self.first]
             output.notes.print(

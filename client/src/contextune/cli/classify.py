@@ -21,6 +21,7 @@ from contextune.cli.reading import (
     Labels,
     LabelsFile,
     TextColumn,
+    Truncate,
     labels_of,
     texts_in,
     without_blank,
@@ -46,7 +47,7 @@ def classify(
         list[str] | None, typer.Argument(help="Texts, one file, or - for lines of the standard input.")
     ] = None,
     min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Predict nothing below this confidence.")] = 0.0,
-    truncate: Annotated[str, typer.Option(help="What to cut of a text that is too long: NONE, START or END.")] = "END",
+    truncate: Truncate = "END",
     top_k: Annotated[int | None, typer.Option(min=1, help="How many labels to tell, with --jsonl or --json.")] = None,
     exact: Exact = False,
     examples: Annotated[
@@ -78,7 +79,7 @@ def classify(
     brought = Examples.read(examples, columns, file_format, encoding, alone=alone) if examples else None
     options: dict[str, Any] = {
         "min_confidence": min_confidence,
-        "truncate": truncate.upper(),
+        "truncate": truncate,
         "top_k": top_k,
         "exact": exact,
         "examples": brought and brought.examples,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,15 +15,18 @@ from contextune.cli.progress import follow
 from contextune.cli.reading import Labels, LabelsFile, labels_of
 from contextune.cli.report_page import print_context
 from contextune.cli.session import connect
+from contextune.client import Contextune
 
 contexts = typer.Typer(help="Look at contexts, change their metadata, delete them.", no_args_is_help=True)
 alias = typer.Typer(help="Words that point at versions of contexts, such as prod.", no_args_is_help=True)
 
-Id = Annotated[str, typer.Argument(help="The id; names are not taken.")]
+VersionRef = Annotated[str, typer.Argument(metavar="REF", help="The context: its name@version or id.")]
 Ref = Annotated[str, typer.Argument(help="The context: its name, name@version, name@alias or id.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
 Name = Annotated[str, typer.Argument(help="The name of the contexts.")]
 Word = Annotated[str, typer.Argument(help="The alias, such as prod.")]
+
+_VERSION: Final = re.compile(r"[^@]+@\d+")
 
 
 @contexts.command(name="list")
@@ -62,7 +66,7 @@ def examples(context: typer.Context, ref: Ref, as_json: Json = False) -> None:
 @contexts.command()
 def update(
     context: typer.Context,
-    context_id: Id,
+    ref: VersionRef,
     metadata: Metadata = None,
     remove_metadata: Annotated[
         list[str] | None, typer.Option(metavar="KEY", help="A key of the metadata to remove; may be given again.")
@@ -70,29 +74,36 @@ def update(
     as_json: Json = False,
 ) -> None:
     """Change the metadata of a context; keys that are not given stay."""
-    _require_id(context_id)
+    _require_version(ref)
     given, removed = metadata_of(metadata) or {}, remove_metadata or []
     if not given and not removed:
         raise typer.BadParameter("name what to change: --metadata or --remove-metadata")
     if both := given.keys() & set(removed):
         raise typer.BadParameter(f"the key {min(both)!r} is given too", param_hint="--remove-metadata")
     with connect(context) as client:
-        found = client.contexts.update(context_id, metadata={**given, **dict.fromkeys(removed)})
+        found = client.contexts.update(_id_of(client, ref), metadata={**given, **dict.fromkeys(removed)})
     Output(as_json).result(found, lambda console: print_context(console, found))
 
 
 @contexts.command()
-def delete(context: typer.Context, context_id: Id, as_json: Json = False) -> None:
+def delete(context: typer.Context, ref: VersionRef, as_json: Json = False) -> None:
     """Delete a context for good."""
-    _require_id(context_id)
+    _require_version(ref)
     with connect(context) as client:
+        context_id = _id_of(client, ref)
         client.contexts.delete(context_id)
     Output(as_json).result({"id": context_id, "deleted": True}, lambda _: None)
 
 
-def _require_id(written: str) -> None:
-    if not written.startswith("ctx_"):
-        raise typer.BadParameter(f"{written!r} is no id; `contextune contexts list` shows ids", param_hint="ID")
+def _require_version(ref: str) -> None:
+    """Refuse what means another version tomorrow: a name alone, or an alias."""
+    if not ref.startswith("ctx_") and not _VERSION.fullmatch(ref):
+        text = f"{ref!r} is neither name@version nor an id; `contextune contexts list` shows both"
+        raise typer.BadParameter(text, param_hint="REF")
+
+
+def _id_of(client: Contextune, ref: str) -> str:
+    return ref if ref.startswith("ctx_") else client.contexts.get(ref).id
 
 
 @alias.command(name="set")

@@ -24,6 +24,11 @@ from contextune.errors import (
     SourceError,
 )
 
+
+class UnfinishedError(ContextuneError):
+    """A batch has not succeeded yet, or never will."""
+
+
 FAILED: Final = 1
 _WRONG_ARGUMENTS_STATUS: Final = 2
 #: What typer raises for a command line that is wrong. Releases of typer keep the class in different places.
@@ -43,6 +48,7 @@ _STATUSES: Final[tuple[tuple[type[ContextuneError], int], ...]] = (
     (JobFailedError, 7),
     (JobCancelledError, 7),
     (ConflictError, 8),
+    (UnfinishedError, 8),
 )
 EXIT_STATUSES: Final = (
     "Exit status: 0 done; 1 something else failed; 2 wrong arguments; 3 a file or a request that is not accepted; "
@@ -65,7 +71,7 @@ def of_file(error: OSError) -> ContextuneError:
     """A file that cannot be written or read, as one line."""
     if error.filename is None:
         return ContextuneError(str(error))
-    return SourceError(f"{str(error.filename).removesuffix('.partial')}: {error.strerror}")
+    return SourceError(f"{error.filename}: {error.strerror}")
 
 
 def exit_status(error: ContextuneError) -> int:
@@ -113,5 +119,6 @@ def _code(error: ContextuneError) -> str:
         SourceError: "bad_source",
         JobCancelledError: "job_cancelled",
         ServiceUnreachableError: "unreachable",
+        UnfinishedError: "not_finished",
     }
     return next((code for kind, code in codes.items() if isinstance(error, kind)), "failed")

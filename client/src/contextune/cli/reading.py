@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import typer
 
@@ -15,13 +15,14 @@ from contextune.models.contexts import LabelDescription
 from contextune.sources import Columns, labels_from
 from contextune.sources.columns import settle
 from contextune.sources.examples import SourcedExample, examples_in, text_of
-from contextune.sources.reading import check_size, text_lines
 from contextune.sources.tables import MAX_FILE_BYTES, Table, read_table
 
 TextColumn: TypeAlias = Annotated[str | None, typer.Option("--text-column", help="The column that holds the text.")]
 LabelColumn: TypeAlias = Annotated[str | None, typer.Option("--label-column", help="The column that holds the label.")]
+IdColumn: TypeAlias = Annotated[str | None, typer.Option("--id-column", help="The column that holds the text's id.")]
 Format: TypeAlias = Annotated[
-    str | None, typer.Option("--format", help="csv, tsv, jsonl, json or xlsx, where the file's ending does not say.")
+    str | None,
+    typer.Option("--format", help="csv, tsv, jsonl, json, xlsx or txt, where the ending does not say."),
 ]
 Encoding: TypeAlias = Annotated[str | None, typer.Option(help="The file's encoding, where it is not UTF-8.")]
 Labels: TypeAlias = Annotated[
@@ -31,6 +32,10 @@ LabelsFile: TypeAlias = Annotated[
     Path | None, typer.Option(help="A file of labels, with a label and its description in each row.")
 ]
 
+Truncate: TypeAlias = Annotated[
+    Literal["NONE", "START", "END"],
+    typer.Option(case_sensitive=False, help="What to cut of a text that is too long."),
+]
 Exact: TypeAlias = Annotated[bool, typer.Option("--exact", help="Score every label, without a shortlist.")]
 
 PREVIEW_ROWS: Final = 4
@@ -113,10 +118,7 @@ def _label(written: str) -> LabelDescription:
 
 
 def texts_in(path: Path, columns: Columns, file_format: str | None, encoding: str | None) -> Iterator[str]:
-    """The texts of a file: the lines of a .txt file that are not blank, else a column. Raises ``SourceError``."""
-    if path.suffix.lower() == ".txt" and file_format is None:
-        check_size(path, MAX_FILE_BYTES)
-        return without_blank(text_lines(path, encoding))
+    """The texts of a file. Raises ``SourceError``."""
     found, settled = settle(open_table(path, columns, file_format, encoding), columns, label_needed=False)
     return (text_of(found, row, settled.text) for row in found.rows)
 
@@ -135,7 +137,8 @@ def open_table(
 ) -> Table:
     """The table in a file, with the columns that are named in it. Raises ``SourceError``."""
     table_there = read_table(path, file_format, encoding, most_bytes)
-    for name, option in ((columns.text, "--text-column"), (columns.label, "--label-column")):
+    named = ((columns.text, "--text-column"), (columns.label, "--label-column"), (columns.id, "--id-column"))
+    for name, option in named:
         if name is not None and name not in table_there.columns:
             listed = ", ".join(table_there.columns[:20])
             raise SourceError(f"{path}: there is no column {name!r} for {option}; the columns are: {listed}")

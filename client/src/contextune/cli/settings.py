@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from contextune.errors import ContextuneError
+from contextune.replacing import replaced
 
 NAMES: Final = ("url", "key")
 
@@ -38,8 +39,6 @@ def write(settings: dict[str, str]) -> None:
     """Replace the settings, in one step."""
     target = path()
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(settings, file)
-    partial.replace(target)
+    with replaced(target) as partial:
+        partial.chmod(0o600)
+        partial.write_text(json.dumps(settings), "utf-8")

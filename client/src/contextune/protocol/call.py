@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from contextune.errors import UnexpectedAnswerError
+from contextune.errors import SourceError, UnexpectedAnswerError
 
 T = TypeVar("T")
 Answer_co = TypeVar("Answer_co", covariant=True)
@@ -101,8 +102,21 @@ def send_json(
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON of what a caller gave: models and times among it too."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain).encode(errors="surrogatepass")
+    """JSON of what a caller gave: models and times among it too. Raises ``SourceError`` for a number that is none."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain).encode(errors="surrogatepass")
+    except ValueError as error:
+        raise SourceError(_not_finite(value) or f"the request cannot be written as JSON: {error}") from None
+
+
+def _not_finite(value: Any, where: str = "") -> str | None:
+    """Where the first number stands that JSON has not, in words."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{where}: {value} is no number that can be sent"
+    if isinstance(value, (list, tuple)):
+        value = dict(enumerate(value))
+    inner = value.items() if isinstance(value, Mapping) else ()
+    return next((found for name, one in inner if (found := _not_finite(one, f"{where}/{name}"))), None)
 
 
 def _plain(value: Any) -> Any:

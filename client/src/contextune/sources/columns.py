@@ -14,12 +14,13 @@ _TEXTS: Final = ("text", "sentence", "utterance", "input", "query", "question", 
 _LABELS: Final = ("label", "labels", "category", "intent", "class", "target", "tag", "sentiment", "topic", "output",
                   "type", "y", "label_text", "标签", "类别")  # fmt: skip
 _IDS: Final = ("id", "uid", "uuid", "key")
+_ID_ENDING: Final = "_id"
 _SAMPLE_ROWS: Final = 200
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns; None is to guess (a text, a label), or none (an id). ``guessed`` is set once one was."""
+    """Names of the columns; None is to guess. ``guessed`` is set once a text, or a label that is needed, was."""
 
     text: str | None = None
     label: str | None = None
@@ -37,15 +38,17 @@ def settle(table: Table, wanted: Columns, label_needed: bool) -> tuple[Table, Co
             raise table.fault(f"there is no column {name!r}; {listed(table.columns)}")
     sample = list(islice(table.rows, _SAMPLE_ROWS))
     table = replace(table, rows=chain(sample, table.rows))
+    if label_needed and wanted.label is None and len(table.columns) == 1:
+        raise table.fault(f"there is no label column; {listed(table.columns)}")
     label = wanted.label or _guess_label(table, sample, wanted, label_needed)
     text = wanted.text or _guess_text(table, sample, label)
     if text is None:
         raise table.fault(f"which column holds the text? {listed(table.columns)}")
     if label is None and label_needed:
         raise table.fault(f"which column holds the label? {listed(table.columns)}")
-    identity = wanted.id or named(table.columns, _IDS)
+    identity = wanted.id or _guess_id([column for column in table.columns if column not in (text, label)])
     guessed = wanted.text is None or (label_needed and wanted.label is None)
-    return table, Columns(text, label, identity if identity not in (text, label) else None, guessed)
+    return table, Columns(text, label, identity, guessed)
 
 
 def listed(columns: Sequence[str]) -> str:
@@ -58,6 +61,12 @@ def named(columns: Sequence[str], names: Sequence[str]) -> str | None:
     """The column that has the first of these names that one has."""
     by_name = {column.strip().lower(): column for column in columns}
     return next((by_name[name] for name in names if name in by_name), None)
+
+
+def _guess_id(columns: Sequence[str]) -> str | None:
+    """The column called as ids are, else the only one whose name ends as theirs do."""
+    ending = [column for column in columns if column.strip().lower().endswith(_ID_ENDING)]
+    return named(columns, _IDS) or (ending[0] if len(ending) == 1 else None)
 
 
 def _guess_label(table: Table, sample: Sequence[Row], wanted: Columns, needed: bool) -> str | None:

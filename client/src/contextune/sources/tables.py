@@ -19,6 +19,8 @@ Cells = Mapping[str, Any]
 
 #: The limit of a request that creates a context; batches have their own.
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
+#: Characters of a cell of CSV: what the service takes of a line.
+_MAX_CELL: Final = 1024 * 1024
 _DELIMITERS: Final = (",", ";", "\t", "|")
 _QUOTED_CELL: Final = re.compile(r'(^|[,;\t|])"[^"]*(?:""[^"]*)*"(?=[,;\t|\r\n]|$)')
 
@@ -78,6 +80,7 @@ def _without_nan(cells: Cells) -> Cells:
 
 
 def _read_csv(path: Path, encoding: str | None, delimiter: str | None = None) -> Table:
+    csv.field_size_limit(max(_MAX_CELL, csv.field_size_limit()))  # the limit is the process's
     lines = text_lines(path, encoding)
     first = _first_row(lines)
     reader = csv.reader(chain(first, lines), delimiter=delimiter or _delimiter("".join(first)), strict=True)
@@ -145,12 +148,18 @@ def _numbered(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            reason = "a quote is never closed" if "unexpected end" in str(error) else str(error)
-            raise SourceError(f"{path}, line {line}: {reason}") from None
+            raise SourceError(f"{path}, line {line}: {_csv_fault(error)}") from None
         if cells is None:
             return
         if any(cell.strip() for cell in cells):
             yield line, cells
+
+
+def _csv_fault(error: csv.Error) -> str:
+    said = str(error)
+    if "field limit" in said:
+        return f"a cell has more than {csv.field_size_limit():,} characters"
+    return "a quote is never closed" if "unexpected end" in said else said
 
 
 def _row(path: Path, columns: tuple[str, ...], where: str, cells: list[Any]) -> Row:
@@ -206,6 +215,13 @@ def _headed(name: str, rows: Iterator[Row]) -> Table:
     return Table(name, columns, chain(sample, rows))
 
 
+def _read_txt(path: Path, encoding: str | None) -> Table:
+    """A text on each line that is not blank."""
+    lines = enumerate(text_lines(path, encoding), 1)
+    rows = (Row(f"line {number}", {"text": line.rstrip("\r\n")}) for number, line in lines if line.strip())
+    return Table(str(path), ("text",), rows)
+
+
 def _read_excel(path: Path, _encoding: str | None) -> Table:
     return _under_header(path, _filled(_sheet_cells(path)), "row")
 
@@ -239,4 +255,5 @@ _READERS: Final[Mapping[str, Callable[[Path, str | None], Table]]] = {
     "ndjson": _read_jsonl,
     "json": _read_json,
     "xlsx": _read_excel,
+    "txt": _read_txt,
 }

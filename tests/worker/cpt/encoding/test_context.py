@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from tests.worker import tiny
 from worker.cpt.encoding.context import Context, Tokens, encode_example, encode_labels, encode_queries, encode_query
 from worker.cpt.encoding.template import Template, TokenType
 
@@ -74,6 +75,50 @@ def test_label_that_begins_another_is_scored_with_what_follows(tokenizer: Any) -
     assert plain[0] == told_apart[0][:-1]
     assert tokenizer.decode(told_apart[0][-1]).isspace()
     assert told_apart[0][-1] == told_apart[1][-1]
+
+
+@pytest.mark.parametrize(
+    ("template", "labels"),
+    [
+        (Template(output="output: {label}."), ["1", "1.1", "2"]),
+        (Template(output="output: {label}."), ["card", "card."]),
+        (Template(output="output: {label}/"), ["billing", "billing/refund"]),
+        (Template(output="({label})"), ["C", "C) x"]),
+        (Template(between="\n"), ["a", "a\nb"]),
+        (Template(between=""), ["card", "card arrival"]),
+    ],
+)
+def test_as_much_of_what_follows_is_scored_as_tells_labels_apart(template: Template, labels: list[str]) -> None:
+    bytewise = tiny.tokenizer()
+    scored = encode_labels(bytewise, template, labels)
+    following = template.after_label + template.between + "input: "
+    for ids, label in zip(scored, labels, strict=True):
+        text = bytewise.decode(ids).removeprefix(" ")
+        assert text.startswith(label)
+        assert f"{label}{following}".startswith(text)
+    for ids in scored:
+        assert [other[: len(ids)] for other in scored].count(ids) == 1
+
+
+def test_no_more_of_what_follows_is_scored_than_is_needed(tokenizer: Any) -> None:
+    for template in (Template(), Template(output="{label}, ", between="; ")):
+        for labels in (["card arrival", "card"], ["card arrival", "card linking"]):
+            extra = 1 if "card" in labels else 0
+            examples = [encode_example(tokenizer, template, "x", label) for label in labels]
+            own = [example.types.count(TokenType.LABEL) for example in examples]
+            assert [len(ids) - extra for ids in encode_labels(tokenizer, template, labels)] == own
+
+
+@pytest.mark.parametrize(
+    ("template", "labels"),
+    [
+        (Template(input="{text}", separator="=", output="{label}", between=""), ["card", "card arrival"]),
+        (Template(input="{text}", separator="=", output="{label}/", between="b"), ["a", "a/b"]),
+    ],
+)
+def test_labels_that_nothing_tells_apart_are_refused(template: Template, labels: list[str]) -> None:
+    with pytest.raises(ValueError, match="beginning of another"):
+        encode_labels(tiny.tokenizer(), template, labels)
 
 
 def test_labels_with_equal_tokens_are_refused(tokenizer: Any) -> None:

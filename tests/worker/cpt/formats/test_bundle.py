@@ -16,6 +16,7 @@ from worker.cpt.scoring.mixture import Mixture, prior_mixture
 from worker.cpt.scoring.scorer import Reading
 from worker.cpt.scoring.views import VIEWS
 
+TENSORS = ("embedding", "delta")
 METADATA = {"labels": ["a", "ü"], "step": 3, "loss": 0.5}
 
 
@@ -144,12 +145,23 @@ def test_embeddings_of_another_model_are_refused() -> None:
         load(blob_of(), width=576)
 
 
+def with_size(size: Any) -> Callable[[dict[str, Any]], None]:
+    """A change of a header whose tensors then have a dimension of this size."""
+
+    def change(header: dict[str, Any]) -> None:
+        for name in TENSORS:
+            header[f"prompts.0.{name}"].update(shape=[3, size])
+
+    return change
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda header: header["prompts.0.ids"].update(data_offsets=[0, 2**60]),
         lambda header: header["prompts.0.embedding"].update(shape=[2**40, 2**40]),
         lambda header: header.update(__metadata__=None),
+        *map(with_size, (None, [], {}, float("inf"), True, -8, "8", 8.0)),
     ],
 )
 def test_header_that_lies_is_refused(change: Callable[[dict[str, Any]], None]) -> None:

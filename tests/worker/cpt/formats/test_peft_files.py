@@ -2,6 +2,7 @@
 
 import copy
 import json
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,28 @@ def test_config_that_does_not_fit_is_refused(llama: Any, task: Task, config: dic
         read(changed(files[CONFIG], **config), files[WEIGHTS], embeddings, VOCABULARY, 100)
 
 
-@pytest.mark.parametrize("weights", ["none", "other", "nan", "integers"])
+@pytest.mark.parametrize(
+    ("dtype", "bits"),
+    [("F16", 16), ("BF16", 16), ("F32", 32), ("F64", 64), ("F8_E4M3", 8), ("F8_E8M0", 8), ("F6_E2M3", 6), ("F4", 4)],
+)
+def test_weights_of_the_types_that_peft_writes_are_read(llama: Any, task: Task, dtype: str, bits: int) -> None:
+    files = write(prompt_of(llama, task), "tiny")
+    shape = [len(task.context), llama.config.hidden_size]
+    size = shape[0] * shape[1] * bits // 8
+    header = json.dumps({"prompt_embeddings": {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}).encode()
+    weights = struct.pack("<Q", len(header)) + header + bytes(size)
+
+    def again() -> Prompt:
+        return read(files[CONFIG], weights, lambda ids: word_embeddings(llama, ids), VOCABULARY, 1000)
+
+    if bits < 16:
+        with pytest.raises(ValueError, match="must hold"):
+            again()
+    else:
+        assert again().embeds.dtype == torch.float32
+
+
+@pytest.mark.parametrize("weights", ["none", "other", "nan", "integers", "large"])
 def test_weights_that_do_not_fit_are_refused(llama: Any, task: Task, weights: str) -> None:
     prompt = prompt_of(llama, task)
     files, whole = write(prompt, "tiny"), prompt.embeds
@@ -119,6 +141,7 @@ def test_weights_that_do_not_fit_are_refused(llama: Any, task: Task, weights: st
         "none": b"PK\x03\x04 no safetensors",
         "other": safetensors.torch.save({"lora_A": whole}),
         "nan": safetensors.torch.save({"prompt_embeddings": whole / 0}),
+        "large": safetensors.torch.save({"prompt_embeddings": whole.double() * 1e300}),
         "integers": safetensors.torch.save({"prompt_embeddings": whole.long()}),
     }
     with pytest.raises(ValueError, match=r"is not a safetensors file|must hold"):

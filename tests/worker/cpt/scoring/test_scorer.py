@@ -70,6 +70,18 @@ def test_states_are_those_of_uncached_forwards_whatever_labels_are_scored(model:
     assert found.scores.shape == (len(QUERIES), len(labels))
 
 
+def test_query_of_more_tokens_than_a_pass_is_read_piece_by_piece_to_the_same(model: Any) -> None:
+    prefix = PrefixKV.compute(model, word_embeddings(model, CONTEXT))
+    tries = [LabelTrie.build(LABELS)] * len(QUERIES)
+    hidden = [torch.arange(len(CONTEXT)) % 3 == number for number in range(len(QUERIES))]
+    whole = read(model, prefix, tries, QUERIES, hidden=hidden)
+    turn = Watched(last=100)
+    pieces = read(model, prefix, tries, QUERIES, hidden=hidden, sizes=replace(ON_CPU, pass_tokens=2), turn=turn)
+    torch.testing.assert_close(pieces.scores, whole.scores, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(pieces.states, whole.states, rtol=1e-4, atol=1e-4)
+    assert len(turn.offers) == 1 + 2 + 3, "the short query, and each piece of the others"
+
+
 def test_queries_of_a_pass_may_have_labels_of_their_own(llama: Any) -> None:
     prefix = PrefixKV.compute(llama, word_embeddings(llama, CONTEXT))
     everything = score(llama, prefix, LABELS, QUERIES)

@@ -269,6 +269,10 @@ Change = Callable[[dict[str, Any]], object]
         lambda state: state.update(vectors=torch.zeros(2, 5)),
         lambda state: state.pop("trials.0.0.delta"),
         lambda state: state.pop("tuner.delta"),
+        lambda state: state.update(statuses=torch.tensor(1)),
+        lambda state: state.update(done=torch.zeros(2)),
+        lambda state: state.update({"trials.0.0.closed": torch.zeros(2)}),
+        lambda state: state.update({"tuner.delta": torch.zeros(1, 1)}),
     ],
 )
 def test_state_of_something_else_is_refused(model: Any, change: Change) -> None:
@@ -353,6 +357,12 @@ def test_what_is_known_of_a_label_takes_no_more_room_than_the_longest_example() 
     assert max(map(len, named.names_of([0, 1]))) <= max(map(len, given.queries_of(range(len(given)))))
 
 
+def test_tokens_of_what_is_known_of_a_label_are_counted_not_its_bytes() -> None:
+    """Decomposed letters have more bytes than tokens here."""
+    given = replace(shots(2), texts=("e\u0301" * 40, "e\u0301"), label_texts=("good " * 100, "bad"))
+    assert max(map(len, given.names_of([0, 1]))) <= max(map(len, given.queries_of(range(len(given)))))
+
+
 def test_with_many_labels_a_piece_of_reading_holds_few_texts(model: Any) -> None:
     """A search is late by a piece of work, whose cost must not grow with the labels."""
     few = Costs.of(model, (), shots(12), 0)
@@ -429,6 +439,25 @@ def test_first_trial_is_cut_short_and_the_same_trials_give_the_same_bits(model: 
     assert outcome.trial.prompts == 1
     assert 0 < outcome.examples < 100
     again = found(model, replace(settings, trials=(Trial(0, 4, outcome.examples, 1),), max_seconds=None), shots(100))
+    assert_same(replace(cut, outcomes=()), replace(again, outcomes=()))
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 7, 9])
+def test_trial_that_is_cut_anywhere_gives_the_same_bits_again_also_with_texts_without_a_label(
+    model: Any, pieces: int
+) -> None:
+    texts = tuple(f"what about {number}" for number in range(40))
+    settings = replace(AUTO, trials=(Trial(0, 4, 40, 2),), max_seconds=1.0)
+    clock = Clock(0.0)
+    running = search(model, settings, shots(40), clock=clock, calibration_texts=texts)
+    for _ in range(pieces):
+        running.step()
+    clock.now = 99.0
+    cut = run(running)
+    (outcome,) = cut.outcomes
+    trial = replace(outcome.trial, examples=outcome.examples)
+    whole = replace(settings, trials=(trial,), max_seconds=None)
+    again = found(model, whole, shots(40), calibration_texts=texts)
     assert_same(replace(cut, outcomes=()), replace(again, outcomes=()))
 
 
