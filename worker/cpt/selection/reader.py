@@ -57,8 +57,8 @@ class Reader:
         if queries := self._unlabelled_left()[: costs.texts_at_once]:
             self._read_unlabelled(queries, prefix, turn)
             return costs.reading(inside, len(queries))
-        numbers = self._examples_left()[: costs.texts_at_once]
-        self._read_examples(numbers, prefix, turn)
+        if numbers := self._examples_left()[: costs.texts_at_once]:
+            self._read_examples(numbers, prefix, turn)
         return costs.reading(inside, len(numbers))
 
     def _names_left(self) -> range:
