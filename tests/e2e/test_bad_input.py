@@ -296,12 +296,12 @@ def test_context_is_deleted_by_its_id_alone(service: Service, tuned: str) -> Non
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/contexts", {"GET", "POST"}),
-        ("POST", "/contexts/shared", {"GET", "PATCH", "DELETE"}),
-        ("DELETE", "/jobs", {"GET"}),
+        ("PUT", "/contexts", {"GET", "HEAD", "POST"}),
+        ("POST", "/contexts/shared", {"GET", "HEAD", "PATCH", "DELETE"}),
+        ("DELETE", "/jobs", {"GET", "HEAD"}),
         ("GET", "/jobs/job_1/cancel", {"POST"}),
         ("GET", "/classify", {"POST"}),
-        ("POST", "/health/live", {"GET"}),
+        ("POST", "/health/live", {"GET", "HEAD"}),
     ],
 )
 def test_method_that_a_route_does_not_have_is_refused(
