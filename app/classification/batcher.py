@@ -11,14 +11,13 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from app.classification.admission import Admission, Load
-from app.classification.bus import Bus, DeadlineExceeded, NoWorker, WorkerLost
+from app.classification.bus import Bus, DeadlineExceeded
 from app.classification.holders import Holders
 from app.classification.lines import Answered, Contribution, Line, Lines, Request
 from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, PartReply, Truncate
@@ -134,21 +133,52 @@ class Batcher:
                 batch.add_done_callback(lambda _: self._dispatch(model, lines))
 
     async def _classify_batch(self, model: str, line: Line, taken: Sequence[Contribution], *, small: bool) -> None:
-        sent = time.monotonic()
+        """Answer for what a batch holds. What was made with other files goes on to a worker that has others."""
+        left, files, asked = taken, "", set[str]()
         try:
-            reply = await self._ask(model, taken, small=small)
-            for (request, part, _), part_reply in zip(taken, reply.parts, strict=True):
-                request.receive(part.first, part_reply)
-            self._note(model, taken, sent, reply)
-            busy = line.waiting.inputs >= self.max_batch_inputs
-            line.admission.throughput.note(sum(one.load.inputs for one in taken), busy=busy)
+            while left:
+                sent = time.monotonic()
+                reply = await self._ask(model, left, small=small, files=files)
+                known = self._files(model)
+                asked.add(files or known.get(reply.worker, ""))
+                others = sorted({*known.values()} - asked)
+                pairs = list(zip(left, reply.parts, strict=True))
+                again = [one for one, part in pairs if others and _of_other_files(part)]
+                self._receive(model, line, [pair for pair in pairs if pair[0] not in again], sent, reply)
+                left, files = again, others[0] if others else ""
         except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
-            for request, _, _ in taken:
+            for request, _, _ in left:
                 if not request.answer.done():
                     request.answer.set_exception(error)
 
-    async def _ask(self, model: str, taken: Sequence[Contribution], *, small: bool) -> ClassifyReply:
-        """The reply to a batch. Examples of plain contexts go along where a worker may not hold them."""
+    def _receive(
+        self,
+        model: str,
+        line: Line,
+        answered: Sequence[tuple[Contribution, PartReply]],
+        sent: float,
+        reply: ClassifyReply,
+    ) -> None:
+        """Hand on what a worker answered, and count it."""
+        if not answered:
+            return
+        for (request, part, _), part_reply in answered:
+            request.receive(part.first, part_reply)
+        taken = [one for one, _ in answered]
+        self._note(model, taken, sent, reply)
+        busy = line.waiting.inputs >= self.max_batch_inputs
+        line.admission.throughput.note(sum(one.load.inputs for one in taken), busy=busy)
+
+    def _files(self, model: str) -> dict[str, str]:
+        """The files that each worker of a model has, as far as it says."""
+        ready = (one for one in self.bus.announcements(model) if one.ready)
+        return {one.worker_id: one.files for one in ready if one.files is not None}
+
+    async def _ask(self, model: str, taken: Sequence[Contribution], *, small: bool, files: str) -> ClassifyReply:
+        """The reply to a batch by a worker with these files, or any.
+
+        Examples of plain contexts go along where a worker may not hold them.
+        """
         plain = {one.part.artifact: one.request.plain for one in taken if one.request.plain is not None}
         live = {one.worker_id for one in self.bus.announcements(model) if one.ready}
         held = {address for address in plain if self._holders.all_hold(address, live)}
@@ -158,6 +188,7 @@ class Batcher:
                 reply_to=self.bus.reply_channel,
                 model=model,
                 small=small,
+                files=files,
                 parts=tuple(one.part for one in taken),
                 plain={address: one for address, one in plain.items() if address not in held},
             )
@@ -170,34 +201,10 @@ class Batcher:
                 elif answered.failure is not None and answered.failure.code == ErrorCode.EXAMPLES_NEEDED:
                     missing.add(part.artifact)
             if not missing & held:
-                return await self._by_other_files(batch, reply, seconds)
+                return reply
             for address in missing:
                 self._holders.forget(address)
             held = set()  # so it is asked twice at most
-
-    async def _by_other_files(self, batch: ClassifyBatch, reply: ClassifyReply, seconds: float) -> ClassifyReply:
-        """The reply, where workers with other files of the model answer for contexts that were made with those.
-
-        Each is asked within ``seconds``.
-        """
-        announced = [one for one in self.bus.announcements(batch.model) if one.ready and one.files is not None]
-        parts, asked = list(reply.parts), {one.files for one in announced if one.worker_id == reply.worker}
-        for files in sorted({one.files for one in announced if one.files is not None} - asked):
-            changed = [number for number, part in enumerate(parts) if _made_with_other_files(part)]
-            if not changed:
-                break
-            some = batch.model_copy(
-                update={
-                    "id": new_id("batch"),
-                    "parts": tuple(batch.parts[number] for number in changed),
-                    "files": files,
-                }
-            )
-            with suppress(NoWorker, WorkerLost):  # as they went meanwhile, there are no such files
-                answered = ClassifyReply.model_validate_json(await self.bus.call(some, seconds))
-                for number, part in zip(changed, answered.parts, strict=True):
-                    parts[number] = part
-        return reply.model_copy(update={"parts": tuple(parts)})
 
     def _note(self, model: str, taken: Sequence[Contribution], sent: float, reply: ClassifyReply) -> None:
         """Count an answered batch, which was sent at ``sent`` on the monotonic clock."""
@@ -209,6 +216,6 @@ class Batcher:
         self.metrics.note_batch(model, times, sum(one.load.inputs for one in taken), tokens)
 
 
-def _made_with_other_files(part: PartReply) -> bool:
+def _of_other_files(part: PartReply) -> bool:
     """Whether a part was not answered as its context was made with other files of the model or of its encoder."""
     return part.failure is not None and part.failure.code == ErrorCode.MODEL_CHANGED

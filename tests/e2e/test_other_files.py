@@ -9,8 +9,8 @@ import pytest
 from contextune import Contextune
 
 from app.standalone.embedded import EmbeddedServer
+from tests.e2e.programs import Program
 from tests.e2e.service import EXAMPLES, TEXTS, TINY, assert_problem
-from tests.e2e.test_several import Program
 from tests.ports import free_port
 from tests.waiting import eventually
 from tests.worker.tiny import causal_model, tokenizer

@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ import pytest
 from contextune import Contextune
 
 from app.standalone.embedded import EmbeddedServer
+from tests.e2e.programs import Program
 from tests.e2e.service import EXAMPLES, TEXTS, TINY, same
 from tests.e2e.trace_receiver import TraceReceiver, trace_receiver
 from tests.ports import free_port
@@ -31,31 +30,6 @@ import time
 for name, ahead in (("time", 60), ("time_ns", 60 * 10**9)):
     setattr(time, name, lambda real=getattr(time, name), ahead=ahead: real() + ahead)
 """
-
-
-class Program:
-    """One process of the service, started again after it was killed."""
-
-    def __init__(self, module: str, log: Path, **environment: str) -> None:
-        self._command = [sys.executable, "-P", "-m", module]
-        self._environment = {**os.environ, **environment}
-        self._log = log
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
-            return subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def start_again(self) -> None:
-        self.process = self._start()
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
 
 
 class Several:
