@@ -1,7 +1,8 @@
 """Attention on CPUs: the backend for them, see `worker.cpt.kernels.backend`.
 
-Small problems are left to torch's flash kernels; large ones are matrix products with the softmax between them, in
-blocks of queries whose scores stay in the cache.
+torch's flash kernels compute small problems, and every problem where MKL is the fastest, since the kernels multiply by
+MKL. Elsewhere large problems are matrix products with the softmax between them, in blocks of queries whose scores stay
+in the cache.
 """
 
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor
 
 from worker.cpt.kernels.backend import MASKED
-from worker.cpt.kernels.linear import product
+from worker.cpt.kernels.linear import mkl_is_fastest, product
 
-#: Scores of one set of keys from which on products beat the flash kernels (measured).
+#: Scores of one set of keys from which on products beat the flash kernels, where MKL is not the fastest (measured).
 _LARGE: Final = 2**18
 #: Scores in a block, 2 MiB; and queries, if causal: the fewer, the more of the upper triangle is left out.
 _BLOCK_SCORES: Final = 2**19
@@ -55,7 +56,7 @@ def backward(
 
 
 def _by_flash(query: Tensor, key: Tensor) -> bool:
-    return query.shape[1] * query.shape[2] * key.shape[1] < _LARGE
+    return mkl_is_fastest() or query.shape[1] * query.shape[2] * key.shape[1] < _LARGE
 
 
 def _expanded(keys: Tensor, query: Tensor) -> Tensor:

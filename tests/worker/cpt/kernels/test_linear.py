@@ -10,8 +10,15 @@ import torch
 from torch import nn
 
 from tests.worker.tiny import causal_model
+from worker.cpt.kernels import linear
 from worker.cpt.kernels.linear import FrozenLinear
 from worker.cpt.model.base_model import prepare
+
+
+@pytest.fixture(params=[False, True], ids=["onednn", "mkl"], autouse=True)
+def _fastest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor that either library serves best."""
+    monkeypatch.setattr(linear, "mkl_is_fastest", lambda: request.param)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -28,6 +35,12 @@ def test_output_and_gradient_are_those_of_the_layer(shared: bool, bias: bool, sh
     # A gradient that is not contiguous, as attention gives it.
     gradients = [torch.autograd.grad(output, rows, weights.mT.contiguous().mT) for output in outputs]
     torch.testing.assert_close(*gradients)
+
+
+def test_shared_weight_is_copied_for_onednn_alone() -> None:
+    layer = nn.Linear(24, 17)
+    FrozenLinear.convert(layer, shared=True)
+    assert (layer.columns.data_ptr() == layer.weight.data_ptr()) == linear.mkl_is_fastest()  # type: ignore[operator]
 
 
 def test_layer_of_another_device_stays_as_it_is() -> None:
@@ -53,6 +66,7 @@ def test_without_onednn_torch_multiplies() -> None:
     script = """
 import torch
 torch.ops.mkldnn = object()
+torch.backends.mkl.is_available = lambda: False
 from tests.worker.tiny import causal_model
 from worker.cpt.model.trial import try_out
 from worker.cpt.kernels.linear import product
