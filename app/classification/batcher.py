@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from app.classification.admission import Admission, Load
-from app.classification.bus import Bus, DeadlineExceeded
+from app.classification.bus import Bus, DeadlineExceeded, NoWorker
 from app.classification.holders import Holders
 from app.classification.lines import Answered, Contribution, Line, Lines, Request
 from app.contract.messages import ClassifyBatch, ClassifyPart, ClassifyReply, PartReply, Truncate
@@ -135,10 +135,16 @@ class Batcher:
     async def _classify_batch(self, model: str, line: Line, taken: Sequence[Contribution], *, small: bool) -> None:
         """Answer for what a batch holds. What was made with other files goes on to a worker that has others."""
         left, files, asked = taken, "", set[str]()
+        refusals: ClassifyReply | None = None
         try:
             while left:
                 sent = time.monotonic()
-                reply = await self._ask(model, left, small=small, files=files)
+                try:
+                    reply = await self._ask(model, left, small=small, files=files)
+                except NoWorker:
+                    if refusals is None or not self._files(model):
+                        raise
+                    reply = refusals  # whoever had these files has gone
                 known = self._files(model)
                 asked.add(files or known.get(reply.worker, ""))
                 others = sorted({*known.values()} - asked)
@@ -146,6 +152,7 @@ class Batcher:
                 again = [one for one, part in pairs if others and _of_other_files(part)]
                 self._receive(model, line, [pair for pair in pairs if pair[0] not in again], sent, reply)
                 left, files = again, others[0] if others else ""
+                refusals = reply.model_copy(update={"parts": tuple(part for one, part in pairs if one in again)})
         except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
             for request, _, _ in left:
                 if not request.answer.done():

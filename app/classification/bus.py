@@ -41,7 +41,7 @@ class BusUnavailable(Exception):
 
 
 class NoWorker(Exception):
-    """No live worker serves the model."""
+    """No live worker serves the model, or those that do take other requests."""
 
 
 class ModelUnsupported(Exception):
@@ -78,7 +78,7 @@ class _Call:
     turn: int = 0
     deaths: int = 0
     repeated: bool = False
-    workerless_since: float | None = None
+    workers_seen_at: float | None = None
     unsent_since: float | None = None
 
 
@@ -243,11 +243,13 @@ class Bus:
         return True
 
     def _note_workers(self, call: _Call, now: float) -> None:
-        if any(one.unsupported is None for one in self.announcements(call.request.model)):
-            call.workerless_since = None
-        elif call.workerless_since is None:
-            call.workerless_since = now
-        elif now - call.workerless_since > self.workerless_seconds:
+        workers = self.announcements(call.request.model)
+        if call.workers_seen_at is None or any(one.unsupported is None for one in workers):
+            call.workers_seen_at = now
+        takers = [call.request.is_for(one) for one in workers if one.ready]
+        others_only = takers and not any(takers) and not self._workers.lives(call.started_by or "")
+        settled = now - self._changed_at > self.restart_seconds
+        if now - call.workers_seen_at > self.workerless_seconds or (others_only and settled):
             raise NoWorker(call.request.model)
 
     async def _listen(self) -> None:

@@ -85,6 +85,10 @@ class Request(Message):
         """The queue that its workers take it from: only batches wait behind batches."""
         return plan_queue(self.model)
 
+    def is_for(self, worker: Announcement) -> bool:
+        """Whether a worker takes it from that queue."""
+        return worker.model == self.model
+
 
 class PlanRequest(Request):
     """Payload of the plan task; ``spec`` is the address of the spec's file.
@@ -146,6 +150,10 @@ class ClassifyBatch(Request):
     def queue(self) -> str:
         """The queue that its workers take it from."""
         return classify_queue(self.model, self.files)
+
+    def is_for(self, worker: Announcement) -> bool:
+        """Whether a worker takes it from that queue."""
+        return super().is_for(worker) and self.files in ("", worker.files)
 
 
 class Scored(Part):

@@ -29,8 +29,10 @@ class StandIn:
         self._connection.release()
         self._bus.close()
 
-    def announce(self, ready: bool = True, model: str = MODEL, device: DeviceState | None = None) -> None:
-        self._bus.announce([Announcement(worker_id=self.id, model=model, ready=ready, device=device)])
+    def announce(
+        self, ready: bool = True, model: str = MODEL, device: DeviceState | None = None, files: str | None = None
+    ) -> None:
+        self._bus.announce([Announcement(worker_id=self.id, model=model, ready=ready, device=device, files=files)])
 
     def refuse(self, reason: str, model: str = MODEL) -> None:
         self._bus.announce([Announcement(worker_id=self.id, model=model, ready=False, unsupported=reason)])

@@ -24,7 +24,7 @@ from worker.cpt.scoring.prefix import PrefixKV
 from worker.cpt.selection.result import SearchResult
 from worker.cpt.selection.search import Search
 from worker.cpt.tuning.tuner import CHUNK_TOKENS
-from worker.device import Device
+from worker.device import Device, out_of_memory
 from worker.evaluation.report import Predictions, report
 from worker.jobs.defaults import search_settings
 from worker.jobs.encoding import Encoded, encode
@@ -123,11 +123,17 @@ class JobRun:
 
     def _step(self) -> None:
         metrics = self._device.run(self._advance)
-        done, elapsed = self._search.fraction - self._fraction_before, time.monotonic() - self._started
-        left = elapsed / done * (1 - self._search.fraction) if done > 0 else None
-        self._lease.note(self._progress(), left, metrics)
+        self._lease.note(self._progress(), self._seconds_left(), metrics)
         for message in self._news.messages():
             self._lease.say(*message)
+
+    def _seconds_left(self) -> float | None:
+        """At the rate of the work so far, within the search's bound; None before any work."""
+        done, elapsed = self._search.fraction - self._fraction_before, time.monotonic() - self._started
+        if done <= 0:
+            return None
+        left, most = elapsed / done * (1 - self._search.fraction), self._hyperparameters.max_seconds
+        return left if most is None else max(0.0, min(left, most - self._seconds()))
 
     def _advance(self) -> dict[str, Any] | None:
         """Do the next piece of work, and return what is to be told of it. To be called on the device."""
@@ -186,6 +192,8 @@ class JobRun:
             state = safetensors.torch.load(content)
             self._device.run(partial(self._search.load_state, state))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            if error.__cause__ is not None and out_of_memory(error.__cause__):
+                raise error.__cause__ from None  # with smaller chunks the same checkpoint may find room
             structlog.get_logger().warning("checkpoint_not_usable", job_id=self._claim.job_id, reason=str(error))
             data = {"attempt": self._claim.attempt}
             self._lease.say("beginning again: the checkpoint cannot be used here", data, level="warning")

@@ -13,7 +13,7 @@ for i = 12, #ARGV do
   refer_for_job(tenant, job, ARGV[i])
   end_writing(ARGV[i], table.concat({tenant, job, fence}, ':'))
 end
-redis.call('HDEL', row, 'writing')
+leave_unreferred(tenant, job)
 redis.call('INCRBY', owned(tenant, 'artifact_bytes'), ARGV[6])
 redis.call('HINCRBY', row, 'bytes', ARGV[6])
 local done, failed = redis.call('HINCRBY', row, 'done', ARGV[7]), redis.call('HINCRBY', row, 'failed', ARGV[8])

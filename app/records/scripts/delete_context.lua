@@ -39,8 +39,8 @@ if state == 'queued' or state == 'running' or state == 'parked' then
 end
 
 local addresses = {}
-for address in string.gmatch(writing or '', '%S+') do
-  end_writing(address, table.concat({tenant, job, fence}, ':'))
+writing = writing or redis.call('HGET', key, 'writing') or ''  -- its job may be deleted
+for address in string.gmatch(writing, '%S+') do
   if address ~= artifact and address ~= report then table.insert(addresses, address) end
 end
 free_bytes(tenant, bytes)
@@ -48,6 +48,7 @@ for _, address in ipairs({spec or '', artifact or '', report or ''}) do
   redis.call('SREM', shared('refs', address), table.concat({tenant, 'context', context}, ':'))
   if address ~= '' then table.insert(addresses, address) end
 end
+for _, address in ipairs(addresses) do end_all_writing(address, tenant, job) end
 redis.call('DEL', deleting)
 redis.call('HSET', deleting, 'format', 1, 'job_id', job, 'fence', fence or 0, 'lease_until', lease,
   'addresses', #addresses == 0 and '[]' or cjson.encode(addresses))

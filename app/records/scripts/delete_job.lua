@@ -17,6 +17,7 @@ if status then remove_job(tenant, job) end
 local addresses, wait = {}, 0
 for _, address in ipairs(redis.call('LRANGE', files, 0, AT_ONCE - 1)) do
   redis.call('SREM', shared('refs', address), table.concat({tenant, 'job', job}, ':'))
+  end_all_writing(address, tenant, job)
   local others = collect(address, remover)
   if not others then redis.call('LREM', files, 1, address)
   elseif others > 0 then wait = math.max(wait, others)

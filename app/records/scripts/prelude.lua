@@ -274,6 +274,24 @@ local function estimated_finish(model, estimate)
   return string.format('%.0f', now + math.floor(ahead / math.max(1, #running / 2)) + estimate)
 end
 
+-- Let files that a batch began to write, and does not refer to, be removed with it.
+local function leave_unreferred(tenant, job)
+  local row, referrer = owned(tenant, 'job', job), table.concat({tenant, 'job', job}, ':')
+  for address in string.gmatch(redis.call('HGET', row, 'writing') or '', '%S+') do
+    if redis.call('SISMEMBER', shared('refs', address), referrer) == 0 then
+      redis.call('RPUSH', owned(tenant, 'files', job), address)
+    end
+  end
+  redis.call('HDEL', row, 'writing')
+end
+
+-- Let files that a tuning run began to write be removed with its context.
+local function leave_to_context(tenant, job)
+  local id, writing = fields(owned(tenant, 'job', job), 'context_id', 'writing')
+  local context = owned(tenant, 'context', id)
+  if writing and redis.call('EXISTS', context) == 1 then redis.call('HSET', context, 'writing', writing) end
+end
+
 -- Forget a job that has ended. The files of a batch are still to be removed: `removals` finds them at once.
 local function remove_job(tenant, job)
   local key = owned(tenant, 'job', job)
@@ -284,6 +302,7 @@ local function remove_job(tenant, job)
   redis.call('ZREM', owned(tenant, 'jobs', 'model', model), job)
   redis.call('ZREM', owned(tenant, 'jobs', 'context', context), job)
   redis.call('ZREM', ended_of(kind), member(tenant, job))
+  if kind == 'batch' then leave_unreferred(tenant, job) else leave_to_context(tenant, job) end
   redis.call('DEL', key, owned(tenant, 'events', job), owned(tenant, 'chunks', job))
   if kind == 'batch' then
     free_bytes(tenant, bytes)
@@ -328,6 +347,14 @@ end
 local function end_writing(address, writer)
   redis.call('HDEL', shared('writers', address), writer)
   if redis.call('EXISTS', shared('writers', address)) == 0 then redis.call('ZREM', shared('pending'), address) end
+end
+
+-- The same for all attempts at a job: one that died ended nothing.
+local function end_all_writing(address, tenant, job)
+  local attempt = member(tenant, job) .. ':'
+  for _, one in ipairs(redis.call('HKEYS', shared('writers', address))) do
+    if string.sub(one, 1, #attempt) == attempt then end_writing(address, one) end
+  end
 end
 
 -- Let a file be removed by the remover that asks. Returns 0 if it is to remove the file, the milliseconds that another has

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -26,11 +26,12 @@ def replaced(path: Path) -> Iterator[Path]:
         partial.touch(exist_ok=False)
         if target.exists():
             shutil.copymode(target, partial)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    try:
         yield partial
         partial.replace(target)
+    except OSError as error:
+        if str(error.filename) == str(partial):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()

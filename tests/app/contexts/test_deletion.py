@@ -16,6 +16,7 @@ from app.records.limits import Retention
 from app.records.store import Records
 from tests.app.artifact_files import partly_written, written
 from tests.app.records.steps import REPORT, claim, expire_removals, submit
+from tests.submissions import overdue
 from tests.waiting import eventually
 
 ADDRESS = "ab" * 32
@@ -43,6 +44,37 @@ def test_files_go_with_their_context_and_deleting_again_is_no_fault(records: Rec
         delete(records.of("default"), root, context_id)
         assert not any(file.exists() for file in files)
     delete(records.of("default"), root, "ctx_unknown")
+
+
+def test_files_of_an_attempt_that_died_go_with_their_context(records: Records, client: redis.Redis, root: str) -> None:
+    (context_id, job_id), other = submit(records), "cd" * 32
+    died = claim(records)
+    for address in (ADDRESS, other):
+        assert records.begin_write(died, address) == "go"
+    files = [written(artifact_url(root, address)) for address in (ADDRESS, other)]
+    overdue(client, job_id)
+    records.sweep()
+    claimed = claim(records)
+    assert records.begin_write(claimed, ADDRESS) == "go"
+    assert records.finish_succeeded(claimed, ADDRESS, REPORT, {}) == "succeeded"
+    delete(records.of("default"), root, context_id)
+    assert [file.exists() for file in files] == [False, False]
+    assert client.exists("{ct}:pending", "{ct}:collecting", "{ct}:deleting") == 0
+
+
+def test_files_of_an_attempt_that_died_go_with_their_context_also_without_its_job(
+    records: Records, client: redis.Redis, root: str
+) -> None:
+    (context_id, job_id), owned = submit(records), records.of("default")
+    assert records.begin_write(claim(records), ADDRESS) == "go"
+    file = written(artifact_url(root, ADDRESS))
+    overdue(client, job_id)
+    records.sweep()
+    owned.jobs.cancel(job_id)
+    assert owned.jobs.delete(job_id) is None
+    delete(owned, root, context_id)
+    assert not file.exists()
+    assert client.exists("{ct}:pending", "{ct}:collecting", "{ct}:deleting") == 0
 
 
 def test_file_that_another_context_refers_to_stays(records: Records, root: str) -> None:

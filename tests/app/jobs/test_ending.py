@@ -16,7 +16,15 @@ from app.records.files import ArtifactsUnavailable
 from app.records.garbage import FilesLeft
 from app.records.store import Records
 from tests.app.artifact_files import written
-from tests.app.records.steps import batch, claim, expire_removals
+from tests.app.records.steps import (
+    batch,
+    begun_batch,
+    claim,
+    claim_batch,
+    expire_removals,
+    keep_chunk,
+    write_results,
+)
 from tests.app.records.steps import submit as submit_context
 from tests.submissions import MODEL, overdue, submission
 
@@ -141,3 +149,22 @@ def test_remover_removes_nothing_once_others_may(root: str) -> None:
     file = written(artifact_url(root, "address"))
     assert remove_artifacts(root, FilesLeft("remover", time.monotonic(), 0, ("address",))) == ()
     assert file.exists()
+
+
+@pytest.mark.parametrize("again", [(0,), (0, 1), (2,), ()], ids=str)
+def test_files_of_an_attempt_that_died_go_with_their_batch(
+    records: Records, client: redis.Redis, root: str, again: tuple[int, ...]
+) -> None:
+    died = begun_batch(records, 2)
+    for number in range(2):
+        write_results(records, root, died, number)
+    overdue(client, died.job_id)
+    records.sweep()
+    claimed = claim_batch(records)
+    for place, number in enumerate(again):
+        keep_chunk(records, claimed, place, write_results(records, root, claimed, number))
+    records.of("default").jobs.cancel(died.job_id)
+    assert records.finish_cancelled(claimed) == "cancelled"
+    assert delete(records.of("default"), root, died.job_id) is None
+    assert files(root) == []
+    assert client.exists("{ct}:pending", "{ct}:collecting", "{ct}:removing") == 0

@@ -45,21 +45,41 @@ def succeed(records: Records, name: str | None = None, tenant: str = "default", 
 
 def batch(records: Records, root: str, files: int, tenant: str = "default") -> str:
     """Id of a batch that has succeeded, with so many files beside its input; nothing else may be queued."""
+    claimed = begun_batch(records, files, tenant)
+    for number in range(files):
+        keep_chunk(records, claimed, number, write_results(records, root, claimed, number))
+    assert records.batch_work.finish(claimed, None, None) == "succeeded"
+    return claimed.job_id
+
+
+def begun_batch(records: Records, lines: int, tenant: str = "default") -> BatchClaim:
+    """A batch of so many lines that a worker has begun; nothing else may be queued."""
     context_id, job_id, owned = succeed(records, tenant=tenant), new_id("job"), records.of(tenant)
     upload = owned.batches.upload(job_id)
     upload.write(b'{"text": "a"}\n')
     spec = BatchSpec(artifact="address", served="tuned", target_error=0.05, options=BatchOptions())
-    owned.batches.submit(job_id, BatchSubmission(context_id, MODEL, spec, files), upload, None)
+    owned.batches.submit(job_id, BatchSubmission(context_id, MODEL, spec, lines), upload, None)
+    return claim_batch(records)
+
+
+def claim_batch(records: Records) -> BatchClaim:
     claimed = records.claim([MODEL], new_id("worker"))
     assert isinstance(claimed, BatchClaim)
-    for number in range(files):
-        address = hashlib.sha256(f"{job_id}:{number}".encode()).hexdigest() + ".jsonl"
-        assert records.begin_write(claimed, address) == "go"
-        write_file(artifact_url(root, address), b"a text")
-        chunk, done = Chunk(number, number + 1, number, results=address), Done(1, 0, 1, 1, 1)
-        assert records.batch_work.add(claimed, number, chunk, done) == "held"
-    assert records.batch_work.finish(claimed, None, None) == "succeeded"
-    return job_id
+    return claimed
+
+
+def write_results(records: Records, root: str, claimed: BatchClaim, number: int) -> str:
+    """The address of a file of results."""
+    address = hashlib.sha256(f"{claimed.job_id}:{number}".encode()).hexdigest() + ".jsonl"
+    assert records.begin_write(claimed, address) == "go"
+    write_file(artifact_url(root, address), b"a text")
+    return address
+
+
+def keep_chunk(records: Records, claimed: BatchClaim, number: int, address: str) -> None:
+    """Do a line of a batch, whose results were written."""
+    chunk, done = Chunk(number, number + 1, number, results=address), Done(1, 0, 1, 1, 1)
+    assert records.batch_work.add(claimed, number, chunk, done) == "held"
 
 
 def expire_removals(client: redis.Redis) -> None:

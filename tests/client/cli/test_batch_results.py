@@ -86,7 +86,18 @@ def test_file_that_cannot_be_written_is_named(service: StandIn, command: Command
     assert (said.status, said.err) == (3, f"Error: {target}: No such file or directory\n")
 
 
-def test_csv_is_that_of_the_service(service: StandIn, command: Command, tmp_path: Path) -> None:
+def test_file_below_another_is_named(service: StandIn, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / "results.jsonl"
+    service.then(says(SUCCEEDED), streams(LINE + "\n"))
+    said = command("batch", "results", "job_1", "-o", str(target))
+    assert (said.status, said.err) == (3, f"Error: {target}: Not a directory\n")
+
+
+@pytest.mark.parametrize(("name", "options"), [("results.csv", ()), ("results.CSV", ()), ("results", ("--csv",))])
+def test_csv_is_that_of_the_service(
+    service: StandIn, command: Command, tmp_path: Path, name: str, options: tuple[str, ...]
+) -> None:
     lines = [
         {"index": 0, "id": 'a "b"\n', "prediction": "où", "confidence": 0.8123456789012345, "abstained": False,
          "labels": {"où": {"confidence": 0.8123456789012345}, "no, way": {"confidence": 1e-07}}},
@@ -97,9 +108,9 @@ def test_csv_is_that_of_the_service(service: StandIn, command: Command, tmp_path
         '0,"a ""b""\n",où,0.8123456789012345,false,"{""où"": 0.8123456789012345, ""no, way"": 1e-07}"\r\n'
         "2,,,0.5,true,{}\r\n"
     )
-    target = tmp_path / "results.csv"
+    target = tmp_path / name
     service.then(says(SUCCEEDED), streams("".join(json.dumps(line) + "\n" for line in lines)))
-    assert command("batch", "results", "job_1", "--csv", "-o", str(target)).status == 0
+    assert command("batch", "results", "job_1", *options, "-o", str(target)).status == 0
     assert target.read_bytes() == expected.encode()
 
 

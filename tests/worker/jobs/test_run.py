@@ -202,6 +202,26 @@ def test_training_examples_are_trained_on_but_stay_out_of_the_context(
     assert usual.report.loss_curve != extended.report.loss_curve
 
 
+def test_checkpoint_that_memory_does_not_suffice_for_is_kept(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    claim = claimed(records)
+    unbroken = run(records, claim, base, artifacts)
+    with pytest.raises(Stopping):
+        run(records, claim, base, artifacts, steps=1)
+    lacking = [RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")]
+
+    def run_out(*_: object) -> None:
+        if lacking:
+            raise lacking.pop()
+
+    hook = base.model.get_input_embeddings().register_forward_pre_hook(run_out)
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        run(records, claim, base, artifacts)
+    hook.remove()
+    assert run(records, claim, base, artifacts) == unbroken
+
+
 LISTED = b'{"__metadata__": []}'
 
 

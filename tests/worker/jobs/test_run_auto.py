@@ -19,7 +19,7 @@ from worker.classification.preparing import prepare
 from worker.classification.resident import ModelChanged
 from worker.cpt.formats.bundle import load
 from worker.evaluation.figures import held_out_interval, wilson_interval
-from worker.jobs.lease import Stopping
+from worker.jobs.lease import Lease, Stopping
 from worker.jobs.planning import plan
 from worker.jobs.run import Result
 from worker.models import LanguageModel
@@ -92,6 +92,23 @@ def test_trials_of_a_report_give_the_same_bits_without_a_bound(
     again = run(records, claimed(records, base, steps="auto", trials=trials), base, artifacts)
     assert load(again.content).prompts[0].delta.equal(load(first.content).prompts[0].delta)
     assert again.report.tuned == first.report.tuned
+
+
+def test_estimate_of_what_is_left_keeps_to_the_bound(
+    records: Records, base: LanguageModel, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, note = [], Lease.note
+
+    def noting(self: Lease, fields: dict[str, Any], remaining_seconds: float | None, metrics: Any = None) -> None:
+        left.append(remaining_seconds)
+        note(self, fields, remaining_seconds, metrics)
+
+    monkeypatch.setattr(Lease, "note", noting)
+    result(records, base, artifacts, max_seconds=1e-6)
+    assert set(left) == {0.0}
+    left.clear()
+    result(records, base, artifacts)
+    assert any(left)
 
 
 def test_encoder_takes_part_and_its_hash_is_told(records: Records, artifacts: Artifacts) -> None:

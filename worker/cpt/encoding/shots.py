@@ -58,12 +58,15 @@ class Shots:
         return encode_queries(self.tokenizer, self.template, [self.texts[number] for number in numbers])
 
     def cut_query(self, text: str) -> tuple[int, ...]:
-        """The ids of a text as a query, cut to as many as the longest example's: so it finds room where that does."""
-        most = max(tokens.types.index(TokenType.LABEL) for tokens in self._largest)
+        """The ids of a text as a query, cut to as many as the longest example's: so it finds room where that does.
+
+        Never none: where the template adds nothing, a text is cut within its first letter if need be.
+        """
+        most = self._longest_query
         ids = encode_query(self.tokenizer, self.template, text)
         while len(ids) > most and text:
             text = text[: len(text) * most // len(ids)]
-            ids = encode_query(self.tokenizer, self.template, text)
+            ids = encode_query(self.tokenizer, self.template, text) or ids[:most]
         return tuple(ids)
 
     def longest_example(self, limit: int) -> int:
@@ -78,7 +81,8 @@ class Shots:
     def names_of(self, labels: Sequence[int]) -> list[list[int]]:
         """The ids of what is known of labels, in place of a text, as queries."""
         texts = [self.label_texts[label].encode()[: self._name_bytes].decode(errors="ignore") for label in labels]
-        return [list(self.cut_query(text)) for text in texts]
+        whole = zip(texts, encode_queries(self.tokenizer, self.template, texts), strict=True)
+        return [ids if len(ids) <= self._longest_query else list(self.cut_query(text)) for text, ids in whole]
 
     @cached_property
     def _sizes(self) -> list[int]:
@@ -90,6 +94,11 @@ class Shots:
         """The examples with the most bytes."""
         by_size = sorted(range(len(self)), key=self._sizes.__getitem__, reverse=True)
         return [self.example(number) for number in by_size[:_COUNTED]]
+
+    @cached_property
+    def _longest_query(self) -> int:
+        """Tokens of the longest of them up to its label."""
+        return max(tokens.types.index(TokenType.LABEL) for tokens in self._largest)
 
     @cached_property
     def _name_bytes(self) -> int:

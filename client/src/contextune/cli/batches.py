@@ -114,7 +114,9 @@ def results(
     context: typer.Context,
     job: Id,
     target: Target = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header, in place of JSONL.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="CSV with a header, in place of JSONL; implied by an output *.csv.")
+    ] = False,
     after: Annotated[int | None, typer.Option(help="Only results after the line with this index.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -126,6 +128,7 @@ def results(
         hint = "--output" if target else "--csv"
         raise typer.BadParameter("--json prints one envelope; leave one of the two out", param_hint=hint)
     output = Output(as_json)
+    as_csv = as_csv or (target is not None and target.suffix.lower() == ".csv")
     with connect(context) as client:
         batch_now = client.batches.get(job)
         if target is not None and not _complete(batch_now):

@@ -107,6 +107,13 @@ def test_text_is_cut_to_the_room_of_the_longest_example() -> None:
     assert (cut[:6], cut[-6:]) == (short[:6], short[-6:])
 
 
+def test_text_of_one_long_letter_is_not_cut_to_nothing() -> None:
+    """The examples have a token each, and the template none."""
+    some = replace(shots(8), template=Template("{text}", "", "{label}", ""), texts=tuple("abcdefgh"))
+    some = replace(some, label_texts=("\u597d", "\u597d\u597d"))
+    assert [len(ids) for ids in (some.cut_query("\u597d"), *some.names_of([0, 1]))] == [1, 1, 1]
+
+
 def test_those_that_stand_best_for_the_others_come_first() -> None:
     """Of each label nineteen texts are alike and one is alone: no context takes it."""
     some = shots(40)
