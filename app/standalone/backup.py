@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import pydantic
 import typer
+from contextune.cli.failures import FAILED
 from contextune.cli.output import Json, Output
 from contextune.errors import ContextuneError
 
@@ -35,14 +36,18 @@ File = Annotated[Path, typer.Argument(help="The backup, a tar file.")]
 
 @backup_cli.command()
 def backup(file: File, as_json: Json = False) -> None:
-    """Write every record and every file of this installation to a new FILE; the service may run meanwhile."""
+    """Write every record and every file of this installation to a new FILE; the service may run meanwhile.
+
+    Where files are missing or damaged, the backup holds all others, and the exit status is 1.
+    """
     with _told():
         settings = Settings()
         with _store(settings) as url:
             found = write_backup(Backups.at(url), settings.artifacts_url, file, _note)
     Output(as_json).result(asdict(found), lambda console: console.print(f"{file}: {_what(found)}"))
     if found.damaged:
-        _note(f"missing or damaged, and left out: {', '.join(found.damaged)}")
+        typer.echo(f"Error: missing or damaged, and left out of {file}: {', '.join(found.damaged)}", err=True)
+        raise typer.Exit(FAILED)
 
 
 @restore_cli.command()

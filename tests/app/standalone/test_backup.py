@@ -85,6 +85,19 @@ def test_what_cannot_be_done_is_said_in_one_line(installed: Path, arguments: tup
     assert as_json.returncode == 1
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_files_that_are_missing_are_said_and_fail_the_command(
+    installed: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (lost,) = (path for path in (installed / "artifacts").rglob("*") if path.is_file())
+    lost.unlink()
+    file = tmp_path / "backup.tar"
+    made = contextune(installed, "backup", str(file), *options)
+    assert made.returncode == 1
+    assert made.stderr.splitlines() == [f"Error: missing or damaged, and left out of {file}: {lost.name}"]
+    assert contextune(tmp_path / "there", "restore", str(file)).returncode == 0
+
+
 def test_folder_with_records_is_not_restored_into(installed: Path, tmp_path: Path) -> None:
     file = str(tmp_path / "backup.tar")
     assert contextune(installed, "backup", file).returncode == 0

@@ -42,7 +42,8 @@ def test_context_takes_the_memory_of_its_keys_and_values(llama: Any) -> None:
     assert short.weights == 4000 < short.serve
 
 
-#: Scores of attention in blocks on a CPU, whatever the model: in float32, in the model's dtype, and their gradients.
+#: Scores of attention in blocks on a CPU, where products beat the flash kernels, whatever the model: in float32, in the
+#: model's dtype, and their gradients.
 BLOCKS = 8 * 2**20
 LAID_OUT = ON_CPU.pass_logits * LOGIT_BYTES
 
@@ -71,4 +72,4 @@ def test_needs_are_those_of_the_tensors_that_live_at_once(
         read(model, PrefixKV.compute(model, embeds), [trie] * len(queries), queries, sizes=least)
 
     expected = needs.serve - min(LAID_OUT, needs.serve) + len(queries) * (1 + labels) * vocabulary * LOGIT_BYTES
-    assert 0.4 * expected < peak_bytes(serve) < expected + BLOCKS
+    assert 0.35 * expected < peak_bytes(serve) < expected + BLOCKS
