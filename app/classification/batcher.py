@@ -33,6 +33,9 @@ _INPUTS_IN_TIME: Final = 64
 #: A small request whose wait was misjudged is refused once it has waited so many times the longest wait.
 _MISJUDGED: Final = 1.5
 
+#: What was asked for, and what a worker said of it.
+_Answer = tuple[Contribution, PartReply]
+
 
 @dataclass
 class Batcher:
@@ -148,11 +151,12 @@ class Batcher:
                 known = self._files(model)
                 asked.add(files or known.get(reply.worker, ""))
                 others = sorted({*known.values()} - asked)
-                pairs = list(zip(left, reply.parts, strict=True))
-                again = [one for one, part in pairs if others and _of_other_files(part)]
-                self._receive(model, line, [pair for pair in pairs if pair[0] not in again], sent, reply)
-                left, files = again, others[0] if others else ""
-                refusals = reply.model_copy(update={"parts": tuple(part for one, part in pairs if one in again)})
+                answered, refused = list[_Answer](), list[_Answer]()
+                for one in zip(left, reply.parts, strict=True):
+                    (refused if others and _of_other_files(one[1]) else answered).append(one)
+                self._receive(model, line, answered, sent, reply)
+                left, files = [one for one, _ in refused], others[0] if others else ""
+                refusals = reply.model_copy(update={"parts": tuple(part for _, part in refused)})
         except Exception as error:  # noqa: BLE001 - whatever it is, each waiting caller must learn of it
             for request, _, _ in left:
                 if not request.answer.done():
@@ -162,7 +166,7 @@ class Batcher:
         self,
         model: str,
         line: Line,
-        answered: Sequence[tuple[Contribution, PartReply]],
+        answered: Sequence[_Answer],
         sent: float,
         reply: ClassifyReply,
     ) -> None:
