@@ -58,7 +58,9 @@ class TrialSettings(Payload):
     """One configuration that a search of method "auto" tries as a whole.
 
     ``steps`` is how far each prompt is tuned, ``context_examples`` how many examples stand in each at most,
-    ``examples`` how many are read under each at most, and ``prompts`` how many serve together at most.
+    ``examples`` how many are read under each at most, and ``scored_examples`` for how many of them all labels are
+    scored at most: for every one that is read where it is not given, with 0 for none, and the heads alone predict.
+    ``prompts`` is how many serve together at most.
     """
 
     model_config = ConfigDict(strict=True)
@@ -67,6 +69,7 @@ class TrialSettings(Payload):
     context_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
     examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
     prompts: Annotated[int, Field(ge=1, le=16)]
+    scored_examples: Annotated[int, Field(ge=0, le=MAX_EXAMPLES)] | None = None
 
 
 class Hyperparameters(Payload):

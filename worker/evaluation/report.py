@@ -161,6 +161,11 @@ def _notes_on_folds(claim: TuningClaim) -> Iterator[str]:
         yield "Each example was predicted by a prompt that has not seen it; all together may do a little better."
     else:
         yield "Each fold was predicted by a context without its examples, so the served context may do a little better."
+    if any(trial.scored_examples == 0 for trial in claim.hyperparameters.trials):
+        yield (
+            "There was no time for the scores of so many labels: the regressions predict without them, and there is no "
+            "comparison with plain label scores. A larger max_seconds buys both."
+        )
     texts = [example.text for example in (*claim.spec.examples, *claim.spec.training_examples)]
     if len(texts) > MOST_TRIED:
         yield f"Harmful examples were not looked for among {len(texts)}: up to {MOST_TRIED} are tried one by one."

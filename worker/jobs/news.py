@@ -66,7 +66,8 @@ class SearchNews:
             dropped.insert(0, Message(text, {"encoders": names, "status": "dropped"}))
         if before and not self._encoder_steps:
             data = {"encoder_steps": before, "status": "dropped"}
-            dropped.insert(0, Message(f"the tuning of the sentence encoder was dropped{reason}", data))
+            why = ": another tells these labels apart better" if self._search.encoding.surpassed else reason
+            dropped.insert(0, Message(f"the tuning of the sentence encoder was dropped{why}", data))
         return dropped
 
     def _note_held_out(self, first: int) -> None:

@@ -6,12 +6,14 @@ import math
 from typing import Any, Final
 
 from app.contract.tuning import TrialSettings
+from worker.cpt.selection.choice import FEW_LABELS
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.encoding import taking_part
 from worker.cpt.selection.prompts import prompt_tokens
 from worker.cpt.selection.search import ENCODER_SHARE, TRIALS_SHARE, fewer_steps
 from worker.cpt.selection.task import calibration_sample
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
+from worker.cpt.selection.trials import Trial
 from worker.jobs.encoding import Encoded
 from worker.models import LanguageModel
 
@@ -40,16 +42,22 @@ class Pricing:
 
     def first_encoder(self) -> float:
         """Seconds for the sentence vectors of all examples by the first encoder, and for tuning it."""
+        return self._encoding(self._costs.embedding(self._texts)) + self._tuning()
+
+    def _tuning(self) -> float:
         steps = self._values["encoder_steps"]
-        tuning = self._costs.encoder_tuning(steps) if steps else 0.0
-        return self._encoding(self._costs.embedding(self._texts) + tuning)
+        return self._encoding(self._costs.encoder_tuning(steps)) if steps else 0.0
 
     def encoding(self) -> float:
-        """Seconds for the sentence vectors of all examples by each encoder, and for tuning the first."""
+        """Seconds for the sentence vectors of all examples by each encoder, and for tuning the first.
+
+        Tuning is left out where another encoder may make it needless, as it does on most texts of many labels.
+        """
         if not self._encoders:
             return 0.0
-        others = sum(self._costs.embedding(self._texts, encoder) for encoder in range(1, self._encoders))
-        return self.first_encoder() + self._encoding(others)
+        vectors = self._encoding(sum(self._costs.embedding(self._texts, each) for each in range(self._encoders)))
+        needless = self._encoders > 1 and len(self._shots.labels) > FEW_LABELS
+        return vectors if needless else vectors + self._tuning()
 
     def _encoding(self, cost: float) -> float:
         return cost / (self._rate * _ENCODER_EFFICIENCY / _EFFICIENCY)
@@ -64,8 +72,9 @@ class Pricing:
         automatic = values["method"] == "auto"
         inside = self._costs.inside(trial.context_examples, self._most_tokens) if automatic else self._shots.context
         batch = self._costs.batch(self._runs(trial) if automatic else 0, inside, values["batch_size"])
-        read = trial.examples if values["calibration"] or values["head"] else 0
-        prompt = self._costs.prompt(trial.steps, inside, batch, read)
+        sizes = Trial(**trial.model_dump())
+        read, scored = (sizes.examples, sizes.scored) if values["calibration"] or values["head"] else (0, 0)
+        prompt = self._costs.prompt(trial.steps, inside, batch, read, scored)
         return self._runs(trial) * prompt / self._rate
 
     def affordable(self, trials: tuple[TrialSettings, ...], max_seconds: float | None) -> tuple[TrialSettings, ...]:

@@ -235,6 +235,7 @@ class JobRun:
                 context_examples=one.trial.context_examples,
                 examples=max(1, min(one.trial.examples, one.examples) if one.examples else one.trial.examples),
                 prompts=one.trial.prompts,
+                scored_examples=one.trial.scored_examples,
             )
             for one in found.outcomes
             if one.status == "done"

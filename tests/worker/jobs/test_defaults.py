@@ -160,7 +160,7 @@ def test_fewer_are_read_where_the_budget_wants_it(base: LanguageModel) -> None:
     assert (counts[0], counts[-1]) == (48, 400)
 
 
-@pytest.mark.parametrize(("labels", "most"), [(2, True), (20, False)])
+@pytest.mark.parametrize(("labels", "most"), [(2, True), (16, False)])
 def test_where_examples_of_a_label_are_many_none_is_left_unread_for_tuning(
     base: LanguageModel, labels: int, most: bool
 ) -> None:
@@ -168,6 +168,36 @@ def test_where_examples_of_a_label_are_many_none_is_left_unread_for_tuning(
     whole = resolved(base, some, max_seconds=86_400.0)
     seconds = 2 * Pricing(base, some, whole.model_dump()).trial(whole.trials[0])
     assert (resolved(base, some, max_seconds=seconds).trials[0].examples == 400) == most
+
+
+def test_of_many_labels_fewer_are_scored_before_fewer_are_read(base: LanguageModel) -> None:
+    some = encoded(base, 200, 40)
+    whole, tuned = resolved(base, some, max_seconds=86_400.0).trials
+    assert (whole.examples, whole.scored_examples, tuned.steps) == (200, None, 6)
+    pricing = Pricing(base, some, resolved(base, some).model_dump())
+    found: list[tuple[int, int]] = []
+    for share in (0.01, *(0.1 * step for step in range(1, 40))):
+        seconds = share * sum(map(pricing.trial, (whole, tuned)))
+        trial = resolved(base, some, max_seconds=seconds).trials[0]
+        found.append((trial.examples, 200 if trial.scored_examples is None else trial.scored_examples))
+    assert [read for read, _ in found] == sorted(read for read, _ in found)
+    assert (found[0], found[-1]) == ((120, 0), (200, 200))
+    assert {scored for read, scored in found if read == 200} == {0, 120, 150, 200}
+    assert {scored for read, scored in found if read < 200} == {0}
+
+
+def test_without_heads_all_that_is_read_is_scored(base: LanguageModel) -> None:
+    some = encoded(base, 200, 40)
+    trial = resolved(base, some, max_seconds=0.001, head=False).trials[0]
+    assert (trial.examples, trial.scored_examples) == (120, None)
+
+
+def test_examples_that_are_read_for_their_states_alone_cost_less(base: LanguageModel) -> None:
+    some = encoded(base, 200, 40)
+    pricing = Pricing(base, some, resolved(base, some).model_dump())
+    whole = TrialSettings(steps=0, context_examples=4, examples=200, prompts=2)
+    first = whole.model_copy(update={"scored_examples": 64})
+    assert pricing.trial(whole.model_copy(update={"examples": 64})) < pricing.trial(first) < pricing.trial(whole)
 
 
 def test_many_texts_without_a_label_cost_no_more_than_those_that_are_read(base: LanguageModel) -> None:

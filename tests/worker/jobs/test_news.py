@@ -5,20 +5,24 @@ from typing import Any
 
 import pytest
 import redis
+import torch
 
 from app.contract.objects import Event
-from app.contract.tuning import Example
+from app.contract.tuning import Example, Hyperparameters, TuningSpec
 from app.records.claims import Claim, TuningClaim
 from app.records.store import Records
-from tests.submissions import MODEL, overdue
-from tests.worker.cpt.selection.test_search import AUTO, search
+from tests.submissions import EXAMPLES, MODEL, overdue
+from tests.worker.cpt.selection.test_search import AUTO, search, several_labels
 from tests.worker.cpt.selection.test_search import run as finished
 from tests.worker.jobs import test_run, test_run_auto
 from tests.worker.jobs.test_run import run
 from tests.worker.tiny import base_model, sentence_encoder
 from worker.artifacts import Artifacts
+from worker.cpt.selection.search import Search
+from worker.jobs.defaults import resolve
+from worker.jobs.encoding import encode
 from worker.jobs.lease import Stopping
-from worker.jobs.news import which_encoder
+from worker.jobs.news import SearchNews, which_encoder
 from worker.models import LanguageModel
 
 
@@ -104,6 +108,22 @@ def test_tuning_of_the_encoder_that_is_dropped_is_told(records: Records, artifac
     assert run(records, claim, base, artifacts).report.encoder_steps == 0
     reason = "max_seconds (0 s) leaves no time for it"
     assert messages(records, claim)[0] == f"the tuning of the sentence encoder was dropped: {reason}"
+
+
+def test_encoder_that_is_not_tuned_for_another_s_sake_is_told() -> None:
+    """Vectors that tell the labels apart are put in the place of the other encoder's."""
+    some = several_labels(20, 80)
+    base = base_model(0, sentence_encoder(0), sentence_encoder(1))
+    running = Search(base.model, base.encoders, some, replace(AUTO, encoder_steps=2))
+    news = SearchNews(running, resolve(base, Hyperparameters(), encode(base, TuningSpec(examples=EXAMPLES))))
+    while not all(other.whole for other in running.encoding.others):
+        running.step()
+    (other,) = running.encoding.others
+    known = torch.eye(other._found.shape[2])[list(some.truth)]
+    other._found[:, [20 + other._order.index(number) for number in range(80)]] = known
+    running.step()
+    (told,) = news.messages()
+    assert told.text == "the tuning of the sentence encoder was dropped: another tells these labels apart better"
 
 
 def test_encoder_that_is_dropped_is_told(records: Records, artifacts: Artifacts) -> None:

@@ -227,6 +227,25 @@ def test_notes_say_what_the_figures_are_worth(records: Records, base: LanguageMo
     assert "No examples were held out" in notes(records, base, artifacts, cross_validation=False)
 
 
+def test_report_says_that_labels_were_not_scored_and_gives_the_same_bits_again(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    examples = tuple(
+        Example(text=f"film {number} of {number % 20}", label=f"label {number % 20}") for number in range(60)
+    )
+    trials = [{"steps": 0, "context_examples": 24, "examples": 60, "prompts": 2, "scored_examples": 0}]
+    one = result(records, base, artifacts, examples=examples, trials=trials)
+    assert one.report.icl is None
+    assert one.report.tuned
+    assert one.report.tuned.n == 60
+    assert "There was no time for the scores of so many labels" in " ".join(one.report.notes)
+    chosen = ResolvedHyperparameters.model_validate_json(str(one.fields["hyperparameters"]))
+    assert chosen.trials[0].scored_examples == 0
+    same = [trial.model_dump() for trial in chosen.trials]
+    again = result(records, base, artifacts, examples=examples, trials=same)
+    assert again.report.tuned == one.report.tuned
+
+
 def test_only_example_of_its_label_is_no_suspect(records: Records, base: LanguageModel, artifacts: Artifacts) -> None:
     alone = [Example(text=f"text {number}", label=f"label {number}") for number in range(8)]
     metrics = result(records, base, artifacts, examples=tuple(alone)).report

@@ -15,6 +15,8 @@ ENCODER_FOLDS: Final = 3
 _SAMPLE = 64
 #: Operations per parameter and token: forward; forward and back through activations; the same, back to a third.
 _FORWARD, _BOTH, _UPPER_BOTH = 2, 4, 10 / 3
+#: Tokens of a query that a node of the labels' trie takes as long as: its logits are computed and summed up.
+_NODE = 1.6
 #: Texts that are read in one piece of work, at most, and their tokens: a search is late by one piece.
 _TEXTS_AT_ONCE, _TOKENS_AT_ONCE = 32, 1024
 
@@ -56,8 +58,23 @@ class Costs:
 
     @property
     def texts_at_once(self) -> int:
-        """Texts that are read in one piece of work; with many labels few."""
-        return max(1, min(_TEXTS_AT_ONCE, int(_TOKENS_AT_ONCE / (self.example + self.trie))))
+        """Texts that are read and scored in one piece of work; with many labels few."""
+        return _at_once(self.example + self.trie)
+
+    @property
+    def states_at_once(self) -> int:
+        """Texts whose states alone are read in one piece of work."""
+        return _at_once(self.example)
+
+    @property
+    def names_at_once(self) -> int:
+        """Names of labels that are read in one piece of work."""
+        return _at_once(self.name)
+
+    @property
+    def _scored(self) -> float:
+        """Tokens that it takes as long as to read a text and score its labels."""
+        return self.example + _NODE * self.trie
 
     def inside(self, context_examples: int, most_tokens: int) -> int:
         """Examples that stand in a prompt of so many at most, and of so many tokens."""
@@ -85,9 +102,9 @@ class Costs:
         """A step of tuning of a prompt of `context` examples of mean length on a batch."""
         return _BOTH * self.parameters * self.example * (context + batch)
 
-    def reading(self, context: float, texts: int) -> float:
-        """Label scores and states of so many texts under a prompt, which is computed first."""
-        tokens = context * self.example + texts * (self.example + self.trie)
+    def reading(self, context: float, scored: int, others: int = 0) -> float:
+        """Label scores and states of so many texts, and the states of others, under a prompt that is computed first."""
+        tokens = context * self.example + scored * self._scored + others * self.example
         return _FORWARD * self.parameters * tokens
 
     def naming(self, labels: int) -> float:
@@ -100,8 +117,15 @@ class Costs:
         training = seen - context if seen - context >= context else seen
         return min(batch_size or training, training)
 
-    def prompt(self, steps: int, context: int, batch: int, examples: int) -> float:
-        """A prompt that is tuned for so many steps and read under."""
-        read = min(examples, self.examples) + self.calibration_texts if examples else 0
+    def prompt(self, steps: int, context: int, batch: int, examples: int, scored: int) -> float:
+        """A prompt that is tuned for so many steps and read under; of the examples so many are scored."""
+        every = min(examples, self.examples)
+        first = min(scored, every)
         named = self.naming(self.labels) if examples else 0.0
-        return named + steps * self.step(context, batch) + self.reading(context, read)
+        read = self.reading(context, first + self.calibration_texts if first else 0, every - first)
+        return named + steps * self.step(context, batch) + read
+
+
+def _at_once(tokens: float) -> int:
+    """Texts of so many tokens that are read in one piece of work."""
+    return max(1, min(_TEXTS_AT_ONCE, int(_TOKENS_AT_ONCE / max(1.0, tokens))))

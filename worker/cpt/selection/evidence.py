@@ -23,12 +23,15 @@ _QUARTER_WEIGHT_TEXTS: Final = 32
 class Evidence:
     """Log-probabilities [N, L] float64 for held-out examples `numbers`, by prompts and heads that have not seen them.
 
-    icl: the plain label scores. labels: the same less their bias. states: the heads on states, None without.
+    They are those whose labels were scored; heads have learned from the states of all others too. Where none were, they
+    are all that were read, and the label scores are even.
+    icl: the plain label scores, None where there are none. labels: the same less their bias. states: the heads on
+    states, None without.
     """
 
     numbers: tuple[int, ...]
     truth: Tensor
-    icl: Tensor
+    icl: Tensor | None
     labels: Tensor
     states: Tensor | None
 
@@ -54,10 +57,13 @@ def gather(
     """The evidence that a trial's records hold, and what serving needs to know of it."""
     numbers: list[int] = []
     icl, labels, states, biases, penalties = [], [], [], [], []
+    scored = not heads or any(record.scores or not record.numbers for record in records)
     for plan, record in zip(plans, records, strict=True):
-        scores = torch.cat(record.scores) if record.scores else torch.zeros(0, len(shots.labels))
+        even = torch.zeros(0 if scored else len(record.numbers), len(shots.labels))
+        scores = torch.cat(record.scores) if record.scores else even
         unseen = set(plan.unseen)
-        held_out = [place for place, number in enumerate(record.numbers) if number in unseen]
+        every = [place for place, number in enumerate(record.numbers) if number in unseen]
+        held_out = [place for place in every if place < len(scores)]
         bias = _bias(shots, record, scores) if calibrated else torch.zeros(len(shots.labels))
         if plan.served:
             biases.append(bias)
@@ -65,13 +71,13 @@ def gather(
         icl.append(scores[held_out].double().log_softmax(1))
         labels.append(label_part([scores[held_out]], bias[None]))
         if heads:
-            fitted = _cross_fit(shots, record, held_out, seed, turn)
+            fitted = _cross_fit(shots, record, every, seed, turn)
             penalties.append(fitted.penalty)
             states.append(fitted.predicted[held_out])
     evidence = Evidence(
         numbers=tuple(numbers),
         truth=torch.tensor([shots.truth[number] for number in numbers], dtype=torch.int64),
-        icl=torch.cat(icl),
+        icl=torch.cat(icl) if scored else None,
         labels=torch.cat(labels),
         states=torch.cat(states) if heads else None,
     )
@@ -108,7 +114,7 @@ def _bias(shots: Shots, record: PromptRecord, scores: Tensor) -> Tensor:
     """
     if not record.numbers:
         return torch.zeros(len(shots.labels))
-    truth = torch.tensor([shots.truth[number] for number in record.numbers])
+    truth = torch.tensor([shots.truth[number] for number in record.numbers[: len(scores)]])
     predicted = scores.double().log_softmax(1)
     weights = 1 / truth.bincount(minlength=len(shots.labels))[truth].double()
     bias = (weights[:, None] * predicted).sum(0) / weights.sum()

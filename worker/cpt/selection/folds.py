@@ -36,10 +36,17 @@ def balanced_folds(numbers: Sequence[int], labels: Sequence[int], seed: int) -> 
     return stratified_folds(numbers, labels, max(2, min(most, median)), seed)
 
 
-def by_turns(numbers: Sequence[int], labels: Sequence[int]) -> list[int]:
-    """The same numbers, one of each label after the other, as long as there are any: each beginning is balanced."""
+def by_turns(numbers: Sequence[int], labels: Sequence[int], order: Sequence[int] | None = None) -> list[int]:
+    """The same numbers, one of each label after the other, as long as there are any: each beginning is balanced.
+
+    order: the place of each label in a turn; without it labels come in their own order.
+    """
     of_label: dict[int, list[int]] = defaultdict(list)
     for number in numbers:
         of_label[labels[number]].append(number)
-    turns = [(turn, label, number) for label, some in of_label.items() for turn, number in enumerate(some)]
+    turns = [
+        (turn, order[label] if order else label, number)
+        for label, some in of_label.items()
+        for turn, number in enumerate(some)
+    ]
     return [number for _, _, number in sorted(turns)]

@@ -77,7 +77,7 @@ def cross_fitted_prompts(
         seen = [number for number in everything if number not in out]
         able = [number for number in everything if number < shots.context]
         candidates = [number for number in able if vectors is None or vectors[number].any()] or able
-        order = _by_merit(shots, candidates, out, vectors, seed + turn)
+        order = _by_merit(shots, candidates, out, vectors, seed + turn, turn * size)
         chosen = _fitting(shots, order, size, most_tokens) or [_shortest(shots, able)]
         context = _shuffled(chosen, seed + turn)
         outside = [number for number in seen if number not in set(context)]
@@ -101,11 +101,12 @@ def _folds(shots: Shots, count: int, seed: int) -> list[list[int]]:
 
 
 def _by_merit(
-    shots: Shots, candidates: Sequence[int], last: Collection[int], vectors: Tensor | None, seed: int
+    shots: Shots, candidates: Sequence[int], last: Collection[int], vectors: Tensor | None, seed: int, before: int
 ) -> list[int]:
     """Candidates, one of each label after the other, those first that stand best for the others of their label.
 
-    Of each label those in `last` come after the others.
+    Of each label those in `last` come after the others. Labels that do not all find room in a prompt begin with those
+    that `before` examples in the prompts before leave out.
     """
     ordered: list[int] = []
     for label in sorted({shots.truth[number] for number in candidates}):
@@ -113,7 +114,8 @@ def _by_merit(
         for late in (False, True):
             some = _shuffled([number for number in of_label if (number in last) == late], seed)[:_CANDIDATES]
             ordered += some if vectors is None or not some else _representative(some, vectors)
-    return by_turns(ordered, shots.truth)
+    labels = len(shots.labels)
+    return by_turns(ordered, shots.truth, [(label - before) % labels for label in range(labels)])
 
 
 def _representative(numbers: Sequence[int], vectors: Tensor) -> list[int]:

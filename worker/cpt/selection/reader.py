@@ -25,12 +25,19 @@ from worker.cpt.turn import Turn
 
 @dataclass
 class Reader:
-    """Reads into the record of a prompt that `plan` describes. most: examples that are read at most."""
+    """Reads into the record of a prompt that `plan` describes.
+
+    most: examples that are read at most. scored: of them the first, whose labels are scored; of the others the states
+    alone are read, which costs a fraction where labels are many. seed: of the order of the labels where not all are
+    scored: those in the prompt are predicted better than others, and often stand together.
+    """
 
     task: Task
     plan: PromptPlan
     record: PromptRecord
     most: int
+    scored: int
+    seed: int
     _prefix: PrefixKV | None = None
 
     @property
@@ -51,15 +58,19 @@ class Reader:
         """Read the next texts under the prompt as it is now, and return what it cost."""
         inside = 0.0 if self._prefix else costs.worth(embedding.tokens)
         prefix = self._prefix = self._prefix or PrefixKV.compute(self.task.model, embedding.tuned())
-        if names := self._names_left()[: costs.texts_at_once]:
+        if names := self._names_left()[: costs.names_at_once]:
             self._read_names(names, prefix, turn)
             return costs.reading(inside, 0) + costs.naming(len(names))
         if queries := self._unlabelled_left()[: costs.texts_at_once]:
             self._read_unlabelled(queries, prefix, turn)
             return costs.reading(inside, len(queries))
-        if numbers := self._examples_left()[: costs.texts_at_once]:
-            self._read_examples(numbers, prefix, turn)
-        return costs.reading(inside, len(numbers))
+        if numbers := self._to_score()[: costs.texts_at_once]:
+            self._read_examples(numbers, self._tries(len(numbers)), prefix, turn)
+            return costs.reading(inside, len(numbers))
+        numbers = self._examples_left()[: costs.states_at_once]
+        if numbers:
+            self._read_examples(numbers, [LabelTrie.empty()] * len(numbers), prefix, turn)
+        return costs.reading(inside, 0, len(numbers))
 
     def _names_left(self) -> range:
         """Labels whose names are to be read: a head on states learns from them as from examples."""
@@ -69,28 +80,41 @@ class Reader:
     def _examples_left(self) -> Sequence[int]:
         return self._examples[len(self.record.numbers) :]
 
+    def _to_score(self) -> Sequence[int]:
+        return self._examples[self.record.scored : self.scored]
+
     @cached_property
     def _examples(self) -> Sequence[int]:
         """The examples that are to be read, in their order."""
         task, truth = self.task, self.task.shots.truth
-        unseen = by_turns(self.plan.unseen, truth)
-        others = set(range(len(task.shots)) if task.reads and self.plan.served else ()) - set(unseen)
-        return read_order(unseen, by_turns(sorted(others), truth))[: self.most]
+        others = set(range(len(task.shots)) if task.reads and self.plan.served else ()) - set(self.plan.unseen)
+        kinds = [by_turns(some, truth, self._label_order) for some in (self.plan.unseen, sorted(others))]
+        return read_order(*kinds)[: self.most]
+
+    @property
+    def _label_order(self) -> Sequence[int] | None:
+        if not 0 < self.scored < self.most:
+            return None
+        generator = torch.Generator().manual_seed(self.seed % 2**63)
+        order: list[int] = torch.randperm(len(self.task.shots.labels), generator=generator).tolist()
+        return order
 
     def _unlabelled_left(self) -> Sequence[tuple[int, ...]]:
-        return self.task.calibration[sum(map(len, self.record.calibration)) :] if self.task.reads else ()
+        wanted = self.task.calibration if self.task.reads and self.scored else ()
+        return wanted[sum(map(len, self.record.calibration)) :]
 
     def _read_names(self, labels: Sequence[int], prefix: PrefixKV, turn: Turn) -> None:
         queries, nothing = self.task.shots.names_of(labels), LabelTrie.empty()
         found = read(self.task.model, prefix, [nothing] * len(labels), queries, views=VIEWS, turn=turn)
         self.record.names.append(found.states)
 
-    def _read_examples(self, numbers: Sequence[int], prefix: PrefixKV, turn: Turn) -> None:
+    def _read_examples(self, numbers: Sequence[int], tries: Sequence[LabelTrie], prefix: PrefixKV, turn: Turn) -> None:
         views, hidden = VIEWS if self.task.states else (), self._own_copies(numbers, prefix.tokens)
-        tries, queries = self._tries(len(numbers)), self.task.shots.queries_of(numbers)
+        queries = self.task.shots.queries_of(numbers)
         found = read(self.task.model, prefix, tries, queries, views=views, hidden=hidden, turn=turn)
         self.record.numbers += numbers
-        self.record.scores.append(found.scores)
+        if found.scores.shape[1]:
+            self.record.scores.append(found.scores)
         self.record.states.append(found.states)
 
     def _read_unlabelled(self, queries: Sequence[Sequence[int]], prefix: PrefixKV, turn: Turn) -> None:

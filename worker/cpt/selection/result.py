@@ -162,7 +162,8 @@ class _Conclusion:
         if not settings.calibrated and not settings.heads and self._encoder is None:
             return [1.0]
         given = settings.heads, self._encoder is not None, self._encoder_steps > 0, len(one.evidence.truth)
-        return choice.prior_weights(self._shots, *given)
+        labels, *heads = choice.prior_weights(self._shots, *given)
+        return [0.0 if one.evidence.icl is None else labels, *heads]
 
     def _nested(self, one: _Candidate) -> Tensor:
         prior, calibrated = self._prior(one), self._settings.calibrated
@@ -199,7 +200,9 @@ class _Conclusion:
             return None, nested
         shortlist: int | None = None
         cheap: Mixture | None = None
-        if settings.calibrated and len(one.parts) > 1:
+        if one.evidence.icl is None:
+            shortlist, cheap = 0, choice.mixture_of(one.parts[1:], truth, prior[1:], settings.calibrated, self._turn)
+        elif settings.calibrated and len(one.parts) > 1:
             shortlist, cheap, nested = choice.shortlist_of(one.parts, truth, prior, self._seed, self._turn)
         penalties = one.serving.state_penalties[len(one.run.records) - len(records) :]
         heads = state_heads(self._shots, records, penalties, self._turn) if settings.heads else ()
@@ -248,7 +251,7 @@ class _Conclusion:
     def _plain(candidates: Mapping[int, _Candidate]) -> dict[int, Tensor] | None:
         """Label scores under the prompts that were not tuned, if there are any."""
         for one in candidates.values():
-            if one.run.trial.steps == 0:
+            if one.run.trial.steps == 0 and one.evidence.icl is not None:
                 return dict(zip(one.evidence.numbers, one.evidence.icl, strict=True))
         return None
 

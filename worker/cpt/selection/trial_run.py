@@ -61,7 +61,7 @@ class TrialRun:
         truth, scores, labels = self.task.shots.truth, [], []
         for plan, record in zip(self.plans, self.records, strict=False):
             unseen = set(plan.unseen)
-            places = [place for place, number in enumerate(record.numbers) if number in unseen]
+            places = [place for place, number in enumerate(record.numbers[: record.scored]) if number in unseen]
             if places:
                 scores.append(torch.cat(record.scores)[places])
                 labels += [truth[record.numbers[place]] for place in places]
@@ -161,8 +161,13 @@ class TrialRun:
         config, unlearned = context.config(**task.config), plan.unlearned_places
         return Tuner(task.model, context, training, config, tuning, **task.bounds, held_out=unlearned)
 
+    @property
+    def _scored(self) -> int:
+        return self.trial.scored if self.task.states else self.trial.examples
+
     def _reader_of(self, plan: PromptPlan, record: PromptRecord) -> Reader:
         """The reader of a prompt; that of the prompt in turn keeps what it has computed of the prompt."""
         if self._reader is None or self._reader.record is not record:
-            self._reader = Reader(self.task, plan, record, self.trial.examples)
+            seed = self.task.tuning.seed + self.plans.index(plan)
+            self._reader = Reader(self.task, plan, record, self.trial.examples, self._scored, seed)
         return self._reader

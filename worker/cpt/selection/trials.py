@@ -17,13 +17,20 @@ class Trial:
     """One configuration, tried as a whole.
 
     steps: how far each prompt is tuned. context_examples: examples in each prompt, at most. examples: examples that
-    are read under each prompt, at most. prompts: those that serve together, at most.
+    are read under each prompt, at most. prompts: those that serve together, at most. scored_examples: of those that
+    are read the first, for which all labels are scored, at most; None for all. With 0 heads alone predict.
     """
 
     steps: int
     context_examples: int
     examples: int
     prompts: int
+    scored_examples: int | None = None
+
+    @property
+    def scored(self) -> int:
+        """Examples that all labels are scored for, at most."""
+        return self.examples if self.scored_examples is None else min(self.examples, self.scored_examples)
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class PromptRecord:
     """What has been done for one prompt of a trial: its delta [T, H], losses, and what was read under it.
 
     closed: whether nothing more is to be done. names: [V, L, H] states of what is known of the labels, as far as they
-    were read. numbers: the examples that were read. scores: [n, L]. states: [V, n, H].
+    were read. numbers: the examples that were read. scores: [s, L] of the first of them. states: [V, n, H].
     calibration: [C, L] label scores of texts without a label.
     """
 
@@ -91,6 +98,11 @@ class PromptRecord:
     calibration: list[Tensor] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
+    @property
+    def scored(self) -> int:
+        """Examples whose labels were scored: the first of those that were read."""
+        return sum(map(len, self.scores))
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """All of it, under names that begin with `name`."""
         found = {
@@ -102,8 +114,9 @@ class PromptRecord:
             found[f"{name}.names"] = torch.cat(self.names, 1)
         if self.numbers:
             found[f"{name}.numbers"] = torch.tensor(self.numbers)
-            found[f"{name}.scores"] = torch.cat(self.scores)
             found[f"{name}.states"] = torch.cat(self.states, 1)
+        if self.scores:
+            found[f"{name}.scores"] = torch.cat(self.scores)
         if self.calibration:
             found[f"{name}.calibration"] = torch.cat(self.calibration)
         return found
@@ -112,7 +125,7 @@ class PromptRecord:
         """Forget what was read but for the first examples."""
         if self.numbers:
             self.numbers = self.numbers[:count]
-            self.scores = [torch.cat(self.scores)[:count]]
+            self.scores = [torch.cat(self.scores)[:count]] if self.scores else []
             self.states = [torch.cat(self.states, 1)[:, :count]]
 
     @classmethod
@@ -124,7 +137,9 @@ class PromptRecord:
             record.names = [stored[f"{name}.names"]]
         if f"{name}.numbers" in stored:
             record.numbers = stored[f"{name}.numbers"].tolist()
-            record.scores, record.states = [stored[f"{name}.scores"]], [stored[f"{name}.states"]]
+            record.states = [stored[f"{name}.states"]]
+        if f"{name}.scores" in stored:
+            record.scores = [stored[f"{name}.scores"]]
         if f"{name}.calibration" in stored:
             record.calibration = [stored[f"{name}.calibration"]]
         return record

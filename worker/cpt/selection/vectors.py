@@ -5,6 +5,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.model.sentence_encoder import SentenceEncoder
@@ -13,6 +14,7 @@ from worker.cpt.turn import Turn
 
 #: Texts that are embedded in one step of a search.
 TEXTS_AT_ONCE: Final = 128
+_SMALLEST: Final = 1e-12
 
 
 class Vectors:
@@ -89,3 +91,16 @@ class Vectors:
         if (views, size) != (self._found.shape[0], self._found.shape[2]) or made > len(self._texts):
             raise ValueError("vectors of something else")
         self._found, self._cut = found, bool(stored[f"{name}_cut"])
+
+
+def nearest_mean(rows: Tensor, truth: Tensor) -> Tensor:
+    """[N] labels whose mean vector, of their other examples, is most like each row of `rows` [N, E] with labels [N].
+
+    Prototypes (Snell et al. 2017, arXiv 1703.05175) of centred vectors of length 1.
+    """
+    centred = functional.normalize(rows.double() - rows.double().mean(0), dim=1)
+    own = functional.one_hot(truth).double()  # [N, L]
+    sums = own.T @ centred
+    toward = centred @ sums.T - own
+    length = (sums.square().sum(1) - own * (2 * toward + own)).clamp_min(_SMALLEST)
+    return (toward / length.sqrt()).argmax(1)

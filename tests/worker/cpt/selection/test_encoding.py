@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tests.worker import tiny
 from worker.cpt.encoding.context import encode_labels
@@ -17,7 +18,7 @@ from worker.cpt.selection.encoder_part import FEWEST_AGAINST_TUNING, EncoderPart
 from worker.cpt.selection.encoding import Encoding
 from worker.cpt.selection.folds import FEWEST
 from worker.cpt.selection.tuned_vectors import MOST_EXAMPLES, TunedVectors, tunable
-from worker.cpt.selection.vectors import Vectors
+from worker.cpt.selection.vectors import Vectors, nearest_mean
 from worker.cpt.turn import ALONE
 
 STEPS = 2
@@ -138,6 +139,36 @@ def test_tuning_that_would_take_too_long_is_not_begun() -> None:
     found = run(encoding(), left=1.0, seconds=seconds)
     assert taken == [COSTS.encoder_tuning(STEPS)]
     assert (found.tuned, found.steps) == (None, 0)
+
+
+@pytest.mark.parametrize(("labels", "informed", "expected"), [(20, 1, False), (20, 0, True), (16, 1, True)])
+def test_encoder_is_not_tuned_where_another_knows_many_labels_better(
+    labels: int, informed: int, expected: bool
+) -> None:
+    """One of two encoders tells the labels apart, the other one knows nothing of them."""
+    some = shots(tuple(number % labels for number in range(4 * labels)))
+    running = Encoding((ENCODER, tiny.sentence_encoder(1)), some, STEPS, 0)
+    costs = replace(COSTS, encoder_parameters=(500, 500))
+    while not (running.frozen.complete and all(other.complete for other in running.others)):
+        running.step(costs, 1.0, lambda _: 0.0, ALONE)
+    size = running.frozen._found.shape[2]
+    known = torch.eye(size)[list(some.truth)]
+    noise = torch.randn(len(some), size, generator=torch.Generator().manual_seed(0))
+    for place, vectors in enumerate((running.frozen, *running.others)):
+        rows = known if place == informed else noise
+        vectors._found[:, [labels + vectors._order.index(number) for number in range(len(some))]] = rows
+    running.step(costs, 1.0, lambda _: 0.0, ALONE)
+    assert (running.steps > 0) == expected
+
+
+def test_nearest_mean_leaves_each_example_out() -> None:
+    rows = torch.randn(12, 5, generator=torch.Generator().manual_seed(1))
+    truth = torch.tensor([0, 1, 2] * 4)
+    centred = functional.normalize(rows - rows.mean(0), dim=1)
+    for number, found in enumerate(nearest_mean(rows, truth).tolist()):
+        kept = [[n for n in range(12) if n != number and truth[n] == label] for label in range(3)]
+        means = functional.normalize(torch.stack([centred[some].mean(0) for some in kept]), dim=1)
+        assert found == (means @ centred[number]).argmax()
 
 
 def test_tuning_that_turns_out_to_be_late_is_dropped() -> None:

@@ -32,6 +32,12 @@ def test_folds_are_a_function_of_the_seed() -> None:
     assert stratified_folds(range(16), labels, 2, 5) != stratified_folds(range(16), labels, 2, 6)
 
 
+def test_by_turns_labels_come_in_the_order_that_is_given() -> None:
+    labels = [0, 0, 1, 1, 2, 2]
+    assert by_turns(range(6), labels) == [0, 2, 4, 1, 3, 5]
+    assert by_turns(range(6), labels, [1, 2, 0]) == [4, 0, 2, 5, 1, 3]
+
+
 def test_by_turns_every_beginning_is_balanced() -> None:
     labels = [0] * 10 + [1] * 3 + [2] * 5
     order = by_turns(range(18), labels)

@@ -53,6 +53,13 @@ def test_context_covers_the_labels_evenly_and_the_others_are_trained_on() -> Non
         assert not set(plan.context) & set(plan.training)
 
 
+def test_prompts_take_different_labels_where_not_all_find_room() -> None:
+    some = shots(120, labels=20)
+    one, other = ({some.truth[number] for number in p.context} for p in cross_fitted_prompts(some, 2, 8, 9999, None, 0))
+    assert len(one) == len(other) == 8
+    assert not one & other
+
+
 def test_few_examples_are_trained_on_in_the_context_too() -> None:
     for plan in cross_fitted_prompts(shots(8), 2, 8, 10_000, None, 0):
         assert set(plan.context) == {*plan.training, *plan.unseen}

@@ -370,6 +370,92 @@ def test_with_many_labels_a_piece_of_reading_holds_few_texts(model: Any) -> None
     assert 1 <= replace(few, trie=500).texts_at_once <= 2
 
 
+def several_labels(labels: int = 6, count: int = 24) -> Shots:
+    names = tuple(f"label {number}" for number in range(labels))
+    ids = tuple(map(tuple, encode_labels(tiny.tokenizer(), Template(), names)))
+    truth = tuple(number % labels for number in range(count))
+    return replace(shots(count), labels=names, label_ids=ids, truth=truth, label_texts=names)
+
+
+SOME_SCORED = replace(AUTO, trials=(Trial(1, 6, 24, 2, 8),))
+NONE_SCORED = replace(AUTO, trials=(Trial(1, 6, 24, 2, 0),))
+
+
+def test_heads_learn_from_all_that_is_read_and_label_scores_from_what_is_scored(model: Any) -> None:
+    some = several_labels()
+    running = search(model, SOME_SCORED, some)
+    one = run(running)
+    assert one.held_out
+    assert one.classifier
+    assert len(one.held_out.numbers) == 8
+    (first,) = running._runs
+    assert first
+    truth = torch.tensor(some.truth)
+    for record, head, bias in zip(first.records, one.classifier.state_heads, one.classifier.score_bias, strict=True):
+        states = torch.cat(record.states, 1)
+        assert (len(record.numbers), record.scored, states.shape[1]) == (24, 8, 24)
+        torch.testing.assert_close(head.center, states.double().mean(1).float())
+        scores, labels = torch.cat(record.scores).double().log_softmax(1), truth[record.numbers[:8]]
+        weights = 1 / labels.bincount(minlength=6)[labels].double()
+        torch.testing.assert_close(bias, ((weights[:, None] * scores).sum(0) / weights.sum()).float())
+
+
+def test_examples_that_are_scored_are_of_other_labels_than_those_that_come_first(model: Any) -> None:
+    """Those of the labels in the prompts alone would be predicted too well."""
+    some = several_labels(12, 48)
+    running = search(model, replace(SOME_SCORED, trials=(Trial(0, 6, 48, 2, 8),)), some)
+    run(running)
+    (first,) = running._runs
+    assert first
+    drawn = [{some.truth[number] for number in record.numbers[:8]} for record in first.records]
+    assert len({frozenset(labels) for labels in [*drawn, {0, 1, 2, 3}]}) == 3
+
+
+def test_where_nothing_is_scored_the_heads_alone_predict_and_all_that_is_read_is_held_out(model: Any) -> None:
+    some = several_labels()
+    running = search(model, NONE_SCORED, some, calibration_texts=["some film"])
+    one = run(running)
+    (first,) = running._runs
+    assert first
+    assert [(len(record.numbers), record.scored, record.calibration) for record in first.records] == [(24, 0, [])] * 2
+    assert first.held_out() is None
+    assert one.held_out
+    assert one.held_out.icl is None
+    assert sorted(one.held_out.numbers) == list(range(24))
+    assert one.classifier
+    assert one.classifier.shortlist == 0
+    assert one.classifier.mixture.weights[0] == 0
+    label_ids = tuple(map(tuple, encode_labels(tiny.tokenizer(), Template(), some.labels)))
+    prefixes = tuple(PrefixKV.compute(model, prompt.embeds) for prompt in one.prompts)
+    predictor = Predictor(prefixes, label_ids, one.classifier, ENCODER)
+    found = [
+        predictor.probabilities(model, some.queries_of([0, 1]), some.texts[:2], exact=exact) for exact in (False, True)
+    ]
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-3)
+
+
+def test_without_heads_all_that_is_read_is_scored_whatever_is_asked_for(model: Any) -> None:
+    one = found(model, replace(NONE_SCORED, heads=False), several_labels())
+    assert one.held_out
+    assert len(one.held_out.numbers) == 24
+    assert one.classifier
+    assert one.classifier.mixture.weights[0] > 0
+
+
+@pytest.mark.parametrize(("settings", "done"), [(SOME_SCORED, 3), (SOME_SCORED, 7), (NONE_SCORED, 4), (NONE_SCORED, 6)])
+def test_search_that_scores_some_or_none_goes_on_from_any_state_as_if_unbroken(
+    model: Any, settings: SearchSettings, done: int
+) -> None:
+    some = several_labels()
+    first = search(model, settings, some)
+    for _ in range(done):
+        first.step()
+    assert not first.finished
+    second = search(model, settings, some)
+    second.load_state(first.state())
+    assert_same(run(second), found(model, settings, some))
+
+
 def test_trial_takes_the_steps_that_there_is_time_for(model: Any) -> None:
     """And goes on with as many; what serves then is what a trial of so many steps gives."""
     trials = (Trial(0, 4, 8, 2), Trial(30, 4, 8, 2))
