@@ -188,13 +188,14 @@ def planned_trials(base: LanguageModel, values: dict[str, Any], encoded: Encoded
 def _read_sizes(shots: Shots, headed: bool) -> list[_Read]:
     """How many examples may be read under a prompt, and how many of them scored, in the order of their worth.
 
-    Of many labels rather fewer examples are scored, and none, than fewer read, if there are heads on what is read.
+    Of many labels rather fewer examples are scored, and none, than fewer read, if there are heads on what is read: but
+    half at least or none, for those that are scored are held out alone.
     """
     most = min(len(shots), _MOST_READ)
     sizes = _falling(most, min(most, max(_FEWEST_READ, _FEWEST_OF_LABEL * len(shots.labels))))
     if len(shots.labels) <= FEW_LABELS or not headed:
         return [(read, read) for read in sizes]
-    return [(most, scored) for scored in sizes] + [(read, 0) for read in sizes]
+    return [(most, scored) for scored in sizes if 2 * scored >= most] + [(read, 0) for read in sizes]
 
 
 def _falling(most: int, least: int) -> list[int]:

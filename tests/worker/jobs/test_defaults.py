@@ -186,6 +186,14 @@ def test_of_many_labels_fewer_are_scored_before_fewer_are_read(base: LanguageMod
     assert {scored for read, scored in found if read < 200} == {0}
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 2.0])
+def test_of_many_labels_half_of_what_is_read_is_scored_or_none(base: LanguageModel, share: float) -> None:
+    some = encoded(base, 600, 20)
+    pricing, whole = Pricing(base, some, resolved(base, some).model_dump()), resolved(base, some, max_seconds=86_400.0)
+    trial = resolved(base, some, max_seconds=share * pricing.trial(whole.trials[0])).trials[0]
+    assert trial.scored_examples in {None, 0} or trial.scored_examples * 2 >= trial.examples
+
+
 def test_without_heads_all_that_is_read_is_scored(base: LanguageModel) -> None:
     some = encoded(base, 200, 40)
     trial = resolved(base, some, max_seconds=0.001, head=False).trials[0]
