@@ -82,7 +82,8 @@ def report(
         reproducibility=_reproducibility(base, claim, found),
     )
     if measured is None:
-        update = {"notes": _notes_without_figures(claim), "verdict": verdict(None, None, target)}
+        notes = (*_notes_without_figures(claim), *_notes_on_scores(claim, found, None))
+        update = {"notes": notes, "verdict": verdict(None, None, target)}
         return known.model_copy(update=update)
     labels, tuned = claim.spec.label_names, claim.hyperparameters.method != "icl"
     wanted = sorted({*PRECISIONS, 1 - target})
@@ -94,7 +95,11 @@ def report(
             "tuned": _score_of_served(claim, measured, turn) if tuned else None,
             "difference": _difference(measured) if tuned else None,
             "measured_on": measured.of,
-            "notes": (*_notes(claim, measured), *notes_on_thresholds(wanted, thresholds)),
+            "notes": (
+                *_notes(claim, measured),
+                *_notes_on_scores(claim, found, measured),
+                *notes_on_thresholds(wanted, thresholds),
+            ),
             "confusion_matrix": matrix,
             "per_label": dict(zip(labels, per_label(matrix), strict=True)),
             "suspect_examples": tuple(_suspects(claim.spec, found)),
@@ -161,11 +166,6 @@ def _notes_on_folds(claim: TuningClaim) -> Iterator[str]:
         yield "Each example was predicted by a prompt that has not seen it; all together may do a little better."
     else:
         yield "Each fold was predicted by a context without its examples, so the served context may do a little better."
-    if any(trial.scored_examples == 0 for trial in claim.hyperparameters.trials):
-        yield (
-            "There was no time for the scores of so many labels: the regressions predict without them, and there is no "
-            "comparison with plain label scores. A larger max_seconds buys both."
-        )
     texts = [example.text for example in (*claim.spec.examples, *claim.spec.training_examples)]
     if len(texts) > MOST_TRIED:
         yield f"Harmful examples were not looked for among {len(texts)}: up to {MOST_TRIED} are tried one by one."
@@ -175,6 +175,19 @@ def _notes_on_folds(claim: TuningClaim) -> Iterator[str]:
         yield (
             f"The only example of a label: {alone} of {len(texts)} examples. While such a one is held out nothing "
             "shows what its label means, so the served context may do much better. Two or more of each label tell more."
+        )
+
+
+def _notes_on_scores(claim: TuningClaim, found: SearchResult, measured: Predictions | None) -> Iterator[str]:
+    if found.trial.scored_examples != 0 or not claim.hyperparameters.head:
+        return
+    compared = "" if measured is None or measured.icl is not None else " Nothing compares with plain label scores."
+    if claim.hyperparameters.max_seconds is None:
+        yield f"No labels were scored, as the trials say: the regressions predict without label scores.{compared}"
+    else:
+        yield (
+            "There was no time for the scores of so many labels: the regressions predict without label scores. "
+            f"A larger max_seconds buys the scores.{compared}"
         )
 
 

@@ -163,7 +163,7 @@ def planned_trials(base: LanguageModel, values: dict[str, Any], encoded: Encoded
         )
     pricing, size = Pricing(base, encoded, values), values["context_examples"]
     seconds = values["max_seconds"]
-    left = math.inf if seconds is None else _PLANNED_SHARE * seconds - pricing.encoding_within(seconds)
+    left = math.inf if seconds is None else _PLANNED_SHARE * seconds - pricing.likely_encoding_within(seconds)
 
     def trial(steps: int, read: _Read, prompts: int) -> TrialSettings:
         examples, scored = read
@@ -175,7 +175,7 @@ def planned_trials(base: LanguageModel, values: dict[str, Any], encoded: Encoded
 
     sizes = _read_sizes(encoded.shots, values["head"])
     # Rather fewer steps, and then fewer examples read, than no tuning; of many examples or labels, rather no tuning.
-    all_read = _are_many(encoded.shots) or len(encoded.shots.labels) > FEW_LABELS
+    all_read = _are_many(encoded.shots) or (len(encoded.shots.labels) > FEW_LABELS and values["head"])
     tuned_sizes = [(read, scored) for read, scored in sizes if read == sizes[0][0] and scored] if all_read else sizes
     for read in tuned_sizes:
         for steps in fewer_steps(values["steps"]):

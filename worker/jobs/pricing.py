@@ -49,15 +49,16 @@ class Pricing:
         return self._encoding(self._costs.encoder_tuning(steps)) if steps else 0.0
 
     def encoding(self) -> float:
-        """Seconds for the sentence vectors of all examples by each encoder, and for tuning the first.
+        """Seconds for the sentence vectors of all examples by each encoder, and for tuning the first."""
+        return self._vectors() + self._tuning()
 
-        Tuning is left out where another encoder may make it needless, as it does on most texts of many labels.
-        """
-        if not self._encoders:
-            return 0.0
-        vectors = self._encoding(sum(self._costs.embedding(self._texts, each) for each in range(self._encoders)))
+    def likely_encoding_within(self, seconds: float | None) -> float:
+        """What `encoding_within` mostly is: of many labels another encoder often makes tuning the first needless."""
         needless = self._encoders > 1 and len(self._shots.labels) > FEW_LABELS
-        return vectors if needless else vectors + self._tuning()
+        return self._vectors() if needless else self.encoding_within(seconds)
+
+    def _vectors(self) -> float:
+        return self._encoding(sum(self._costs.embedding(self._texts, each) for each in range(self._encoders)))
 
     def _encoding(self, cost: float) -> float:
         return cost / (self._rate * _ENCODER_EFFICIENCY / _EFFICIENCY)
@@ -72,8 +73,8 @@ class Pricing:
         automatic = values["method"] == "auto"
         inside = self._costs.inside(trial.context_examples, self._most_tokens) if automatic else self._shots.context
         batch = self._costs.batch(self._runs(trial) if automatic else 0, inside, values["batch_size"])
-        sizes = Trial(**trial.model_dump())
-        read, scored = (sizes.examples, sizes.scored) if values["calibration"] or values["head"] else (0, 0)
+        read = trial.examples if values["calibration"] or values["head"] else 0
+        scored = Trial(**trial.model_dump()).scored if values["head"] else read
         prompt = self._costs.prompt(trial.steps, inside, batch, read, scored)
         return self._runs(trial) * prompt / self._rate
 

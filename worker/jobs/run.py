@@ -35,7 +35,7 @@ from worker.models import LanguageModel
 #: Validation examples that are classified at once: their states take memory.
 _AT_ONCE: Final = 512
 #: The format of checkpoints: one of another is not gone on from.
-_CHECKPOINT_FORMAT: Final = "4"
+_CHECKPOINT_FORMAT: Final = "5"
 
 
 @dataclass(frozen=True)

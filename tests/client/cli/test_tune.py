@@ -43,7 +43,7 @@ REPORT = {
          "precision_ci95": [0.4, 1.0]}
     ],
 }  # fmt: skip
-DRY_RUN = {
+DRY_RUN: dict[str, Any] = {
     "object": "dry_run", "model": "tiny", "context_tokens": 40, "context_limit": 512, "total_steps": 6,
     "estimated_seconds": 12.3,
     "budgets": [
@@ -124,6 +124,17 @@ def test_dry_run_stores_nothing(service: StandIn, command: Command, file: Path) 
         "none         about 812              4                  6                    12",
     ]
     assert len(service.seen) == 1
+
+
+def test_dry_run_says_for_how_many_examples_labels_are_scored(service: StandIn, command: Command, file: Path) -> None:
+    trials = [
+        {"steps": 0, "context_examples": 24, "examples": 385, "prompts": 2, "scored_examples": scored}
+        for scored in (0, None)
+    ]
+    budgets = [{**DRY_RUN["budgets"][0], "trials": [trial]} for trial in trials]
+    service.then(says({**DRY_RUN, "budgets": budgets}))
+    lines = command("tune", str(file), "--dry-run").out.splitlines()[3:]
+    assert [line.split()[3:-2] for line in lines] == [["385", "(0", "scored)"], ["385"]]
 
 
 def test_dry_run_of_a_method_without_a_bound_is_a_line(service: StandIn, command: Command, file: Path) -> None:

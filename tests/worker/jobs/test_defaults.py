@@ -6,7 +6,9 @@ import pytest
 from app.contract.tuning import Example, Hyperparameters, ResolvedHyperparameters, TrialSettings, TuningSpec
 from tests.submissions import EXAMPLES
 from tests.worker.tiny import base_model, sentence_encoder
+from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.prompts import prompt_tokens
+from worker.cpt.selection.search import trial_cost
 from worker.cpt.selection.trials import Trial
 from worker.cpt.tuning.loss import context_labels
 from worker.cpt.tuning.projection import epsilon
@@ -192,6 +194,29 @@ def test_of_many_labels_half_of_what_is_read_is_scored_or_none(base: LanguageMod
     pricing, whole = Pricing(base, some, resolved(base, some).model_dump()), resolved(base, some, max_seconds=86_400.0)
     trial = resolved(base, some, max_seconds=share * pricing.trial(whole.trials[0])).trials[0]
     assert trial.scored_examples in {None, 0} or trial.scored_examples * 2 >= trial.examples
+
+
+def test_without_heads_all_that_is_read_is_priced_as_scored(base: LanguageModel) -> None:
+    some = encoded(base, 200, 40)
+    whole = TrialSettings(steps=0, context_examples=4, examples=200, prompts=2)
+    values = resolved(base, some, head=False)
+    pricing = Pricing(base, some, values.model_dump())
+    first = whole.model_copy(update={"scored_examples": 0})
+    assert pricing.trial(whole) == pricing.trial(first)
+    settings = search_settings(base, values, some.shots)
+    costs = Costs.of(base.model, (), some.shots, 0)
+    prices = [trial_cost(costs, settings, some.shots, Trial(**one.model_dump())) for one in (whole, first)]
+    assert prices[0] == prices[1]
+
+
+def test_tuning_of_the_encoder_is_priced_also_where_another_may_make_it_needless(base: LanguageModel) -> None:
+    several, some = base_model(0, sentence_encoder(0), sentence_encoder(1)), encoded(base, 80, 20)
+    prices = [
+        Pricing(several, some, resolved(several, some, encoder_steps=steps, max_seconds=86_400.0).model_dump())
+        for steps in (0, 12)
+    ]
+    assert prices[0].encoding() < prices[1].encoding()
+    assert prices[0].likely_encoding_within(60.0) == prices[1].likely_encoding_within(60.0) == prices[0].encoding()
 
 
 def test_without_heads_all_that_is_read_is_scored(base: LanguageModel) -> None:

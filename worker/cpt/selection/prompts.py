@@ -71,14 +71,16 @@ def cross_fitted_prompts(
     vectors: [N, E] sentence vectors of length 1 of all examples; those with zeros are not chosen. A prompt is tuned on
     the examples outside it that it may learn, and on those inside as well where those outside are fewer.
     """
-    everything, plans = range(len(shots)), []
+    everything, plans, before = range(len(shots)), [], 0
     for turn, fold in enumerate(_folds(shots, prompts, seed) or [[]]):
         out = set(fold)
         seen = [number for number in everything if number not in out]
         able = [number for number in everything if number < shots.context]
         candidates = [number for number in able if vectors is None or vectors[number].any()] or able
-        order = _by_merit(shots, candidates, out, vectors, seed + turn, turn * size)
+        order = _by_merit(shots, candidates, out, vectors, seed + turn, before)
         chosen = _fitting(shots, order, size, most_tokens) or [_shortest(shots, able)]
+        if len({shots.truth[number] for number in chosen}) < len(shots.labels):
+            before += len(chosen)
         context = _shuffled(chosen, seed + turn)
         outside = [number for number in seen if number not in set(context)]
         training = outside if len(outside) >= max(len(context), FEWEST) else seen

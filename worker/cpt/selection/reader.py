@@ -14,6 +14,7 @@ from worker.cpt.scoring.prefix import PrefixKV
 from worker.cpt.scoring.scorer import read
 from worker.cpt.scoring.trie import LabelTrie
 from worker.cpt.scoring.views import VIEWS
+from worker.cpt.selection.choice import FEW_LABELS
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.folds import by_turns
 from worker.cpt.selection.prompts import PromptPlan
@@ -28,8 +29,8 @@ class Reader:
     """Reads into the record of a prompt that `plan` describes.
 
     most: examples that are read at most. scored: of them the first, whose labels are scored; of the others the states
-    alone are read, which costs a fraction where labels are many. seed: of the order of the labels where not all are
-    scored: those in the prompt are predicted better than others, and often stand together.
+    alone are read, which costs a fraction where labels are many. seed: of the order of many labels, of which not all
+    may be scored: those in the prompt are predicted better than others, and often stand together.
     """
 
     task: Task
@@ -78,13 +79,13 @@ class Reader:
         return range(done, len(self.task.shots.label_texts) if self.task.states else done)
 
     def _examples_left(self) -> Sequence[int]:
-        return self._examples[len(self.record.numbers) :]
+        return self.examples[len(self.record.numbers) :]
 
     def _to_score(self) -> Sequence[int]:
-        return self._examples[self.record.scored : self.scored]
+        return self.examples[self.record.scored : self.scored]
 
     @cached_property
-    def _examples(self) -> Sequence[int]:
+    def examples(self) -> Sequence[int]:
         """The examples that are to be read, in their order."""
         task, truth = self.task, self.task.shots.truth
         others = set(range(len(task.shots)) if task.reads and self.plan.served else ()) - set(self.plan.unseen)
@@ -93,10 +94,10 @@ class Reader:
 
     @property
     def _label_order(self) -> Sequence[int] | None:
-        if not 0 < self.scored < self.most:
+        labels = len(self.task.shots.labels)
+        if labels <= FEW_LABELS:
             return None
-        generator = torch.Generator().manual_seed(self.seed % 2**63)
-        order: list[int] = torch.randperm(len(self.task.shots.labels), generator=generator).tolist()
+        order: list[int] = torch.randperm(labels, generator=torch.Generator().manual_seed(self.seed % 2**63)).tolist()
         return order
 
     def _unlabelled_left(self) -> Sequence[tuple[int, ...]]:

@@ -294,5 +294,6 @@ def trial_cost(costs: Costs, settings: SearchSettings, shots: Shots, trial: Tria
     """Floating-point operations of a trial of a search."""
     inside = costs.inside(trial.context_examples, settings.most_tokens) if settings.prompts else shots.context
     batch = costs.batch(settings.prompts, inside, settings.tuning.batch_size)
-    read, scored = (trial.examples, trial.scored) if settings.calibrated or settings.heads else (0, 0)
+    read = trial.examples if settings.calibrated or settings.heads else 0
+    scored = trial.scored if settings.heads else read
     return settings.runs(trial) * costs.prompt(trial.steps, inside, batch, read, scored)

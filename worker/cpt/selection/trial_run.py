@@ -89,9 +89,13 @@ class TrialRun:
         return loss, cost
 
     def cut(self) -> None:
-        """Read no more examples under the prompt in turn, if some were."""
+        """Read no more examples under the prompt in turn, if some were: half of those of the prompts before at least.
+
+        All prompts then have as many, and with fewer a prompt less is better.
+        """
         record, plan = self.records[-1], self.plans[len(self.records) - 1]
-        if self._reader_of(plan, record).may_end:
+        least = min((len(each.numbers) for each in self.records[:-1]), default=0)
+        if self._reader_of(plan, record).may_end and 2 * len(record.numbers) >= least:
             record.closed = True
 
     @property
@@ -141,6 +145,11 @@ class TrialRun:
             record.delta = record.delta.to(device)  # all else of a record is kept on the host
         if len(self.records) > len(self.plans):
             raise ValueError("unknown prompts")
+        for plan, record in zip(self.plans, self.records, strict=False):
+            tokens = len(self.task.shots.context_of(plan.context).tokens.ids)
+            reader = Reader(self.task, plan, record, self.trial.examples, self._scored, self._seed_of(plan))
+            if len(record.delta) != tokens or record.numbers != reader.examples[: len(record.numbers)]:
+                raise ValueError("prompts of other examples")
         if self.records and not self.records[-1].closed:
             self._tuner = self._make_tuner(self.plans[len(self.records) - 1])
             self._tuner.load_state({key[6:]: value for key, value in stored.items() if key.startswith("tuner.")})
@@ -165,9 +174,11 @@ class TrialRun:
     def _scored(self) -> int:
         return self.trial.scored if self.task.states else self.trial.examples
 
+    def _seed_of(self, plan: PromptPlan) -> int:
+        return self.task.tuning.seed + self.plans.index(plan)
+
     def _reader_of(self, plan: PromptPlan, record: PromptRecord) -> Reader:
         """The reader of a prompt; that of the prompt in turn keeps what it has computed of the prompt."""
         if self._reader is None or self._reader.record is not record:
-            seed = self.task.tuning.seed + self.plans.index(plan)
-            self._reader = Reader(self.task, plan, record, self.trial.examples, self._scored, seed)
+            self._reader = Reader(self.task, plan, record, self.trial.examples, self._scored, self._seed_of(plan))
         return self._reader

@@ -216,8 +216,16 @@ def _print_needs(console: Console, planned: DryRun) -> None:
 
 def _offer(budget: BudgetOffer) -> tuple[str, ...]:
     bound = "none" if budget.max_seconds is None else f"{budget.max_seconds:.0f}"
-    best = [max((trial[name] for trial in budget.trials), default=0) for name in ("examples", "steps")]
-    return (bound, f"about {budget.estimated_seconds:.0f}", *map(str, best), str(budget.encoder_steps))
+    read, steps = (max((trial[name] for trial in budget.trials), default=0) for name in ("examples", "steps"))
+    scored = max((_scored(trial) for trial in budget.trials), default=0)
+    examples = f"{read}" if scored >= read else f"{read} ({scored} scored)"
+    return (bound, f"about {budget.estimated_seconds:.0f}", examples, f"{steps}", f"{budget.encoder_steps}")
+
+
+def _scored(trial: dict[str, Any]) -> int:
+    """Examples that a trial scores labels for: all that it reads, unless it says otherwise."""
+    given = trial.get("scored_examples")
+    return int(trial["examples"] if given is None else given)
 
 
 def name_of(file: Path) -> str:

@@ -60,6 +60,13 @@ def test_prompts_take_different_labels_where_not_all_find_room() -> None:
     assert not one & other
 
 
+def test_prompts_take_different_labels_where_their_tokens_have_no_room_for_all() -> None:
+    some = shots(120, labels=20)
+    most = 12 * len(some.example(119))
+    plans = cross_fitted_prompts(some, 2, 20, most, None, 0)
+    assert {some.truth[number] for plan in plans for number in plan.context} == set(range(20))
+
+
 def test_few_examples_are_trained_on_in_the_context_too() -> None:
     for plan in cross_fitted_prompts(shots(8), 2, 8, 10_000, None, 0):
         assert set(plan.context) == {*plan.training, *plan.unseen}

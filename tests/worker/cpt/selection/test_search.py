@@ -287,6 +287,17 @@ def test_state_of_something_else_is_refused(model: Any, change: Change) -> None:
     assert_same(run(other), found(model, AUTO))
 
 
+@pytest.mark.parametrize(("name", "other"), [("numbers", torch.tensor([1, 0])), ("delta", torch.zeros(2, 16))])
+def test_state_of_prompts_of_other_examples_is_refused(model: Any, name: str, other: torch.Tensor) -> None:
+    running = search(model, AUTO)
+    while not running._runs or not running._runs[0] or not running._runs[0].records[0].closed:
+        running.step()
+    state = running.state()
+    state[f"trials.0.0.{name}"] = torch.cat([other, state[f"trials.0.0.{name}"][2:]]) if name == "numbers" else other
+    with pytest.raises(ValueError, match="does not belong"):
+        search(model, AUTO).load_state(state)
+
+
 def test_late_search_drops_what_is_left_to_try_but_never_the_result(model: Any) -> None:
     one = found(model, replace(AUTO, max_seconds=1.0), clock=Clock(10.0))
     assert [outcome.status for outcome in one.outcomes] == ["done", "dropped"]
@@ -400,15 +411,51 @@ def test_heads_learn_from_all_that_is_read_and_label_scores_from_what_is_scored(
         torch.testing.assert_close(bias, ((weights[:, None] * scores).sum(0) / weights.sum()).float())
 
 
-def test_examples_that_are_scored_are_of_other_labels_than_those_that_come_first(model: Any) -> None:
-    """Those of the labels in the prompts alone would be predicted too well."""
-    some = several_labels(12, 48)
-    running = search(model, replace(SOME_SCORED, trials=(Trial(0, 6, 48, 2, 8),)), some)
-    run(running)
+def numbers_read(model: Any, trial: Trial, some: Shots, **given: Any) -> list[list[int]]:
+    running = search(model, replace(AUTO, trials=(trial,), **given), some)
+    while not running.finished:
+        running.step()
     (first,) = running._runs
     assert first
-    drawn = [{some.truth[number] for number in record.numbers[:8]} for record in first.records]
+    return [record.numbers for record in first.records]
+
+
+def test_many_labels_are_read_in_an_order_of_each_prompt_s_own(model: Any) -> None:
+    """Those of the labels in the prompts alone would be predicted too well."""
+    some = several_labels(20, 80)
+    drawn = [{some.truth[number] for number in one[:8]} for one in numbers_read(model, Trial(0, 6, 80, 2, 8), some)]
     assert len({frozenset(labels) for labels in [*drawn, {0, 1, 2, 3}]}) == 3
+
+
+@pytest.mark.parametrize("trial", [Trial(0, 6, 16, 2, 16), Trial(0, 6, 24, 2, 16), Trial(0, 6, 999, 2, 0)])
+def test_what_is_read_of_many_labels_is_the_beginning_of_the_same_order(model: Any, trial: Trial) -> None:
+    """So a trial that was cut is repeated, and trials of a search hold the same rows out."""
+    some = several_labels(20, 80)
+    whole = numbers_read(model, Trial(0, 6, 80, 2), some)
+    for one, every in zip(numbers_read(model, trial, some), whole, strict=True):
+        assert one == every[: len(one)]
+
+
+def test_prompt_that_is_cut_early_is_left_out(model: Any) -> None:
+    """All prompts would have as few examples as it has."""
+    settings = replace(AUTO, trials=(Trial(0, 4, 100, 2),), max_seconds=1.0)
+
+    def trial_of(late_from: int) -> Trial:
+        running = search(model, settings, shots(100), clock=lambda: 0.0)
+        while not running.finished:
+            (one,) = running._runs or [None]
+            if one is not None and len(one.records) == 2 and len(one.records[1].numbers) >= late_from:
+                running._clock = lambda: 1.0
+            running.step()
+        (done,) = running._runs
+        assert done
+        assert len({len(record.numbers) for record in done.records}) == 1
+        return replace(done.trial, examples=len(done.records[0].numbers))
+
+    early, late = trial_of(1), trial_of(50)
+    assert (early.prompts, early.examples) == (1, 100)
+    assert late.prompts == 2
+    assert 50 <= late.examples < 100
 
 
 def test_where_nothing_is_scored_the_heads_alone_predict_and_all_that_is_read_is_held_out(model: Any) -> None:
