@@ -167,8 +167,13 @@ def planned_trials(base: LanguageModel, values: dict[str, Any], encoded: Encoded
 
     def trial(steps: int, read: _Read, prompts: int) -> TrialSettings:
         examples, scored = read
-        given = {"scored_examples": scored} if scored < examples else {}
-        return TrialSettings(steps=steps, context_examples=size, examples=examples, prompts=prompts, **given)
+        return TrialSettings(
+            steps=steps,
+            context_examples=size,
+            examples=examples,
+            prompts=prompts,
+            scored_examples=scored if scored < examples else None,
+        )
 
     def both(read: _Read) -> tuple[TrialSettings, ...]:
         return trial(0, read, _PROMPTS), trial(values["steps"], read, _PROMPTS)

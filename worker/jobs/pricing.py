@@ -55,7 +55,7 @@ class Pricing:
     def likely_encoding_within(self, seconds: float | None) -> float:
         """What `encoding_within` mostly is: of many labels another encoder often makes tuning the first needless."""
         needless = self._encoders > 1 and len(self._shots.labels) > FEW_LABELS
-        return self._vectors() if needless else self.encoding_within(seconds)
+        return _within(self._vectors() if needless else self.encoding(), seconds)
 
     def _vectors(self) -> float:
         return self._encoding(sum(self._costs.embedding(self._texts, each) for each in range(self._encoders)))
@@ -65,7 +65,7 @@ class Pricing:
 
     def encoding_within(self, seconds: float | None) -> float:
         """The same in a search with this bound, which ends them with its share of it."""
-        return self.encoding() if seconds is None else min(self.encoding(), ENCODER_SHARE * seconds)
+        return _within(self.encoding(), seconds)
 
     def trial(self, trial: TrialSettings) -> float:
         """Seconds for a trial."""
@@ -74,7 +74,7 @@ class Pricing:
         inside = self._costs.inside(trial.context_examples, self._most_tokens) if automatic else self._shots.context
         batch = self._costs.batch(self._runs(trial) if automatic else 0, inside, values["batch_size"])
         read = trial.examples if values["calibration"] or values["head"] else 0
-        scored = Trial(**trial.model_dump()).scored if values["head"] else read
+        scored = Trial(**trial.model_dump()).scored(values["head"])
         prompt = self._costs.prompt(trial.steps, inside, batch, read, scored)
         return self._runs(trial) * prompt / self._rate
 
@@ -108,3 +108,8 @@ class Pricing:
         if values["method"] == "auto":
             return trial.prompts if values["cross_validation"] else 1
         return REFERENCE_FOLDS + 1 if values["cross_validation"] else 1
+
+
+def _within(encoding: float, seconds: float | None) -> float:
+    """What so many seconds of encoding take in a search with a bound, of which they have a share at most."""
+    return encoding if seconds is None else min(encoding, ENCODER_SHARE * seconds)

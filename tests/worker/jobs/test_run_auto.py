@@ -227,14 +227,16 @@ def test_notes_say_what_the_figures_are_worth(records: Records, base: LanguageMo
     assert "No examples were held out" in notes(records, base, artifacts, cross_validation=False)
 
 
+MANY_LABELS = tuple(
+    Example(text=f"film {number} of {number % 20}", label=f"label {number % 20}") for number in range(60)
+)
+
+
 def test_report_says_that_labels_were_not_scored_and_gives_the_same_bits_again(
     records: Records, base: LanguageModel, artifacts: Artifacts
 ) -> None:
-    examples = tuple(
-        Example(text=f"film {number} of {number % 20}", label=f"label {number % 20}") for number in range(60)
-    )
     trials = [{"steps": 0, "context_examples": 24, "examples": 60, "prompts": 2, "scored_examples": 0}]
-    one = result(records, base, artifacts, examples=examples, trials=trials)
+    one = result(records, base, artifacts, examples=MANY_LABELS, trials=trials)
     assert one.report.icl is None
     assert one.report.tuned
     assert one.report.tuned.n == 60
@@ -242,27 +244,26 @@ def test_report_says_that_labels_were_not_scored_and_gives_the_same_bits_again(
     assert "No labels were scored, as the trials say" in said
     assert "Nothing compares with plain label scores" in said
     validation = (Example(text="film 3", label="label 3"),)
-    measured = result(records, base, artifacts, examples=examples, trials=trials, validation_examples=validation).report
+    measured = result(
+        records, base, artifacts, examples=MANY_LABELS, trials=trials, validation_examples=validation
+    ).report
     assert measured.icl
     assert "No labels were scored, as the trials say" in " ".join(measured.notes)
     assert "Nothing compares with plain label scores" not in " ".join(measured.notes)
-    unheaded = result(records, base, artifacts, examples=examples, trials=trials, head=False).report
+    unheaded = result(records, base, artifacts, examples=MANY_LABELS, trials=trials, head=False).report
     assert unheaded.icl
     assert "No labels were scored" not in " ".join(unheaded.notes)
     chosen = ResolvedHyperparameters.model_validate_json(str(one.fields["hyperparameters"]))
     assert chosen.trials[0].scored_examples == 0
     same = [trial.model_dump() for trial in chosen.trials]
-    again = result(records, base, artifacts, examples=examples, trials=same)
+    again = result(records, base, artifacts, examples=MANY_LABELS, trials=same)
     assert again.report.tuned == one.report.tuned
 
 
 def test_report_says_that_there_was_no_time_for_the_scores_of_so_many_labels(
     records: Records, base: LanguageModel, artifacts: Artifacts
 ) -> None:
-    examples = tuple(
-        Example(text=f"film {number} of {number % 20}", label=f"label {number % 20}") for number in range(60)
-    )
-    said = notes(records, base, artifacts, examples=examples, max_seconds=0.001)
+    said = notes(records, base, artifacts, examples=MANY_LABELS, max_seconds=0.001)
     assert "There was no time for the scores of so many labels" in said
 
 

@@ -16,7 +16,7 @@ _SAMPLE = 64
 #: Operations per parameter and token: forward; forward and back through activations; the same, back to a third.
 _FORWARD, _BOTH, _UPPER_BOTH = 2, 4, 10 / 3
 #: Tokens of a query that a node of the labels' trie takes as long as: its logits are computed and summed up.
-_NODE = 1.6
+_NODE_TOKENS = 1.6
 #: Texts that are read in one piece of work, at most, and their tokens: a search is late by one piece.
 _TEXTS_AT_ONCE, _TOKENS_AT_ONCE = 32, 1024
 
@@ -74,7 +74,7 @@ class Costs:
     @property
     def _scored(self) -> float:
         """Tokens that it takes as long as to read a text and score its labels."""
-        return self.example + _NODE * self.trie
+        return self.example + _NODE_TOKENS * self.trie
 
     def inside(self, context_examples: int, most_tokens: int) -> int:
         """Examples that stand in a prompt of so many at most, and of so many tokens."""

@@ -295,5 +295,4 @@ def trial_cost(costs: Costs, settings: SearchSettings, shots: Shots, trial: Tria
     inside = costs.inside(trial.context_examples, settings.most_tokens) if settings.prompts else shots.context
     batch = costs.batch(settings.prompts, inside, settings.tuning.batch_size)
     read = trial.examples if settings.calibrated or settings.heads else 0
-    scored = trial.scored if settings.heads else read
-    return settings.runs(trial) * costs.prompt(trial.steps, inside, batch, read, scored)
+    return settings.runs(trial) * costs.prompt(trial.steps, inside, batch, read, trial.scored(settings.heads))

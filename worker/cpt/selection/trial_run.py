@@ -147,8 +147,8 @@ class TrialRun:
             raise ValueError("unknown prompts")
         for plan, record in zip(self.plans, self.records, strict=False):
             tokens = len(self.task.shots.context_of(plan.context).tokens.ids)
-            reader = Reader(self.task, plan, record, self.trial.examples, self._scored, self._seed_of(plan))
-            if len(record.delta) != tokens or record.numbers != reader.examples[: len(record.numbers)]:
+            examples = self._make_reader(plan, record).examples
+            if len(record.delta) != tokens or record.numbers != examples[: len(record.numbers)]:
                 raise ValueError("prompts of other examples")
         if self.records and not self.records[-1].closed:
             self._tuner = self._make_tuner(self.plans[len(self.records) - 1])
@@ -170,15 +170,12 @@ class TrialRun:
         config, unlearned = context.config(**task.config), plan.unlearned_places
         return Tuner(task.model, context, training, config, tuning, **task.bounds, held_out=unlearned)
 
-    @property
-    def _scored(self) -> int:
-        return self.trial.scored if self.task.states else self.trial.examples
-
-    def _seed_of(self, plan: PromptPlan) -> int:
-        return self.task.tuning.seed + self.plans.index(plan)
+    def _make_reader(self, plan: PromptPlan, record: PromptRecord) -> Reader:
+        seed = self.task.tuning.seed + self.plans.index(plan)
+        return Reader(self.task, plan, record, self.trial.examples, self.trial.scored(self.task.states), seed)
 
     def _reader_of(self, plan: PromptPlan, record: PromptRecord) -> Reader:
         """The reader of a prompt; that of the prompt in turn keeps what it has computed of the prompt."""
         if self._reader is None or self._reader.record is not record:
-            self._reader = Reader(self.task, plan, record, self.trial.examples, self._scored, self._seed_of(plan))
+            self._reader = self._make_reader(plan, record)
         return self._reader

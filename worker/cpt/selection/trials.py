@@ -27,10 +27,10 @@ class Trial:
     prompts: int
     scored_examples: int | None = None
 
-    @property
-    def scored(self) -> int:
-        """Examples that all labels are scored for, at most."""
-        return self.examples if self.scored_examples is None else min(self.examples, self.scored_examples)
+    def scored(self, heads: bool) -> int:
+        """Examples that all labels are scored for, at most: all that are read where no heads could predict instead."""
+        given = self.scored_examples
+        return min(self.examples, given) if heads and given is not None else self.examples
 
 
 @dataclass(frozen=True)
