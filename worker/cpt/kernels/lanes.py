@@ -4,8 +4,9 @@ On CPUs a core for each pass beats all cores for each pass in turn: no core wait
 product, least of all for one that the system has given to somebody else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from threading import Barrier
 from typing import TypeVar
@@ -30,6 +31,17 @@ def side_by_side(work: Sequence[Callable[[], T]]) -> list[T]:
     results = [_pool(torch.get_num_threads()).submit(piece) for piece in work]
     wait(results)
     return [result.result() for result in results]
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """Compute on so many threads within, where this thread asks for it; after it on as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @cache
