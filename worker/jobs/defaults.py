@@ -65,7 +65,8 @@ _BEST: Final[dict[str, Any]] = {
 #: Seconds that "auto" allows for up to 200 examples, and for 10,000.
 _FEW_SECONDS, _MANY_SECONDS, _FEW_EXAMPLES, _MANY_EXAMPLES = 120.0, 900.0, 200, 10_000
 #: Prompts that serve together: a second gave 2.7 points on the mean of seven draws; a third gave a third of that, for
-#: half as much again of a query's time.
+#: half as much again of a query's time. Where no label is scored one is enough: with one, two, three and four prompts
+#: 85.0, 85.0, 84.3, 84.3% and 91.3% with each (38 labels of Banking77, 5 and 10 of each, 300 rows).
 _PROMPTS: Final = 2
 #: Examples in a prompt, at most.
 _CONTEXT_EXAMPLES: Final = 24
@@ -175,7 +176,9 @@ def planned_trials(base: LanguageModel, values: dict[str, Any], encoded: Encoded
             scored_examples=scored if scored < examples else None,
         )
 
-    def both(read: _Read) -> tuple[TrialSettings, ...]:
+    def all_of(read: _Read) -> tuple[TrialSettings, ...]:
+        if not read[1]:
+            return (trial(0, read, 1),)
         return trial(0, read, _PROMPTS), trial(values["steps"], read, _PROMPTS)
 
     sizes = _read_sizes(encoded.shots, values["head"])
@@ -185,9 +188,9 @@ def planned_trials(base: LanguageModel, values: dict[str, Any], encoded: Encoded
     for read in tuned_sizes:
         for steps in fewer_steps(values["steps"]):
             if pricing.trial(trial(0, read, _PROMPTS)) + pricing.trial(trial(steps, read, FEWEST_PROMPTS)) <= left:
-                return both(read)
-    fitting = (read for read in sizes if pricing.trial(trial(0, read, _PROMPTS)) <= left)
-    return both(next(fitting, sizes[-1]))
+                return all_of(read)
+    fitting = (read for read in sizes if pricing.trial(all_of(read)[0]) <= left)
+    return all_of(next(fitting, sizes[-1]))
 
 
 def _read_sizes(shots: Shots, headed: bool) -> list[_Read]:

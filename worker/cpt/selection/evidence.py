@@ -61,8 +61,7 @@ def gather(
     for plan, record in zip(plans, records, strict=True):
         even = torch.zeros(0 if scored else len(record.numbers), len(shots.labels))
         scores = torch.cat(record.scores) if record.scores else even
-        unseen = set(plan.unseen)
-        every = [place for place, number in enumerate(record.numbers) if number in unseen]
+        every = plan.held_out(record.numbers)
         held_out = [place for place in every if place < len(scores)]
         bias = _bias(shots, record, scores) if calibrated else torch.zeros(len(shots.labels))
         if plan.served:

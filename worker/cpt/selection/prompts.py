@@ -26,18 +26,26 @@ _PROMPT_TOKENS: Final = 1024
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """Numbers of the examples in a prompt, in their order, of those it is tuned on, and of those it does not learn."""
+    """Numbers of the examples in a prompt, in their order, of those it is tuned on, and of those it does not see.
+
+    alone: whether it serves alone and is not tuned: then it has learned none of the examples that others would predict.
+    """
 
     context: tuple[int, ...]
     training: tuple[int, ...]
     unseen: tuple[int, ...]
     served: bool = True
+    alone: bool = False
+
+    def held_out(self, numbers: Sequence[int]) -> list[int]:
+        """The places of those of the numbers that are held out from the prompt; an own copy in it is always hidden."""
+        out = set(numbers if self.alone and self.unseen else self.unseen)
+        return [place for place, number in enumerate(numbers) if number in out]
 
     @property
     def unlearned_places(self) -> list[int]:
         """Places in the context of examples that the prompt does not learn."""
-        unseen = set(self.unseen)
-        return [place for place, number in enumerate(self.context) if number in unseen]
+        return self.held_out(self.context)
 
 
 def prompt_tokens(shots: Shots, context_length: int) -> int:

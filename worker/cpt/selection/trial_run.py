@@ -30,6 +30,12 @@ class TrialRun:
     _tuner: Tuner | None = None
     _reader: Reader | None = None
 
+    def __post_init__(self) -> None:
+        self._let_serve(self.plans)
+
+    def _let_serve(self, plans: Sequence[PromptPlan]) -> None:
+        self.plans = [replace(plan, alone=len(plans) == 1 and not self.trial.steps) for plan in plans]
+
     @property
     def complete(self) -> bool:
         """Whether all prompts are closed."""
@@ -60,9 +66,7 @@ class TrialRun:
         """How the prompts predict the examples that they do not see; None where none were read."""
         truth, scores, labels = self.task.shots.truth, [], []
         for plan, record in zip(self.plans, self.records, strict=False):
-            unseen = set(plan.unseen)
-            places = [place for place, number in enumerate(record.numbers[: record.scored]) if number in unseen]
-            if places:
+            if places := plan.held_out(record.numbers[: record.scored]):
                 scores.append(torch.cat(record.scores)[places])
                 labels += [truth[record.numbers[place]] for place in places]
         if not labels:
@@ -107,7 +111,8 @@ class TrialRun:
         """End with the prompts that are closed, if they are so many at least."""
         closed = [record for record in self.records if record.closed]
         if fewest <= len(closed) < len(self.plans):
-            self.records, self.plans = closed, self.plans[: len(closed)]
+            self.records = closed
+            self._let_serve(self.plans[: len(closed)])
             self.trial = replace(self.trial, prompts=len(closed))
 
     def end(self) -> None:

@@ -46,6 +46,17 @@ def test_examples_that_a_prompt_does_not_learn_fill_its_context_up_last() -> Non
         assert plan.unlearned_places == []
 
 
+def test_prompt_that_serves_alone_and_untuned_holds_every_example_out() -> None:
+    plan, _ = cross_fitted_prompts(shots(12), 2, 8, 10_000, None, 0)
+    assert [place for place in range(12) if place in plan.unseen] == plan.held_out(range(12))
+    assert replace(plan, alone=True).held_out(range(12)) == list(range(12))
+
+
+def test_prompt_without_folds_holds_no_example_out() -> None:
+    (plan,) = cross_fitted_prompts(shots(3), 2, 8, 10_000, None, 0)
+    assert replace(plan, alone=True).held_out(range(3)) == []
+
+
 def test_context_covers_the_labels_evenly_and_the_others_are_trained_on() -> None:
     some = shots(80, labels=4)
     for plan in cross_fitted_prompts(some, 2, 8, 10_000, None, 3):

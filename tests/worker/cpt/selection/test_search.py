@@ -436,6 +436,13 @@ def test_what_is_read_of_many_labels_is_the_beginning_of_the_same_order(model: A
         assert one == every[: len(one)]
 
 
+@pytest.mark.parametrize(("trial", "held_out"), [(Trial(0, 6, 24, 1), 24), (Trial(1, 6, 24, 1), 12)])
+def test_lone_prompt_holds_every_example_out_unless_it_is_tuned(model: Any, trial: Trial, held_out: int) -> None:
+    one = found(model, replace(AUTO, trials=(trial,)), several_labels())
+    assert one.held_out
+    assert len(one.held_out.numbers) == held_out
+
+
 def test_prompt_that_is_cut_early_is_left_out(model: Any) -> None:
     """All prompts would have as few examples as it has."""
     settings = replace(AUTO, trials=(Trial(0, 4, 100, 2),), max_seconds=1.0)
@@ -571,6 +578,8 @@ def test_first_trial_is_cut_short_and_the_same_trials_give_the_same_bits(model: 
     (outcome,) = cut.outcomes
     assert outcome.trial.prompts == 1
     assert 0 < outcome.examples < 100
+    assert cut.held_out
+    assert len(cut.held_out.numbers) == outcome.examples
     again = found(model, replace(settings, trials=(Trial(0, 4, outcome.examples, 1),), max_seconds=None), shots(100))
     assert_same(replace(cut, outcomes=()), replace(again, outcomes=()))
 
