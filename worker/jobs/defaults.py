@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from app.contract.tuning import Hyperparameters, ResolvedHyperparameters, TrialSettings
 from worker.cpt.encoding.shots import Shots
+from worker.cpt.selection.budget import fewer_steps
 from worker.cpt.selection.choice import FEW_LABELS
 from worker.cpt.selection.folds import FEWEST
 from worker.cpt.selection.prompts import prompt_tokens
-from worker.cpt.selection.search import SearchSettings, fewer_steps
+from worker.cpt.selection.search import SearchSettings
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
 from worker.cpt.selection.trials import Trial
 from worker.cpt.selection.tuned_vectors import tunable

@@ -6,11 +6,12 @@ import math
 from typing import Any, Final
 
 from app.contract.tuning import TrialSettings
+from worker.cpt.selection.budget import fewer_steps
 from worker.cpt.selection.choice import FEW_LABELS
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.encoding import taking_part
+from worker.cpt.selection.pace import ENCODER_SHARE, TRIALS_SHARE
 from worker.cpt.selection.prompts import prompt_tokens
-from worker.cpt.selection.search import ENCODER_SHARE, TRIALS_SHARE, fewer_steps
 from worker.cpt.selection.task import calibration_sample
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
 from worker.cpt.selection.trials import Trial

@@ -6,9 +6,9 @@ import pytest
 from app.contract.tuning import Example, Hyperparameters, ResolvedHyperparameters, TrialSettings, TuningSpec
 from tests.submissions import EXAMPLES
 from tests.worker.tiny import base_model, sentence_encoder
+from worker.cpt.selection.budget import trial_cost
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.prompts import prompt_tokens
-from worker.cpt.selection.search import trial_cost
 from worker.cpt.selection.trials import Trial
 from worker.cpt.tuning.loss import context_labels
 from worker.cpt.tuning.projection import epsilon

@@ -6,9 +6,9 @@ from what predicts them. With the reference's prompt and nothing to choose, mix 
 it.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.model.sentence_encoder import SentenceEncoder
+from worker.cpt.selection.budget import Budget, trial_cost
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.encoding import Encoding
+from worker.cpt.selection.pace import ENCODER_SHARE, TRIALS_SHARE, Pace
 from worker.cpt.selection.prompts import PromptPlan, cross_fitted_prompts, whole_prompts
 from worker.cpt.selection.result import SearchResult, conclude
 from worker.cpt.selection.task import Task, calibration_sample
@@ -26,9 +28,8 @@ from worker.cpt.selection.trials import HeldOutScores, Status, StepFigures, Tria
 from worker.cpt.tuning.tuner import CHUNK_TOKENS, TuningSettings
 from worker.cpt.turn import ALONE, Turn
 
-#: Shares of the budget: for sentence vectors at most, and for all but what follows the trials (fits and figures).
-ENCODER_SHARE: Final = 0.5
-TRIALS_SHARE: Final = 0.85
+#: Steps of tuning whose quickest tells how long others take: the first is slow.
+_STEPS_TOLD: Final = 2
 _CODES: Final[tuple[Status | None, ...]] = (None, "done", "dropped")
 
 
@@ -92,12 +93,12 @@ class Search:
             bounds={"chunk_tokens": chunk_tokens, "memory": memory},
         )
         self._settings = settings
-        self._clock = clock
+        self._pace = Pace(clock, settings.max_seconds)
         self.encoding = Encoding(encoders, shots, settings.encoder_steps, settings.tuning.seed)
         self._costs = Costs.of(model, self.encoding.encoders, shots, len(texts))
+        self._budget = Budget(self._pace, partial(trial_cost, self._costs, settings, shots), settings.runs)
         self._runs: list[TrialRun | None] = []
         self._statuses: list[Status] = []
-        self._done, self._begun = 0.0, 0.0
         self._trials = list(settings.trials)
 
     @property
@@ -115,8 +116,8 @@ class Search:
         pairs = enumerate(self._trials)
         dropped = {number for number, status in enumerate(self._statuses) if status == "dropped"}
         total = self.encoding.cost(self._costs)
-        total += sum(self.cost(trial) for number, trial in pairs if number not in dropped)
-        return min(0.99, self._done / max(total, 1.0))
+        total += sum(self._budget.cost(trial) for number, trial in pairs if number not in dropped)
+        return min(0.99, self._pace.done / max(total, 1.0))
 
     @property
     def trained_tokens(self) -> int:
@@ -149,14 +150,14 @@ class Search:
         The turn is offered between pieces of work; what its offer raises leaves the search unfit to go on: begin again
         from the last `state`.
         """
-        if not self._done:
-            self._begun = self._clock()  # what passed before says nothing of the rate of the work
+        pace = self._pace
+        pace.begin()
         if not self.encoding.complete:
-            self._done += self.encoding.step(self._costs, self._left(ENCODER_SHARE), self._seconds, turn)
+            pace.note(self.encoding.step(self._costs, pace.left(ENCODER_SHARE), pace.seconds, turn))
             return None
-        run = self._current()
+        run, began = self._current(), pace.clock()
         loss, cost = run.step(self._costs, turn)
-        self._done += cost
+        pace.note(cost, None if loss is None else pace.clock() - began)
         self._settle(run)
         return loss
 
@@ -169,7 +170,7 @@ class Search:
         found = self.encoding.tensors()
         found["statuses"] = torch.tensor([_CODES.index(status) for status in self._statuses], dtype=torch.int64)
         found["steps"] = torch.tensor([trial.steps for trial in self._trials], dtype=torch.int64)
-        found["done"] = torch.tensor(self._done, dtype=torch.float64)
+        found["done"] = torch.tensor(self._pace.done, dtype=torch.float64)
         for number, run in enumerate(self._runs):
             if run is not None:
                 found |= run.tensors(f"trials.{number}")
@@ -177,13 +178,13 @@ class Search:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state`; raises ValueError, and changes nothing, if it is not one of this search's."""
-        before = self._statuses, self._trials, self._runs, self._done, self.encoding.tensors()
+        before = self._statuses, self._trials, self._runs, self._pace.done, self.encoding.tensors()
         try:
             self._load(state)
         except torch.OutOfMemoryError:
             raise
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-            self._statuses, self._trials, self._runs, self._done, vectors = before
+            self._statuses, self._trials, self._runs, self._pace.done, vectors = before
             self.encoding.load(vectors)
             raise ValueError("The state does not belong to this search.") from error
 
@@ -195,7 +196,7 @@ class Search:
         if len(statuses) > len(self._trials) or None in statuses:
             raise ValueError("unknown trials")
         self._statuses = [status for status in statuses if status is not None]
-        self._done = state["done"].item()
+        self._pace.done = state["done"].item()
         self._runs = []
         for number in range(len(self._trials)):
             begun = any(name.startswith(f"trials.{number}.") for name in state)
@@ -238,61 +239,36 @@ class Search:
 
         A trial that there is not the time for to its end serves with the prompts that are closed.
         """
-        first, late = not self._statuses, self._left(TRIALS_SHARE) < 0
+        first, late = not self._statuses, self._pace.left(TRIALS_SHARE) < 0
         if first and late:
             run.cut()
             run.shorten(1)
-        elif not first and (late or (run.between_prompts and not self._affordable(replace(run.trial, prompts=1)))):
-            run.shorten(FEWEST_PROMPTS)
-            if late and not run.complete:
+        elif not first:
+            if late or (run.between_prompts and not self._budget.bears(replace(run.trial, prompts=1))):
+                run.shorten(FEWEST_PROMPTS)
+            if not run.complete and (late or not self._keeps_up(run)):
                 self._runs[-1] = None
                 self._statuses.append("dropped")
         if run.complete:
             run.end()
             self._statuses.append("done")
         while 0 < len(self._statuses) < len(self._trials) and len(self._runs) == len(self._statuses):
-            fitting = self._fitting(self._trials[len(self._statuses)])
+            fitting = self._budget.fitting(self._trials[len(self._statuses)])
             if fitting is not None:
                 self._trials[len(self._statuses)] = fitting
                 break
             self._runs.append(None)
             self._statuses.append("dropped")
 
-    def _left(self, share: float) -> float:
-        """Seconds left of a share of the budget."""
-        most = self._settings.max_seconds
-        return math.inf if most is None else share * most - self._clock()
+    def _keeps_up(self, run: TrialRun) -> bool:
+        """Whether there is time for a trial whose steps take as long as those done; it takes fewer where that helps.
 
-    def _affordable(self, trial: Trial) -> bool:
-        """Whether a trial fits in what is left, at the rate of the work so far."""
-        left = self._left(TRIALS_SHARE)
-        return left == math.inf or (self._done > 0 and self._seconds(self.cost(trial)) <= left)
-
-    def _seconds(self, cost: float) -> float:
-        """What so many floating-point operations take, at the rate of the work so far."""
-        return cost * (self._clock() - self._begun) / max(1.0, self._done)
-
-    def _fitting(self, trial: Trial) -> Trial | None:
-        """The trial with as many of its steps as there is time for with the fewest prompts; None for too few."""
-        fewest = replace(trial, prompts=min(FEWEST_PROMPTS, trial.prompts))
-        for steps in fewer_steps(trial.steps):
-            if self._affordable(replace(fewest, steps=steps)):
-                return replace(trial, steps=steps)
-        return None
-
-    def cost(self, trial: Trial) -> float:
-        """Floating-point operations of a trial."""
-        return trial_cost(self._costs, self._settings, self._task.shots, trial)
-
-
-def fewer_steps(steps: int) -> range:
-    """What a trial of so many steps may be cut to where time is short, the most first: half of them at least."""
-    return range(steps, (steps + 1) // 2 - 1, -1)
-
-
-def trial_cost(costs: Costs, settings: SearchSettings, shots: Shots, trial: Trial) -> float:
-    """Floating-point operations of a trial of a search."""
-    inside = costs.inside(trial.context_examples, settings.most_tokens) if settings.prompts else shots.context
-    batch = costs.batch(settings.prompts, inside, settings.tuning.batch_size)
-    read = trial.examples if settings.calibrated or settings.heads else 0
-    return settings.runs(trial) * costs.prompt(trial.steps, inside, batch, read, trial.scored(settings.heads))
+        Where the learning rate falls, each step hangs on how many there are, and there stay as many.
+        """
+        done = run.first_steps
+        if done < _STEPS_TOLD or done == run.trial.steps or self._settings.tuning.cosine:
+            return True
+        fitting = self._budget.fitting(run.trial, done)
+        if fitting is not None:
+            self._trials[len(self._statuses)] = run.trial = fitting
+        return fitting is not None

@@ -103,6 +103,11 @@ class TrialRun:
             record.closed = True
 
     @property
+    def first_steps(self) -> int:
+        """Steps of tuning of the first prompt that are done."""
+        return len(self.records[0].losses) if self.records else 0
+
+    @property
     def between_prompts(self) -> bool:
         """Whether a prompt is closed and the next is not begun, with enough of them to serve."""
         return len(self.records) >= FEWEST_PROMPTS and self.records[-1].closed

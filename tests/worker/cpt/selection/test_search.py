@@ -16,8 +16,9 @@ from worker.cpt.scoring.trie import LabelTrie
 from worker.cpt.scoring.views import VIEWS
 from worker.cpt.selection.choice import prior_weights
 from worker.cpt.selection.costs import Costs
+from worker.cpt.selection.pace import TRIALS_SHARE
 from worker.cpt.selection.result import HeldOut, SearchResult, _Conclusion
-from worker.cpt.selection.search import TRIALS_SHARE, Search, SearchSettings
+from worker.cpt.selection.search import Search, SearchSettings
 from worker.cpt.selection.task import calibration_sample
 from worker.cpt.selection.trials import Trial
 from worker.cpt.tuning.tuner import Tuner, TuningSettings
@@ -452,7 +453,7 @@ def test_prompt_that_is_cut_early_is_left_out(model: Any) -> None:
         while not running.finished:
             (one,) = running._runs or [None]
             if one is not None and len(one.records) == 2 and len(one.records[1].numbers) >= late_from:
-                running._clock = lambda: 1.0
+                running._pace.clock = lambda: 1.0
             running.step()
         (done,) = running._runs
         assert done
@@ -516,7 +517,7 @@ def test_trial_takes_the_steps_that_there_is_time_for(model: Any) -> None:
     measured = search(model, replace(AUTO, trials=trials))
     while not measured.statuses:
         measured.step()
-    rate = measured.cost(replace(trials[1], steps=20)) / measured._done
+    rate = measured._budget.cost(replace(trials[1], steps=20)) / measured._pace.done
     clock = Clock(0.0)
     settings = replace(AUTO, trials=trials, max_seconds=100.0)
     running = search(model, settings, clock=clock)
@@ -532,6 +533,51 @@ def test_trial_takes_the_steps_that_there_is_time_for(model: Any) -> None:
     assert one.trial == replace(trials[1], steps=20)
     assert_same(one, run(running))
     assert_same(one, found(model, replace(AUTO, trials=(trials[0], one.trial))))
+
+
+class SlowSteps:
+    """A turn in which a step of tuning takes so many seconds of a clock, and all else a thousandth of one."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.clock, self.seconds, self.losses = clock, seconds, 0
+
+    def run(self, running: Search) -> SearchResult:
+        while not running.finished:
+            self._due = self.seconds
+            self.losses += running.step(self) is not None
+            self.clock.now += 0.001
+        return running.result()
+
+    def offer(self, done: float | None = None, /) -> None:
+        if done is not None:  # steps of tuning alone say how far they are
+            self.clock.now, self._due = self.clock.now + self._due, 0.0
+
+
+def test_trial_whose_steps_turn_out_slow_takes_fewer_of_them(model: Any) -> None:
+    """And what serves then is what a trial of so many steps gives."""
+    settings = replace(AUTO, trials=(Trial(0, 4, 8, 2), Trial(8, 4, 8, 2)), max_seconds=100.0)
+    clock = Clock(0.0)
+    one = SlowSteps(clock, 6.2).run(search(model, settings, clock=clock))  # 85 s bear 6 steps of two prompts, not 7
+    assert [(outcome.status, outcome.trial.steps) for outcome in one.outcomes] == [("done", 0), ("done", 6)]
+    again = replace(settings, trials=(Trial(0, 4, 8, 2), Trial(6, 4, 8, 2)), max_seconds=None)
+    assert_same(one, found(model, again))
+
+
+def test_trial_whose_steps_turn_out_too_slow_is_dropped_as_soon_as_two_say_so(model: Any) -> None:
+    settings = replace(AUTO, trials=(Trial(0, 4, 8, 2), Trial(8, 4, 8, 2)), max_seconds=100.0)
+    clock = Clock(0.0)
+    slow = SlowSteps(clock, 15.0)
+    one = slow.run(search(model, settings, clock=clock))
+    assert [outcome.status for outcome in one.outcomes] == ["done", "dropped"]
+    assert slow.losses == 2
+
+
+def test_steps_of_a_rate_that_falls_stay_as_many(model: Any) -> None:
+    settings = replace(AUTO, trials=(Trial(0, 4, 8, 2), Trial(8, 4, 8, 2)), max_seconds=100.0)
+    settings = replace(settings, tuning=replace(settings.tuning, cosine=True))
+    clock = Clock(0.0)
+    one = SlowSteps(clock, 5.5).run(search(model, settings, clock=clock))  # 85 s bear 7 steps of two prompts, not 8
+    assert [(outcome.status, outcome.trial.steps) for outcome in one.outcomes] == [("done", 0), ("dropped", 8)]
 
 
 def test_trial_that_turns_out_too_slow_is_dropped_in_its_midst(model: Any) -> None:
