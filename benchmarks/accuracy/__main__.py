@@ -14,7 +14,7 @@ import typer
 from transformers.utils.logging import disable_progress_bar
 
 from app.contract.names import DEFAULT_MODELS
-from benchmarks.accuracy import ours, plain, planted, report, second, sentences
+from benchmarks.accuracy import larger, ours, plain, planted, report, second, sentences
 from benchmarks.accuracy.cells import Cell, Outcome, Task
 from benchmarks.accuracy.descriptions import DESCRIPTIONS
 from benchmarks.accuracy.protocol import ALL, ENGLISH, SEEDS, DataSet, load
@@ -58,11 +58,14 @@ Method = Callable[[Task, int], Outcome]
 def main(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(help="measure, zero-shot, ablation, planted, second or report; all but second if none"),
+        typer.Argument(
+            help="measure, zero-shot, ablation, planted, second, larger or report; the first four and report if none"
+        ),
     ] = None,
     data: Annotated[Path, typer.Option(help="folder of the data sets")] = HERE.parent.parent.parent / "shared" / "data",
     only: Annotated[list[str] | None, typer.Option(help="methods to measure")] = None,
     second_wheels: Annotated[Path | None, typer.Option(help="folder of the second base model's wheels")] = None,
+    larger_wheels: Annotated[Path | None, typer.Option(help="folder of the larger encoder's wheels")] = None,
     fresh: Annotated[bool, typer.Option(help="forget earlier results instead of completing them")] = False,
 ) -> None:
     """Measure accuracy at the same shots. Each cell is stored as it ends; a run goes on where it was broken off."""
@@ -87,10 +90,17 @@ def main(
         if "planted" in wanted:
             _measure_planted(results, data, base)
     if "second" in wanted:
-        if second_wheels is None:
-            raise typer.BadParameter("the part second needs --second-wheels")
-        _measure(results, data, SECOND_DRAWS, _second_methods(load_second(second_wheels)))
+        _measure(results, data, SECOND_DRAWS, _second_methods(load_second(_given("second", second_wheels))))
+    if "larger" in wanted:
+        folder = larger.larger_folder(_given("larger", larger_wheels), sentences.CACHE)
+        _measure(results, data, DRAWS, _larger_methods(load_base(), str(folder)))
     report.write(results, HERE.parent / "README.md")
+
+
+def _given(part: str, wheels: Path | None) -> Path:
+    if wheels is None:
+        raise typer.BadParameter(f"the part {part} needs --{part}-wheels")
+    return wheels
 
 
 def load_base() -> LanguageModel:
@@ -124,7 +134,7 @@ def _methods(base: LanguageModel) -> dict[str, Method]:
         "icl_calibrated": lambda task, _: ours.icl_calibrated(base, task),
         "cpt_1e-2": lambda task, _: ours.cpt(base, task, 1e-2),
         "setfit": sentences.setfit_minilm,
-        "setfit_e5": sentences.setfit_e5,
+        "setfit_e5": partial(sentences.setfit, sentences.E5),
     }
 
 
@@ -133,6 +143,15 @@ def _second_methods(base: LanguageModel) -> dict[str, Method]:
     return {
         f"auto_{second.NAME}": lambda task, seed: ours.auto(base, task, seed=seed),
         f"icl_calibrated_{second.NAME}": lambda task, _: ours.icl_calibrated(base, task),
+    }
+
+
+def _larger_methods(base: LanguageModel, folder: str) -> dict[str, Method]:
+    """Peers on the larger encoder in `folder`, and ours with it as the second in place of MiniLM."""
+    return {
+        "mpnet": lambda task, _: sentences.regression(task, folder),
+        "auto_mpnet": lambda task, seed: ours.auto(_beside(base, f"{sentences.E5},{folder}"), task, seed=seed),
+        "setfit_mpnet": partial(sentences.setfit, folder),
     }
 
 
@@ -148,7 +167,7 @@ _MOST_WITH_TEXTS = 4
 def _measured(method: str, task: Task, k: int) -> bool:
     if method in _SMALL:
         return len(task.shots) <= ours.MOST_REFERENCE_EXAMPLES or k <= 4
-    if method == "auto_e5":
+    if method in {"auto_e5", "auto_mpnet"}:
         return len(task.labels) >= _INTENTS
     if method == "auto_texts":
         return k <= _MOST_WITH_TEXTS

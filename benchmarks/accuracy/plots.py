@@ -21,8 +21,10 @@ _SERIES = (
     ("cpt_1e-2", "CPT as in PEFT", "#c8553d", "--"),
     ("minilm", "MiniLM + regression", "#5b8c5a", ":"),
     ("e5", "e5-small + regression", "#5b8c5a", "--"),
-    ("setfit", "SetFit (MiniLM)", "#d9a441", "-"),
+    ("mpnet", "mpnet + regression", "#5b8c5a", "-"),
+    ("setfit", "SetFit (MiniLM)", "#d9a441", ":"),
     ("setfit_e5", "SetFit (e5-small)", "#d9a441", "--"),
+    ("setfit_mpnet", "SetFit (mpnet)", "#d9a441", "-"),
 )
 _LEARNING_SHOTS = 4
 

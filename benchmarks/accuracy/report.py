@@ -20,10 +20,13 @@ _NAMES: Mapping[str, str] = {
     "cpt_1e-2": "CPT as in PEFT, 1e-2",
     "minilm": "MiniLM + regression",
     "e5": "multilingual-e5-small + regression",
+    "mpnet": "all-mpnet-base-v2 + regression",
     "setfit": "SetFit (MiniLM)",
     "setfit_e5": "SetFit (multilingual-e5-small)",
+    "setfit_mpnet": "SetFit (all-mpnet-base-v2)",
     "auto": "**ours, auto**",
     "auto_e5": "ours, auto with multilingual-e5-small alone",
+    "auto_mpnet": "ours, auto with all-mpnet-base-v2 in place of MiniLM",
     "auto_texts": "ours, auto with 500 texts without labels",
 }
 _PLOTS = (

@@ -63,12 +63,12 @@ def setfit_minilm(task: Task, seed: int) -> Outcome:
     return _setfit(SetFitModel.from_pretrained(_encoder(MINILM).model.name_or_path, device="cpu"), task, seed)
 
 
-def setfit_e5(task: Task, seed: int) -> Outcome:
-    """SetFit on multilingual-e5-small, with the word that its texts begin with; else as its library sets it."""
+def setfit(path: str, task: Task, seed: int) -> Outcome:
+    """SetFit on the encoder at `path`, with what its texts begin with; else as its library sets it."""
     from sentence_transformers import SentenceTransformer, models  # noqa: PLC0415
     from setfit import SetFitModel  # noqa: PLC0415
 
-    encoder = _encoder(E5)
+    encoder = _encoder(path)
     body = models.Transformer(encoder.model.name_or_path)
     pooling = models.Pooling(encoder.model.config.hidden_size, "mean")
     model = SetFitModel(
