@@ -163,7 +163,7 @@ def _notes(claim: TuningClaim, measured: Predictions) -> Iterator[str]:
 
 def _notes_on_folds(claim: TuningClaim) -> Iterator[str]:
     if claim.hyperparameters.method == "auto":
-        yield "Each example was predicted by what has not learned it; what serves learns all and may do a little better."
+        yield "Each example was predicted by what has not learned it; what serves may do a little better."
     else:
         yield "Each fold was predicted by a context without its examples, so the served context may do a little better."
     texts = [example.text for example in (*claim.spec.examples, *claim.spec.training_examples)]
