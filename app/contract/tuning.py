@@ -86,7 +86,8 @@ class Hyperparameters(Payload):
       random.
     - ``learning_rate_schedule`` "cosine" lets the learning rate fall to nothing over the steps.
     - ``cross_validation`` holds out, to report and to choose: method "auto" serves two prompts, each tuned
-      without half of the examples; other methods tune on folds besides.
+      without half of the examples, or one that is not tuned where no label is scored; other methods tune on
+      folds besides.
     - ``early_stopping`` takes the trial that held-out examples speak for, not the last that was done.
     - ``calibration`` subtracts from the label scores what a prompt says of any text, and fits a temperature and a
       bias for each label to what was held out.

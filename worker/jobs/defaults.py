@@ -66,9 +66,11 @@ _BEST: Final[dict[str, Any]] = {
 #: Seconds that "auto" allows for up to 200 examples, and for 10,000.
 _FEW_SECONDS, _MANY_SECONDS, _FEW_EXAMPLES, _MANY_EXAMPLES = 120.0, 900.0, 200, 10_000
 #: Prompts that serve together: a second gave 2.7 points on the mean of seven draws; a third gave a third of that, for
-#: half as much again of a query's time. Where no label is scored one is enough: with one, two, three and four prompts
-#: 85.0, 85.0, 84.3, 84.3% and 91.3% with each (38 labels of Banking77, 5 and 10 of each, 300 rows).
+#: half as much again of a query's time.
 _PROMPTS: Final = 2
+#: The same where no label is scored, beside an encoder: with one, two, three and four 85.0, 85.0, 84.3, 84.3% and 91.3%
+#: with each (38 labels of Banking77, 5 and 10 of each, 300 rows).
+_PROMPTS_WITHOUT_SCORES: Final = 1
 #: Examples in a prompt, at most.
 _CONTEXT_EXAMPLES: Final = 24
 #: Examples that are read under a prompt: the most, the fewest for each label and in all; the fewest of many labels that
@@ -148,7 +150,7 @@ def planned_encoder_steps(base: LanguageModel, values: dict[str, Any], encoded: 
 
 
 def planned_trials(base: LanguageModel, values: dict[str, Any], encoded: Encoded) -> tuple[TrialSettings, ...]:
-    """The trials in the order of their worth, so large that both fit in the budget, with few prompts, if any do.
+    """The trials in the order of their worth, so large that all fit in the budget, with few prompts, if any do.
 
     What turns out not to fit is dropped as the search runs: only then is it known how fast the device is.
     """
@@ -179,7 +181,7 @@ def planned_trials(base: LanguageModel, values: dict[str, Any], encoded: Encoded
 
     def all_of(read: _Read) -> tuple[TrialSettings, ...]:
         if not read[1]:
-            return (trial(0, read, 1),)
+            return (trial(0, read, _PROMPTS_WITHOUT_SCORES if values["encoder"] else _PROMPTS),)
         return trial(0, read, _PROMPTS), trial(values["steps"], read, _PROMPTS)
 
     sizes = _read_sizes(encoded.shots, values["head"])

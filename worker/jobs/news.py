@@ -80,13 +80,16 @@ class SearchNews:
 def why_not_tuned(hyperparameters: ResolvedHyperparameters, found: SearchResult, served: str) -> Message | None:
     """Why a job that was to tune serves a context that is not; None where it does, or was not to."""
     planned = [one for one in found.outcomes if one.trial.steps > 0]
-    if hyperparameters.method == "icl" or found.trial.steps > 0 or not planned:
+    unscored = hyperparameters.max_seconds is not None and found.trial.scored_examples == 0
+    if hyperparameters.method == "icl" or found.trial.steps > 0 or not (planned or unscored):
         return None
     done, plain = [one for one in planned if one.status == "done"], _serving(found)
     kind = "calibrated" if served == "calibrated" else "plain"
     loss, tuned = plain.nll if plain else None, _least(done)
     data = {"served": served, "nll": loss, "tuned_nll": tuned}
-    if not done:
+    if not planned:
+        reason = "there was no time to score so many labels within max_seconds, and prompts are tuned for their scores"
+    elif not done:
         reason = "there was no time to tune within max_seconds"
     elif loss is not None and tuned is not None and tuned > loss:
         reason = f"held-out examples are predicted better by it (log loss {loss:.3f}, tuned {tuned:.3f})"

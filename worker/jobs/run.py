@@ -35,7 +35,7 @@ from worker.models import LanguageModel
 #: Validation examples that are classified at once: their states take memory.
 _AT_ONCE: Final = 512
 #: The format of checkpoints: one of another is not gone on from.
-_CHECKPOINT_FORMAT: Final = "5"
+_CHECKPOINT_FORMAT: Final = "6"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class JobRun:
     def _progress(self) -> dict[str, str | int | float]:
         return {
             "step": len(self._losses),
-            "total_steps": self._search.total_steps,
+            "total_steps": max(len(self._losses), self._search.total_steps),  # those of a dropped trial were done too
             "fraction": round(self._search.fraction, 4),
             "trained_tokens": self._search.trained_tokens,
         }

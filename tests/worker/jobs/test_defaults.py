@@ -188,11 +188,12 @@ def test_of_many_labels_fewer_are_scored_before_fewer_are_read(base: LanguageMod
     assert {scored for read, scored in found if read < 200} == {0}
 
 
-def test_where_no_label_is_scored_one_prompt_serves_and_none_is_tuned(base: LanguageModel) -> None:
-    some = encoded(base, 200, 40)
-    seconds = 0.01 * Pricing(base, some, resolved(base, some).model_dump()).trial(resolved(base, some).trials[0])
-    (trial,) = resolved(base, some, max_seconds=seconds).trials
+def test_where_no_label_is_scored_one_prompt_serves_beside_an_encoder_and_none_is_tuned(base: LanguageModel) -> None:
+    beside, some = base_model(0, sentence_encoder(0)), encoded(base, 200, 40)
+    (trial,) = resolved(beside, some, max_seconds=0.001).trials
     assert (trial.scored_examples, trial.prompts, trial.steps) == (0, 1, 0)
+    (unaided,) = resolved(base, some, max_seconds=0.001).trials
+    assert (unaided.scored_examples, unaided.prompts, unaided.steps) == (0, 2, 0)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 2.0])

@@ -76,6 +76,17 @@ def test_dropped_trials_and_a_context_that_is_not_tuned_are_told_with_the_reason
     assert last == "the calibrated context serves, not a tuned one: there was no time to tune within max_seconds"
 
 
+def test_that_labels_are_too_many_to_be_scored_and_prompts_to_be_tuned_is_told(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    claim = test_run_auto.claimed(records, base, examples=test_run_auto.MANY_LABELS, max_seconds=0.001)
+    assert run(records, claim, base, artifacts).report.served == "calibrated"
+    assert messages(records, claim)[-1] == (
+        "the calibrated context serves, not a tuned one: there was no time to score so many labels within max_seconds, "
+        "and prompts are tuned for their scores"
+    )
+
+
 def test_reference_may_stop_before_its_first_step_and_says_so(
     records: Records, base: LanguageModel, artifacts: Artifacts
 ) -> None:

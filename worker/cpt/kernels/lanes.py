@@ -35,7 +35,10 @@ def side_by_side(work: Sequence[Callable[[], T]]) -> list[T]:
 
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
-    """Compute on so many threads within, where this thread asks for it; after it on as many as before."""
+    """Compute on so many threads within, where this thread asks for it; after it on as many as before.
+
+    A thread that computes for the first time meanwhile takes this number for good.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

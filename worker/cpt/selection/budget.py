@@ -31,14 +31,15 @@ class Budget:
         steps = (one - reading) / runs * (runs * trial.steps - done)
         return self.pace.seconds(reading) + self.pace.step_seconds(steps) <= self.pace.left(TRIALS_SHARE)
 
-    def fitting(self, trial: Trial, done: int = 0) -> Trial | None:
+    def fitting(self, trial: Trial, done: int = 0, most: int | None = None) -> Trial | None:
         """The trial with as many of its steps as there is time for with the fewest prompts; None for too few.
 
-        done: steps of its first prompt that are done.
+        done: steps of its first prompt that are done. most: steps that it may have by now.
         """
         fewest = replace(trial, prompts=min(FEWEST_PROMPTS, trial.prompts))
+        most = trial.steps if most is None else most
         for steps in fewer_steps(trial.steps):
-            if steps >= done and self.bears(replace(fewest, steps=steps), done):
+            if done <= steps <= most and self.bears(replace(fewest, steps=steps), done):
                 return replace(trial, steps=steps)
         return None
 

@@ -3,7 +3,8 @@
 Prompts are cross-fitted: the examples are dealt into as many folds as there are prompts, and each prompt is tuned on
 all folds but its own. Where these are too few for its context, examples of its own fold fill it up, for the others to
 read: their labels are in no loss, and an example's own copy is hidden when it is predicted. So every example is
-predicted by a prompt that has not learned it, no context is smaller than it need be, and all prompts serve, averaged.
+predicted by a prompt that has not learned it, no context is smaller than it need be, and all prompts serve, averaged. A
+lone prompt that is not tuned learns nothing, and predicts all examples outside it.
 """
 
 from collections.abc import Collection, Sequence
@@ -28,7 +29,7 @@ _PROMPT_TOKENS: Final = 1024
 class PromptPlan:
     """Numbers of the examples in a prompt, in their order, of those it is tuned on, and of those it does not see.
 
-    alone: whether it serves alone and is not tuned: then it has learned none of the examples that others would predict.
+    alone: whether it serves alone and is not tuned: then it has learned no example but by reading those in it.
     """
 
     context: tuple[int, ...]
@@ -38,8 +39,14 @@ class PromptPlan:
     alone: bool = False
 
     def held_out(self, numbers: Sequence[int]) -> list[int]:
-        """The places of those of the numbers that are held out from the prompt; an own copy in it is always hidden."""
-        out = set(numbers if self.alone and self.unseen else self.unseen)
+        """The places of those of the numbers that are held out from the prompt; an own copy in it is always hidden.
+
+        Under one that serves alone they are those outside it, or all where these are fewer than those inside.
+        """
+        out = set(self.unseen)
+        if self.alone and out:
+            outside = set(numbers) - set(self.context)
+            out = outside if len(outside) >= len(self.context) else set(numbers)
         return [place for place, number in enumerate(numbers) if number in out]
 
     @property

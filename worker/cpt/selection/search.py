@@ -28,7 +28,7 @@ from worker.cpt.selection.trials import HeldOutScores, Status, StepFigures, Tria
 from worker.cpt.tuning.tuner import CHUNK_TOKENS, TuningSettings
 from worker.cpt.turn import ALONE, Turn
 
-#: Steps of tuning whose quickest tells how long others take: the first is slow.
+#: Steps of tuning of a process whose quickest tells how long others take: the first is slow.
 _STEPS_TOLD: Final = 2
 _CODES: Final[tuple[Status | None, ...]] = (None, "done", "dropped")
 
@@ -170,7 +170,7 @@ class Search:
         found = self.encoding.tensors()
         found["statuses"] = torch.tensor([_CODES.index(status) for status in self._statuses], dtype=torch.int64)
         found["steps"] = torch.tensor([trial.steps for trial in self._trials], dtype=torch.int64)
-        found["done"] = torch.tensor(self._pace.done, dtype=torch.float64)
+        found["pace"] = self._pace.tensor()
         for number, run in enumerate(self._runs):
             if run is not None:
                 found |= run.tensors(f"trials.{number}")
@@ -178,13 +178,14 @@ class Search:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state`; raises ValueError, and changes nothing, if it is not one of this search's."""
-        before = self._statuses, self._trials, self._runs, self._pace.done, self.encoding.tensors()
+        before, pace, vectors = (self._statuses, self._trials, self._runs), self._pace.tensor(), self.encoding.tensors()
         try:
             self._load(state)
         except torch.OutOfMemoryError:
             raise
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-            self._statuses, self._trials, self._runs, self._pace.done, vectors = before
+            self._statuses, self._trials, self._runs = before
+            self._pace.load(pace)
             self.encoding.load(vectors)
             raise ValueError("The state does not belong to this search.") from error
 
@@ -196,7 +197,7 @@ class Search:
         if len(statuses) > len(self._trials) or None in statuses:
             raise ValueError("unknown trials")
         self._statuses = [status for status in statuses if status is not None]
-        self._pace.done = state["done"].item()
+        self._pace.load(state["pace"])
         self._runs = []
         for number in range(len(self._trials)):
             begun = any(name.startswith(f"trials.{number}.") for name in state)
@@ -265,10 +266,11 @@ class Search:
 
         Where the learning rate falls, each step hangs on how many there are, and there stay as many.
         """
-        done = run.first_steps
-        if done < _STEPS_TOLD or done == run.trial.steps or self._settings.tuning.cosine:
+        number, done = len(self._statuses), run.first_steps
+        if not done or self._pace.told_steps < _STEPS_TOLD or done == run.trial.steps:
             return True
-        fitting = self._budget.fitting(run.trial, done)
-        if fitting is not None:
-            self._trials[len(self._statuses)] = run.trial = fitting
-        return fitting is not None
+        fitting = self._budget.fitting(self._settings.trials[number], done, run.trial.steps)
+        if fitting is None or (self._settings.tuning.cosine and fitting != run.trial):
+            return False
+        self._trials[number] = run.trial = fitting
+        return True

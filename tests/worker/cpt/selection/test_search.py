@@ -20,7 +20,7 @@ from worker.cpt.selection.pace import TRIALS_SHARE
 from worker.cpt.selection.result import HeldOut, SearchResult, _Conclusion
 from worker.cpt.selection.search import Search, SearchSettings
 from worker.cpt.selection.task import calibration_sample
-from worker.cpt.selection.trials import Trial
+from worker.cpt.selection.trials import Outcome, Trial
 from worker.cpt.tuning.tuner import Tuner, TuningSettings
 from worker.cpt.turn import ALONE
 
@@ -271,7 +271,7 @@ Change = Callable[[dict[str, Any]], object]
         lambda state: state.pop("trials.0.0.delta"),
         lambda state: state.pop("tuner.delta"),
         lambda state: state.update(statuses=torch.tensor(1)),
-        lambda state: state.update(done=torch.zeros(2)),
+        lambda state: state.update(pace=torch.zeros(2)),
         lambda state: state.update({"trials.0.0.closed": torch.zeros(2)}),
         lambda state: state.update({"tuner.delta": torch.zeros(1, 1)}),
     ],
@@ -437,8 +437,12 @@ def test_what_is_read_of_many_labels_is_the_beginning_of_the_same_order(model: A
         assert one == every[: len(one)]
 
 
-@pytest.mark.parametrize(("trial", "held_out"), [(Trial(0, 6, 24, 1), 24), (Trial(1, 6, 24, 1), 12)])
-def test_lone_prompt_holds_every_example_out_unless_it_is_tuned(model: Any, trial: Trial, held_out: int) -> None:
+@pytest.mark.parametrize(
+    ("trial", "held_out"), [(Trial(0, 6, 24, 1), 18), (Trial(0, 18, 24, 1), 24), (Trial(1, 6, 24, 1), 12)]
+)
+def test_lone_prompt_holds_out_what_does_not_stand_in_it_unless_it_is_tuned(
+    model: Any, trial: Trial, held_out: int
+) -> None:
     one = found(model, replace(AUTO, trials=(trial,)), several_labels())
     assert one.held_out
     assert len(one.held_out.numbers) == held_out
@@ -536,17 +540,20 @@ def test_trial_takes_the_steps_that_there_is_time_for(model: Any) -> None:
 
 
 class SlowSteps:
-    """A turn in which a step of tuning takes so many seconds of a clock, and all else a thousandth of one."""
+    """A turn in which a step of tuning takes so many seconds of a clock, and all else a thousandth of one or more."""
 
-    def __init__(self, clock: Clock, seconds: float) -> None:
-        self.clock, self.seconds, self.losses = clock, seconds, 0
+    def __init__(self, clock: Clock, seconds: float, reading: float = 0.001) -> None:
+        self.clock, self.seconds, self.reading, self.losses = clock, seconds, reading, 0
 
     def run(self, running: Search) -> SearchResult:
         while not running.finished:
-            self._due = self.seconds
-            self.losses += running.step(self) is not None
-            self.clock.now += 0.001
+            self.step(running)
         return running.result()
+
+    def step(self, running: Search) -> None:
+        self._due = self.seconds
+        self.losses += running.step(self) is not None
+        self.clock.now += self.reading
 
     def offer(self, done: float | None = None, /) -> None:
         if done is not None:  # steps of tuning alone say how far they are
@@ -576,8 +583,67 @@ def test_steps_of_a_rate_that_falls_stay_as_many(model: Any) -> None:
     settings = replace(AUTO, trials=(Trial(0, 4, 8, 2), Trial(8, 4, 8, 2)), max_seconds=100.0)
     settings = replace(settings, tuning=replace(settings.tuning, cosine=True))
     clock = Clock(0.0)
-    one = SlowSteps(clock, 5.5).run(search(model, settings, clock=clock))  # 85 s bear 7 steps of two prompts, not 8
-    assert [(outcome.status, outcome.trial.steps) for outcome in one.outcomes] == [("done", 0), ("dropped", 8)]
+    slow = SlowSteps(clock, 5.5)  # 85 s bear 7 steps of two prompts, not 8
+    assert [outcome.status for outcome in slow.run(search(model, settings, clock=clock)).outcomes] == [
+        "done",
+        "dropped",
+    ]
+    assert slow.losses == 2
+    clock = Clock(0.0)
+    one = SlowSteps(clock, 5.2).run(search(model, settings, clock=clock))
+    assert [(outcome.status, outcome.trial.steps) for outcome in one.outcomes] == [("done", 0), ("done", 8)]
+
+
+def test_trial_keeps_half_of_its_steps_at_least_however_often_it_is_cut(model: Any) -> None:
+    """Before it begins, by the rate of reading, and then by that of its steps."""
+    settings = replace(AUTO, trials=(Trial(0, 4, 8, 2), Trial(6, 4, 8, 2)), max_seconds=100.0)
+    found = set()
+    for reading in (0.5, 2.0, 3.0, 4.0):
+        for seconds in (4.0, 8.0, 12.0, 16.0):
+            clock = Clock(0.0)
+            running = search(model, settings, clock=clock)
+            slow = SlowSteps(clock, seconds, reading)
+            while not running.finished:
+                slow.step(running)
+            found.add((running.statuses[1], running._trials[1].steps))
+    assert {steps for status, steps in found if status == "done"} <= {3, 4, 5, 6}
+    assert len(found) > 2
+
+
+@pytest.mark.parametrize("seconds", [2.0, 4.0, 6.0])
+def test_slow_search_goes_on_from_any_state_as_if_unbroken(model: Any, seconds: float) -> None:
+    """What its steps and its reading took is part of the state."""
+    settings = replace(AUTO, trials=(Trial(0, 4, 40, 2), Trial(6, 4, 40, 2)), max_seconds=100.0)
+
+    def outcomes(broken_after: int | None) -> tuple[Outcome, ...]:
+        clock = Clock(0.0)
+        slow, running = SlowSteps(clock, seconds, 1.0), search(model, settings, clock=clock)
+        while not running.finished:
+            before = slow.losses
+            slow.step(running)
+            if broken_after == slow.losses != before:
+                state = running.state()
+                running = search(model, settings, clock=clock)
+                running.load_state(state)
+        return running.result().outcomes
+
+    unbroken = outcomes(None)
+    for steps in (1, 2, 3, 5):
+        assert outcomes(steps) == unbroken
+
+
+def test_first_step_of_a_process_is_slow_and_drops_no_trial(model: Any) -> None:
+    settings = replace(AUTO, trials=(Trial(0, 4, 8, 2), Trial(6, 4, 8, 2)), max_seconds=150.0)
+    clock = Clock(0.0)
+    slow, running = SlowSteps(clock, 30.0), search(model, settings, clock=clock)
+    while not slow.losses:
+        slow.step(running)
+    state = running.state()
+    running = search(model, settings, clock=clock)
+    running.load_state(state)
+    slow.step(running)
+    slow.seconds = 2.0
+    assert [outcome.status for outcome in slow.run(running).outcomes] == ["done", "done"]
 
 
 def test_trial_that_turns_out_too_slow_is_dropped_in_its_midst(model: Any) -> None:
@@ -624,8 +690,11 @@ def test_first_trial_is_cut_short_and_the_same_trials_give_the_same_bits(model: 
     (outcome,) = cut.outcomes
     assert outcome.trial.prompts == 1
     assert 0 < outcome.examples < 100
+    (first,) = running._runs
+    assert first
+    inside, read = set(first.plans[0].context), first.records[0].numbers
     assert cut.held_out
-    assert len(cut.held_out.numbers) == outcome.examples
+    assert sorted(cut.held_out.numbers) == sorted(set(read) - inside)
     again = found(model, replace(settings, trials=(Trial(0, 4, outcome.examples, 1),), max_seconds=None), shots(100))
     assert_same(replace(cut, outcomes=()), replace(again, outcomes=()))
 
