@@ -34,6 +34,11 @@ class Classifier:
     cheap: Mixture | None = None
 
     @property
+    def weighs_scores(self) -> bool:
+        """Whether label scores have any part in what it says."""
+        return bool(self.mixture.weights[0] != 0)
+
+    @property
     def nbytes(self) -> int:
         """Memory held."""
         return sum(tensor.nbytes for tensor in self.tensors().values())

@@ -52,6 +52,8 @@ class Predictor:
     ) -> Tensor:
         """[N, L] float64 for queries as tokens and as texts; `exact` scores all labels, whatever the shortlist.
 
+        It does so only where label scores weigh anything.
+
         Raises ValueError where the classifier needs an encoder and there is none.
         """
         classifier = self.classifier
@@ -61,7 +63,7 @@ class Predictor:
         vectors = None
         if classifier.encoder_head is not None and self.encoder is not None:
             vectors = self.encoder.embed(texts, turn, classifier.encoder_change)
-        if classifier.shortlist is None or exact:
+        if classifier.shortlist is None or (exact and classifier.weighs_scores):
             return classifier.probabilities(self._read(model, queries, [self._trie] * len(queries), turn), vectors)
         return self._shortlisted(model, classifier, queries, vectors, turn)
 
