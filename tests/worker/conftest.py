@@ -16,6 +16,7 @@ from tests.worker.hearing import CHANNEL
 from tests.worker.tiny import base_model
 from worker.artifacts import Artifacts
 from worker.config import ModelSource
+from worker.cpt.kernels.lanes import on_threads
 from worker.models import LanguageModel, load_language_model
 
 
@@ -23,6 +24,13 @@ from worker.models import LanguageModel, load_language_model
 def _one_thread() -> None:
     """Tiny matrices gain nothing from threads, which lose much on a busy machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """For what threads themselves are about."""
+    with on_threads(2):
+        yield
 
 
 @pytest.fixture(params=MODELS)

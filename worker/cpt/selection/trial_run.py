@@ -34,6 +34,7 @@ class TrialRun:
         self._let_serve(self.plans)
 
     def _let_serve(self, plans: Sequence[PromptPlan]) -> None:
+        """Go on with these prompts alone; a single one that is not tuned holds out what does not stand in it."""
         self.plans = [replace(plan, alone=len(plans) == 1 and not self.trial.steps) for plan in plans]
 
     @property

@@ -1,20 +1,13 @@
 """Passes side by side."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
 
 from worker.cpt.kernels.lanes import lanes, side_by_side
 
-
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def test_results_come_in_order_whatever_ends_first() -> None:
