@@ -14,11 +14,15 @@ Interval = tuple[float, float]
 
 
 class LabelScore(Payload):
-    """Quality for one label: of what was predicted as it, of what truly is it, and the harmonic mean of both."""
+    """Quality for one label: of what was predicted as it, of what truly is it, and the harmonic mean of both.
 
-    precision: float
-    recall: float
-    f1: float
+    Null is what nothing is known of: ``precision`` where it was never predicted, ``recall`` where no input is of it,
+    ``f1`` where both are so. ``n`` inputs are of it.
+    """
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
     n: int
 
 

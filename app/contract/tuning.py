@@ -94,8 +94,8 @@ class Hyperparameters(Payload):
     - ``head`` mixes in logistic regression on the hidden states of the pass that scores the labels, ``encoder`` one on
       the vectors of a sentence encoder: the first, unless held-out examples speak for another.
     - ``encoder_steps`` is how many contrastive steps tune the first sentence encoder; 0 leaves it as it is.
-    - ``max_seconds`` bounds the search of method "auto", ``trials`` (those of another job's hyperparameters) takes the
-      place of that bound: all of them are run whole.
+    - ``max_seconds`` bounds the search of method "auto", unless it is "none". ``trials`` (those of another job's
+      hyperparameters) takes the place of that bound: all of them are run whole.
     - ``context_examples`` is how many of the examples stand in a prompt; method "auto" chooses which.
     - ``target_error`` is the share of wrong answers above the threshold that the report recommends, 0.000001 at least.
     """
@@ -121,7 +121,7 @@ class Hyperparameters(Payload):
     head: bool | Auto = "auto"
     encoder: bool | Auto = "auto"
     encoder_steps: Annotated[int, Field(ge=0, le=1_000)] | Auto = "auto"
-    max_seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)] | Auto = "auto"
+    max_seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)] | Literal["auto", "none"] = "auto"
     context_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)] | Auto = "auto"
     target_error: float = Field(default=0.05, ge=1e-6, lt=1)
     trials: Annotated[tuple[TrialSettings, ...], Field(min_length=1, max_length=16, strict=False)] | None = None

@@ -161,7 +161,7 @@ def test_bad_context_is_refused(service: Service, body: dict[str, Any], code: st
 
 def test_context_that_is_too_long_is_told_both_counts(service: Service) -> None:
     response = service.post_context(model=TINY, examples=[*EXAMPLES, {**MINE, "text": "x" * CONTEXT_LENGTH}])
-    assert_problem(response, 422, "context_too_long", "/examples")
+    assert_problem(response, 422, "context_too_long", f"/examples/{len(EXAMPLES)}/text")
     numbers = [int(word.strip(",;")) for word in response.json()["detail"].split() if word.strip(",;").isdecimal()]
     assert CONTEXT_LENGTH in numbers
     assert max(numbers) > CONTEXT_LENGTH

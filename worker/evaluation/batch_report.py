@@ -19,15 +19,17 @@ def batch_report(claim: BatchClaim, outcomes: Outcomes, turn: Turn) -> Report:
     wanted = sorted({*PRECISIONS, 1 - target})
     thresholds = [supported_threshold(outcomes.confidence, outcomes.right, one) for one in wanted]
     matrix = confusions(outcomes.predicted, outcomes.truth, len(labels))
+    scores = dict(zip(labels, per_label(matrix), strict=True))
+    unrecognised = [label for label, one in scores.items() if one.recall == 0]
     return Report(
         served=claim.spec.served,
         tuned=score(outcomes, len(labels), turn),
         measured_on="batch",
         notes=tuple(_notes(outcomes, claim, wanted, thresholds)),
         confusion_matrix=matrix,
-        per_label=dict(zip(labels, per_label(matrix), strict=True)),
+        per_label=scores,
         thresholds=tuple(one for one in thresholds if one is not None),
-        verdict=verdict_on(outcomes.confidence, outcomes.right, target),
+        verdict=verdict_on(outcomes.confidence, outcomes.right, target, unrecognised),
     )
 
 

@@ -188,15 +188,15 @@ def confusions(predicted: Tensor, truth: Tensor, labels: int) -> tuple[tuple[int
 
 
 def per_label(matrix: Sequence[Sequence[int]]) -> list[LabelScore]:
-    """Precision, recall and F1 of each label from a confusion matrix; a share of nothing is 0."""
+    """Precision, recall and F1 of each label from a confusion matrix; None for a share of nothing."""
     scores = []
     for label, row in enumerate(matrix):
         hits, true, predicted = row[label], sum(row), sum(other[label] for other in matrix)
         scores.append(
             LabelScore(
-                precision=hits / predicted if predicted else 0.0,
-                recall=hits / true if true else 0.0,
-                f1=2 * hits / (true + predicted) if true + predicted else 0.0,
+                precision=hits / predicted if predicted else None,
+                recall=hits / true if true else None,
+                f1=2 * hits / (true + predicted) if true + predicted else None,
                 n=true,
             )
         )

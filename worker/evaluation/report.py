@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Final, Literal
@@ -17,6 +17,7 @@ from app.contract.objects import (
     Difference,
     EpsilonUse,
     HarmfulExample,
+    LabelScore,
     Report,
     Reproducibility,
     Score,
@@ -30,10 +31,11 @@ from app.records.claims import TuningClaim
 from worker.cpt.encoding.template import TokenType
 from worker.cpt.selection.influence import MOST_TRIED
 from worker.cpt.selection.result import SearchResult
+from worker.cpt.selection.trials import MOST_READ
 from worker.cpt.tuning.projection import AT_BOUNDARY
 from worker.cpt.turn import Turn
 from worker.evaluation.figures import compare, confusion_matrix, evaluate, held_out_interval, per_label
-from worker.evaluation.verdict import threshold, verdict
+from worker.evaluation.verdict import listed, threshold, verdict
 from worker.models import LanguageModel
 
 #: Below so many measured examples the figures come with a warning in words.
@@ -89,6 +91,8 @@ def report(
     wanted = sorted({*PRECISIONS, 1 - target})
     thresholds = [threshold(measured.served, measured.truth, one) for one in wanted]
     matrix = confusion_matrix(measured.served, measured.truth)
+    scores = dict(zip(labels, per_label(matrix), strict=True))
+    unseen = [label for label, one in scores.items() if not one.recall]
     return known.model_copy(
         update={
             "icl": None if measured.icl is None else evaluate(measured.icl, measured.truth, turn),
@@ -96,16 +100,17 @@ def report(
             "difference": _difference(measured) if tuned else None,
             "measured_on": measured.of,
             "notes": (
-                *_notes(claim, measured),
+                *_notes(claim, found, measured),
+                *_notes_on_labels(scores),
                 *_notes_on_scores(claim, found, measured),
                 *notes_on_thresholds(wanted, thresholds),
             ),
             "confusion_matrix": matrix,
-            "per_label": dict(zip(labels, per_label(matrix), strict=True)),
+            "per_label": scores,
             "suspect_examples": tuple(_suspects(claim.spec, found)),
             "harmful_examples": tuple(_harmful(claim.spec, found)),
             "thresholds": tuple(one for one in thresholds if one is not None),
-            "verdict": verdict(measured.served, measured.truth, target),
+            "verdict": verdict(measured.served, measured.truth, target, unseen),
         }
     )
 
@@ -140,25 +145,44 @@ def _notes_without_figures(claim: TuningClaim) -> tuple[str, ...]:
     return ("No examples were held out: nothing is known of the quality of this context without validation examples.",)
 
 
-def _notes(claim: TuningClaim, measured: Predictions) -> Iterator[str]:
+def _notes(claim: TuningClaim, found: SearchResult, measured: Predictions) -> Iterator[str]:
     n, spec = len(measured.truth), claim.spec
     if n < FEW:
         yield (
             f"Only {n} examples were measured: one more or less that is right moves the accuracy by "
             f"{100 / n:.0f} points. Take the intervals seriously, and give validation examples if you can."
         )
-    seldom = sum(count < _FEW_OF_LABEL for count in measured.truth.bincount(minlength=len(spec.label_names)).tolist())
-    if seldom and n >= FEW:
-        yield (
-            f"Labels with fewer than {_FEW_OF_LABEL} measured examples: {seldom} of {len(spec.label_names)}. "
-            "Their precision, recall and F1 say little."
-        )
     if measured.of == "folds":
+        yield from _notes_on_time(claim, found, n)
         yield from _notes_on_folds(claim)
     else:
         known = {example.text for example in (*spec.examples, *spec.training_examples)}
         if repeated := sum(example.text in known for example in spec.validation_examples):
             yield f"Validation examples that are learned from too: {repeated} of {n}. They flatter all figures."
+
+
+def _notes_on_labels(scores: Mapping[str, LabelScore]) -> Iterator[str]:
+    if unmeasured := [label for label, one in scores.items() if not one.n]:
+        yield f"Labels of which no example was measured: {len(unmeasured)} of {len(scores)} ({listed(unmeasured)})."
+    if missed := [label for label, one in scores.items() if one.recall == 0]:
+        yield f"Labels of which no measured example was recognised: {len(missed)} of {len(scores)} ({listed(missed)})."
+    seldom = sum(0 < one.n < _FEW_OF_LABEL for one in scores.values())
+    if seldom and sum(one.n for one in scores.values()) >= FEW:
+        yield (
+            f"Labels with 1 to {_FEW_OF_LABEL - 1} measured examples: {seldom} of {len(scores)}. "
+            "Their precision, recall and F1 say little."
+        )
+
+
+def _notes_on_time(claim: TuningClaim, found: SearchResult, measured: int) -> Iterator[str]:
+    """Where the search read fewer examples than it would have with more time."""
+    given = len(claim.spec.examples) + len(claim.spec.training_examples)
+    read = max((one.examples for one in found.outcomes), default=0)
+    if claim.hyperparameters.max_seconds is not None and read < min(given, MOST_READ):
+        yield (
+            f"There was no time to read more than {read} of {given} examples under a prompt, and {measured} were "
+            "measured. A larger max_seconds reads and measures more."
+        )
 
 
 def _notes_on_folds(claim: TuningClaim) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -14,6 +15,8 @@ from worker.evaluation.figures import wilson_interval
 #: Confidences are told in steps of 1/10,000; so many thresholds are tried.
 _STEPS: Final = 10_000
 _THRESHOLDS: Final = 5
+#: Labels that a sentence names.
+_NAMED: Final = 5
 
 
 def threshold(probabilities: Tensor, truth: Tensor, precision: float) -> Threshold | None:
@@ -72,30 +75,48 @@ def fewest_for(target_error: float) -> int:
     return math.ceil(math.log(0.05) / math.log1p(-target_error))
 
 
-def verdict(probabilities: Tensor | None, truth: Tensor | None, target_error: float) -> Verdict:
-    """Whether to serve what predicted ``probabilities`` (N, L), None where nothing was held out."""
+def verdict(
+    probabilities: Tensor | None, truth: Tensor | None, target_error: float, unseen: Sequence[str] = ()
+) -> Verdict:
+    """Whether to serve what predicted ``probabilities`` (N, L), None where nothing was measured.
+
+    unseen: labels that no input was rightly predicted as.
+    """
     if probabilities is None or truth is None or not len(truth):
         return Verdict(decision="more_examples", reason="no examples were held out, so nothing is known of its errors")
     confidence, predicted = probabilities.max(1)
-    return verdict_on(confidence, predicted == truth, target_error)
+    return verdict_on(confidence, predicted == truth, target_error, unseen)
 
 
-def verdict_on(confidence: Tensor, right: Tensor, target_error: float) -> Verdict:
-    """The same from confidences (N,) and whether each was right (N,), N > 0."""
+def verdict_on(confidence: Tensor, right: Tensor, target_error: float, unseen: Sequence[str] = ()) -> Verdict:
+    """The same from confidences (N,) and whether each was right (N,), N > 0.
+
+    A rare label that is never recognised costs few errors: such a classifier is not to be served all the same.
+    """
     n, wrong, wanted = len(right), int((~right).sum()), f"{100 * target_error:.4g}%"
     bound = error_bound(wrong, n)
+    if bound <= target_error and unseen:
+        reason = f"{wrong} of {n} measured answers were wrong, but no text of {listed(unseen)} was recognised"
+        return Verdict(decision="more_examples", reason=reason)
     if bound <= target_error:
-        reason = f"{wrong} of {n} held-out answers were wrong: at most {bound:.1%} can be expected to be"
+        reason = f"{wrong} of {n} measured answers were wrong: at most {bound:.1%} can be expected to be"
         return Verdict(decision="serve", reason=reason)
     if supported := supported_threshold(confidence, right, 1 - target_error):
         reason = (
             f"with a min_confidence of {supported.min_confidence:.4f} at most {wanted} of answers can be "
-            f"expected to be wrong; {supported.coverage:.0%} of held-out inputs were answered then"
+            f"expected to be wrong; {supported.coverage:.0%} of measured inputs were answered then"
         )
         return Verdict(decision="serve_above_threshold", reason=reason)
     fewest = fewest_for(target_error)
+    reason = f"{wrong} of {n} measured answers were wrong"
     if n < fewest:
-        reason = f"{n} examples were held out; {fewest} at least are needed to show an error of at most {wanted}"
+        reason += f"; {fewest} at least must be measured, and all be right, to show an error of at most {wanted}"
     else:
-        reason = f"{wrong} of {n} held-out answers were wrong, also among the surest: {wanted} is not shown"
+        reason += f", and those above no confidence are right often enough to show an error of at most {wanted}"
     return Verdict(decision="more_examples", reason=reason)
+
+
+def listed(labels: Sequence[str]) -> str:
+    """The first of the labels, and how many more there are."""
+    named, more = ", ".join(map(repr, labels[:_NAMED])), len(labels) - _NAMED
+    return f"{named} and {more} more" if more > 0 else named

@@ -14,7 +14,7 @@ from worker.cpt.selection.folds import FEWEST
 from worker.cpt.selection.prompts import prompt_tokens
 from worker.cpt.selection.search import SearchSettings
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
-from worker.cpt.selection.trials import Trial
+from worker.cpt.selection.trials import MOST_READ, Trial
 from worker.cpt.selection.tuned_vectors import tunable
 from worker.cpt.tuning.config import CPTConfig
 from worker.cpt.tuning.tuner import TuningSettings
@@ -73,11 +73,10 @@ _PROMPTS: Final = 2
 _PROMPTS_WITHOUT_SCORES: Final = 1
 #: Examples in a prompt, at most.
 _CONTEXT_EXAMPLES: Final = 24
-#: Examples that are read under a prompt: the most, the fewest for each label and in all; the fewest of many labels that
-#: are scored too, or else none are. To score one of 77 takes ten times as long as to read its states. With 38 labels
+#: Examples that are read under a prompt: the fewest for each label and in all. Of many labels half or more are scored
+#: too, or else none are. To score one of 77 takes ten times as long as to read its states. With 38 labels
 #: (Banking77, 5 and 10 of each, 300 rows) all scored gave 85.7 and 91.3% (NLL .473 and .311), none 84.3 and 90.7%
 #: (.486, .305), 64 of them 85.3 and 90.3% (.482, .373), and 66 read and no more 86.0 and 90.3% (.507, .320).
-_MOST_READ: Final = 1024
 _FEWEST_READ: Final = 48
 _FEWEST_OF_LABEL: Final = 3
 #: From so many examples a label on, tuning gains little (0.5 points at 64, 1.9 at 4), and reading more: 192 in place of
@@ -110,6 +109,8 @@ def resolve(base: LanguageModel, given: Hyperparameters, encoded: Encoded) -> Re
     defaults = (_BEST if automatic else _REFERENCE) | computed
     values = {name: defaults.get(name, value) if value == "auto" else value for name, value in values.items()}
     values["method"] = given.method
+    if values["max_seconds"] == "none":
+        values["max_seconds"] = None
     if given.method == "icl":
         values |= {"steps": 0, "cross_validation": False, "early_stopping": False}
         values |= {"calibration": False, "head": False, "encoder": False}
@@ -202,7 +203,7 @@ def _read_sizes(shots: Shots, headed: bool) -> list[_Read]:
     Of many labels rather fewer examples are scored, and none, than fewer read, if there are heads on what is read: but
     half at least or none, for those that are scored are held out alone.
     """
-    most = min(len(shots), _MOST_READ)
+    most = min(len(shots), MOST_READ)
     sizes = _falling(most, min(most, max(_FEWEST_READ, _FEWEST_OF_LABEL * len(shots.labels))))
     if len(shots.labels) <= FEW_LABELS or not headed:
         return [(read, read) for read in sizes]

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from app.contract.tuning import ResolvedHyperparameters
 from worker.cpt.selection.result import SearchResult
 from worker.cpt.selection.search import Search
 from worker.cpt.selection.trials import Outcome
+
+
+_SURPASSED: Final = (
+    ": as they are, another one tells these labels apart better by their means; "
+    "held-out examples say in the end which one serves"
+)
 
 
 class Message(NamedTuple):
@@ -66,7 +72,7 @@ class SearchNews:
             dropped.insert(0, Message(text, {"encoders": names, "status": "dropped"}))
         if before and not self._encoder_steps:
             data = {"encoder_steps": before, "status": "dropped"}
-            why = ": another tells these labels apart better" if self._search.encoding.surpassed else reason
+            why = _SURPASSED if self._search.encoding.surpassed else reason
             dropped.insert(0, Message(f"the tuning of the sentence encoder was dropped{why}", data))
         return dropped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import structlog
@@ -13,6 +14,7 @@ from app.contract.traces import span
 from app.contract.tuning import BudgetOffer, Plan, ResolvedHyperparameters, TuningSpec
 from app.records.rows import tolerant
 from worker.artifacts import ArtifactCorrupt, Artifacts
+from worker.cpt.encoding.context import encode_query
 from worker.cpt.selection.prompts import cross_fitted_prompts, prompt_tokens
 from worker.cpt.selection.trials import Trial
 from worker.jobs.defaults import planned_encoder_steps, planned_trials, resolve, search_settings
@@ -20,8 +22,8 @@ from worker.jobs.encoding import Encoded, Unplannable, encode
 from worker.jobs.pricing import Pricing
 from worker.models import LanguageModel
 
-#: Budgets that a plan tells the worth of, besides its own; None is no bound.
-_BUDGETS_SECONDS: Final = (30.0, 120.0, 600.0, None)
+#: Budgets that a plan tells the worth of, besides its own; None, which stands last, is no bound.
+_BUDGETS_SECONDS: Final = (30.0, 120.0, 600.0, math.inf)
 
 
 def read_spec(artifacts: Artifacts, address: str) -> TuningSpec:
@@ -42,7 +44,8 @@ def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
     """
     encoded = encode(base, spec)
     longest = _longest(encoded, base.context_length)
-    _check_length(0, longest, base.context_length)
+    if longest > base.context_length:
+        raise _too_long(base, spec, encoded, longest)
     resolved = resolve(base, spec.hyperparameters, encoded)
     context = _context_tokens(base, encoded, resolved)
     pricing = Pricing(base, encoded, resolved.model_dump())
@@ -64,11 +67,16 @@ def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
 def _budgets(
     base: LanguageModel, resolved: ResolvedHyperparameters, encoder_steps: int | str, encoded: Encoded
 ) -> tuple[BudgetOffer, ...]:
-    """What other bounds would buy; `encoder_steps` as they were asked for. None where the method has no bound."""
+    """What bounds would buy, the asked one among them; `encoder_steps` as they were asked for.
+
+    None where the method has no bound.
+    """
     if resolved.method != "auto":
         return ()
     offers = []
-    for seconds in _BUDGETS_SECONDS:
+    own = math.inf if resolved.max_seconds is None else resolved.max_seconds
+    for bound in sorted({*_BUDGETS_SECONDS, own}):
+        seconds = None if bound == math.inf else bound
         values: dict[str, Any] = resolved.model_dump() | {"max_seconds": seconds, "trials": None}
         values["encoder_steps"] = planned_encoder_steps(base, values | {"encoder_steps": encoder_steps}, encoded)
         pricing = Pricing(base, encoded, values)
@@ -105,6 +113,21 @@ def _longest(encoded: Encoded, limit: int) -> int:
     shots = encoded.shots
     validation = max(map(len, encoded.validation), default=0) + max(map(len, shots.label_ids))
     return max(shots.longest_example(limit), validation)
+
+
+def _too_long(base: LanguageModel, spec: TuningSpec, encoded: Encoded, longest: int) -> Unplannable:
+    """The refusal of an example that is too long by itself, at the first such one."""
+    shots, limit = encoded.shots, base.context_length
+    label, tokens, param = max(map(len, shots.label_ids)), longest, "/examples"
+    for pointer, example in spec.pointed():
+        if len(example.text.encode()) < limit // 2:
+            continue  # as in `longest_example`: a token has a byte at least
+        query = len(encode_query(shots.tokenizer, shots.template, example.text))
+        if query + label > limit:
+            tokens, param = query + label, f"{pointer}/text"
+            break
+    message = f"the example has {tokens} tokens with its label; it may have {limit}, the context length of the model"
+    return Unplannable(ErrorCode.CONTEXT_TOO_LONG, message, param)
 
 
 def _check_length(context: int, longest: int, limit: int) -> None:

@@ -34,8 +34,10 @@ from worker.models import LanguageModel
 
 #: Validation examples that are classified at once: their states take memory.
 _AT_ONCE: Final = 512
+#: From so many examples on, the fits that follow a search take seconds, of which a message tells.
+_LONG_FITS_EXAMPLES: Final = 200
 #: The format of checkpoints: one of another is not gone on from.
-_CHECKPOINT_FORMAT: Final = "6"
+_CHECKPOINT_FORMAT: Final = "7"
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class JobRun:
                     self._lease.let_shorter_by()
                 saved = time.monotonic()
         self._lease.tell()
+        if (examples := len(self._encoded.shots)) >= _LONG_FITS_EXAMPLES:
+            self._lease.say("the search is done; what serves is fitted and measured", {"examples": examples})
         return self._device.run(self._result)
 
     def offer(self, _: float | None = None, /) -> None:

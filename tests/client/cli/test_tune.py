@@ -107,6 +107,31 @@ def test_file_becomes_a_context_and_a_readable_report(service: StandIn, command:
         assert expected in said.err
 
 
+def test_label_that_was_not_measured_stands_in_no_row(service: StandIn, command: Command, file: Path) -> None:
+    scores: dict[str, Any] = {
+        "yes": {"precision": None, "recall": 0.0, "f1": 0.0, "n": 2}, "no": {"precision": 0.5, "recall": 1.0, "n": 2},
+        "perhaps": {"precision": None, "recall": None, "f1": None, "n": 0},
+    }  # fmt: skip
+    report = {**REPORT, "per_label": scores, "confusion_matrix": None}
+    service.then(says(DRY_RUN), says({"context": context(status="queued"), "job": job()}, 202), says(ended()),
+                 says(context(report=report)))  # fmt: skip
+    said = command("tune", str(file))
+    assert "yes            -      0%  0%         2" in said.out
+    assert "perhaps" not in said.out
+
+
+@pytest.mark.parametrize(("given", "sent"), [("none", "none"), ("auto", "auto"), ("90", 90)])
+def test_bound_is_seconds_or_auto_or_none(
+    service: StandIn, command: Command, file: Path, given: str, sent: object
+) -> None:
+    service.then(says(DRY_RUN))
+    command("tune", str(file), "--dry-run", "--max-seconds", given)
+    assert json.loads(service.seen[0].body)["hyperparameters"] == {"max_seconds": sent}
+    said = command("tune", str(file), "--max-seconds", "soon")
+    assert (said.status, len(service.seen)) == (2, 1)
+    assert "'soon' is no number of seconds, nor auto, nor none" in " ".join(said.err.replace("│", " ").split())
+
+
 def test_json_is_one_envelope_and_nothing_else(service: StandIn, command: Command, file: Path) -> None:
     answers(service)
     said = command("tune", str(file), "--json")

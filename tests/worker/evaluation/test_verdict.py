@@ -72,7 +72,8 @@ def test_threshold_holds_on_new_inputs_as_often_as_it_says() -> None:
     [
         (200, 1, "serve", "1 of 200"),
         (500, 60, "serve_above_threshold", "min_confidence"),
-        (30, 0, "more_examples", "59 at least"),
+        (30, 0, "more_examples", "0 of 30 measured answers were wrong; 59 at least"),
+        (58, 30, "more_examples", "30 of 58 measured answers were wrong; 59 at least"),
         (200, 190, "more_examples", "190 of 200"),
     ],
 )
@@ -80,6 +81,20 @@ def test_verdict_says_what_to_do_and_why(n: int, wrong: int, decision: str, said
     found = verdict(*answers(n, wrong), 0.05)
     assert found.decision == decision
     assert said in found.reason
+
+
+def test_where_the_surest_are_right_but_too_few_nothing_else_is_said_of_them() -> None:
+    found = verdict(*answers(100, 42), 0.05)
+    assert found.decision == "more_examples"
+    assert "42 of 100 measured answers were wrong, and those above no confidence are right often enough" in found.reason
+
+
+def test_what_never_recognises_a_label_is_not_to_be_served_however_rare_the_label_is() -> None:
+    assert verdict(*answers(300, 2), 0.05).decision == "serve"
+    found = verdict(*answers(300, 2), 0.05, ["rare"])
+    assert (found.decision, "no text of 'rare' was recognised" in found.reason) == ("more_examples", True)
+    many = verdict(*answers(300, 2), 0.05, [f"label {number}" for number in range(8)])
+    assert many.reason.endswith("'label 4' and 3 more was recognised")
 
 
 def test_smallest_error_that_may_be_asked_for_has_a_verdict() -> None:

@@ -53,7 +53,9 @@ def test_single_example_that_is_too_long_is_refused_whatever_the_method(
     fields: dict[str, Any] = {"examples": EXAMPLES, where: long + (EXAMPLES if where == "examples" else ())}
     hyperparameters = Hyperparameters.model_validate({"method": method})
     given = TuningSpec(**fields, labels=("x", "good", "bad"), hyperparameters=hyperparameters)
-    assert failure(base, given).failure.code == "context_too_long"
+    refused = failure(base, given).failure
+    assert (refused.code, refused.param) == ("context_too_long", f"/{where}/0/text")
+    assert f"it may have {CONTEXT_LENGTH}" in refused.message
 
 
 def test_auto_takes_more_than_the_context_length(base: LanguageModel) -> None:
@@ -136,15 +138,23 @@ def many(count: int, **given: Any) -> TuningSpec:
 
 
 def test_longer_budgets_buy_more_and_none_costs_more_than_it_says() -> None:
-    budgets = plan(base_model(0, sentence_encoder()), many(400)).budgets
-    assert [one.max_seconds for one in budgets] == [30.0, 120.0, 600.0, None]
+    planned = plan(base_model(0, sentence_encoder()), many(400))
+    budgets, own = planned.budgets, planned.hyperparameters.max_seconds
+    assert [one.max_seconds for one in budgets] == [30.0, 120.0, own, 600.0, None]
     worth = [(len(one.trials), one.trials[0].examples) for one in budgets]
     assert worth == sorted(worth)
-    assert [one.encoder_steps for one in budgets] == [12] * 4
+    assert [one.encoder_steps for one in budgets] == [12] * 5
     given = plan(base_model(0, sentence_encoder()), many(400, encoder_steps=3)).budgets
-    assert [one.encoder_steps for one in given] == [3] * 4
+    assert [one.encoder_steps for one in given] == [3] * 5
     for one in budgets:
         assert len(one.trials) == 1 or one.max_seconds is None or one.estimated_seconds <= one.max_seconds
+
+
+def test_no_bound_can_be_asked_for(base: LanguageModel) -> None:
+    planned = plan(base, many(40, max_seconds="none"))
+    assert planned.hyperparameters.max_seconds is None
+    assert [one.max_seconds for one in planned.budgets] == [30.0, 120.0, 600.0, None]
+    assert planned.estimated_seconds == planned.budgets[-1].estimated_seconds
 
 
 def test_estimate_keeps_to_the_bound(base: LanguageModel) -> None:

@@ -223,8 +223,46 @@ def test_notes_say_what_the_figures_are_worth(records: Records, base: LanguageMo
     seen = (Example(text="a superb film", label="good"), EXAMPLES[1])
     assert "learned from too: 1 of 2" in notes(records, base, artifacts, validation_examples=seen)
     many = seen[:1] * 30
-    assert "fewer than 5 measured examples: 1 of 2" in notes(records, base, artifacts, validation_examples=many)
+    said = notes(records, base, artifacts, validation_examples=(*many, EXAMPLES[1]))
+    assert "1 to 4 measured examples: 1 of 2" in said
     assert "No examples were held out" in notes(records, base, artifacts, cross_validation=False)
+
+
+def test_label_that_was_not_measured_is_named_and_has_no_figures_and_is_no_reason_to_serve(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    many = (Example(text="a superb film", label="good"),) * 30
+    told = result(records, base, artifacts, validation_examples=many).report
+    assert "no example was measured: 1 of 2 ('bad')" in " ".join(told.notes)
+    assert told.per_label
+    unmeasured = told.per_label["bad"]
+    assert (unmeasured.n, unmeasured.recall) == (0, None)
+    assert told.verdict
+    assert told.verdict.decision == "more_examples"
+
+
+def test_rare_label_that_stands_in_the_only_prompt_is_measured(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    common = tuple(Example(text=f"a fine film {number}", label="good") for number in range(60))
+    rare = tuple(Example(text=f"a dull film {number}", label="bad") for number in range(3))
+    trials = [{"steps": 0, "context_examples": 24, "examples": 63, "prompts": 1}]
+    told = result(records, base, artifacts, examples=(*common, *rare), trials=trials).report
+    assert told.per_label
+    assert told.per_label["bad"].n == 3
+
+
+def test_what_was_read_for_lack_of_time_is_told_and_made_up_as_all_examples_are(
+    records: Records, base: LanguageModel, artifacts: Artifacts
+) -> None:
+    common = tuple(Example(text=f"a fine film {number}", label="good") for number in range(270))
+    rare = tuple(Example(text=f"a dull film {number}", label="bad") for number in range(30))
+    told = result(records, base, artifacts, examples=(*common, *rare), max_seconds=0.001).report
+    assert "There was no time to read more than" in " ".join(told.notes)
+    assert told.per_label
+    assert told.per_label["good"].n > 2 * told.per_label["bad"].n > 0
+    whole = result(records, base, artifacts, max_seconds="none").report
+    assert "There was no time" not in " ".join(whole.notes)
 
 
 MANY_LABELS = tuple(

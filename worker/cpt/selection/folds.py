@@ -1,6 +1,6 @@
 """Folds: which examples are held out together."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,6 +11,8 @@ FEWEST: Final = 4
 _FOLDS: Final = 5
 #: Of more examples there are two folds: half of them teach as much, and each fit to them takes seconds.
 _MANY: Final = 2048
+#: Of each label so many come first where not all are read: while one is held out another shows what its label means.
+_FIRST_OF_EACH: Final = 2
 
 
 def stratified_folds(numbers: Sequence[int], labels: Sequence[int], count: int, seed: int) -> list[list[int]]:
@@ -41,12 +43,28 @@ def by_turns(numbers: Sequence[int], labels: Sequence[int], order: Sequence[int]
 
     order: the place of each label in a turn; without it labels come in their own order.
     """
-    of_label: dict[int, list[int]] = defaultdict(list)
+    return [number for _, _, number in sorted(_turns(numbers, labels, order))]
+
+
+def in_proportion(numbers: Sequence[int], labels: Sequence[int], order: Sequence[int] | None = None) -> list[int]:
+    """The same numbers, two of each label first, and then as many of each label as it has of all.
+
+    Each longer beginning is made up as the whole is, so that what is measured on it holds for the whole. Where all
+    labels have as many it is the order of `by_turns`.
+    """
+    counts = Counter(labels[number] for number in numbers)
+    turns = sorted(_turns(numbers, labels, order))
+    first = [number for turn, _, number in turns if turn < _FIRST_OF_EACH]
+    rest = [(turn / counts[labels[number]], place, number) for turn, place, number in turns if turn >= _FIRST_OF_EACH]
+    return [*first, *(number for _, _, number in sorted(rest))]
+
+
+def _turns(numbers: Sequence[int], labels: Sequence[int], order: Sequence[int] | None) -> list[tuple[int, int, int]]:
+    """(turn, place of its label in a turn, number) of each."""
+    met: Counter[int] = Counter()
+    turns = []
     for number in numbers:
-        of_label[labels[number]].append(number)
-    turns = [
-        (turn, order[label] if order else label, number)
-        for label, some in of_label.items()
-        for turn, number in enumerate(some)
-    ]
-    return [number for _, _, number in sorted(turns)]
+        label = labels[number]
+        turns.append((met[label], order[label] if order else label, number))
+        met[label] += 1
+    return turns

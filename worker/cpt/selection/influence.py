@@ -83,9 +83,10 @@ def harmful_examples(
     """(number, gain) of examples, the worst first, for heads of this penalty.
 
     Judged on the folds, numbers of examples, that an example is not in, by Student's test; Benjamini and Hochberg's
-    procedure keeps the share of harmless ones among those named below `HARMFUL_FALSE_SHARE`.
+    procedure keeps the share of harmless ones among those named below `HARMFUL_FALSE_SHARE`. The only example of a
+    label is never named: without it nothing would show what the label means.
     """
-    count = len(given.truth)
+    count, of_label = len(given.truth), given.truth.bincount()
     if count > MOST_TRIED or not folds:
         return ()
 
@@ -101,7 +102,7 @@ def harmful_examples(
     tried = []
     for number, parts in enumerate(gains):
         gain = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
-        if len(gain) >= _FEWEST_JUDGED:
+        if len(gain) >= _FEWEST_JUDGED and of_label[given.truth[number]] > 1:
             mean, error = gain.mean().item(), (gain.std() / len(gain) ** 0.5).item()
             chance = upper_tail(mean / error, len(gain) - 1) if error > 0 else float(mean <= 0)
             tried.append((number, mean, chance))

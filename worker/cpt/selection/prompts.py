@@ -4,7 +4,8 @@ Prompts are cross-fitted: the examples are dealt into as many folds as there are
 all folds but its own. Where these are too few for its context, examples of its own fold fill it up, for the others to
 read: their labels are in no loss, and an example's own copy is hidden when it is predicted. So every example is
 predicted by a prompt that has not learned it, no context is smaller than it need be, and all prompts serve, averaged. A
-lone prompt that is not tuned learns nothing, and predicts all examples outside it.
+lone prompt that is not tuned learns nothing, and predicts all examples outside it, and those of labels that have none
+outside it.
 """
 
 from collections.abc import Collection, Sequence
@@ -29,7 +30,8 @@ _PROMPT_TOKENS: Final = 1024
 class PromptPlan:
     """Numbers of the examples in a prompt, in their order, of those it is tuned on, and of those it does not see.
 
-    alone: whether it serves alone and is not tuned: then it has learned no example but by reading those in it.
+    alone: whether it serves alone and is not tuned: then it has learned no example but by reading those in it. inside:
+    examples of labels that have none outside the context.
     """
 
     context: tuple[int, ...]
@@ -37,16 +39,18 @@ class PromptPlan:
     unseen: tuple[int, ...]
     served: bool = True
     alone: bool = False
+    inside: tuple[int, ...] = ()
 
     def held_out(self, numbers: Sequence[int]) -> list[int]:
         """The places of those of the numbers that are held out from the prompt; an own copy in it is always hidden.
 
-        Under one that serves alone they are those outside it, or all where these are fewer than those inside.
+        Under one that serves alone they are those outside it, with all of labels that have none there, or all examples
+        where those outside are fewer than those inside.
         """
         out = set(self.unseen)
         if self.alone and out:
             outside = set(numbers) - set(self.context)
-            out = outside if len(outside) >= len(self.context) else set(numbers)
+            out = outside | set(self.inside) if len(outside) >= len(self.context) else set(numbers)
         return [place for place, number in enumerate(numbers) if number in out]
 
     @property
@@ -99,7 +103,9 @@ def cross_fitted_prompts(
         context = _shuffled(chosen, seed + turn)
         outside = [number for number in seen if number not in set(context)]
         training = outside if len(outside) >= max(len(context), FEWEST) else seen
-        plans.append(PromptPlan(tuple(context), tuple(training), tuple(fold)))
+        known = {shots.truth[number] for number in everything if number not in set(context)}
+        inside = tuple(number for number in context if shots.truth[number] not in known)
+        plans.append(PromptPlan(tuple(context), tuple(training), tuple(fold), inside=inside))
     return plans
 
 

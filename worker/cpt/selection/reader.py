@@ -16,7 +16,7 @@ from worker.cpt.scoring.trie import LabelTrie
 from worker.cpt.scoring.views import VIEWS
 from worker.cpt.selection.choice import FEW_LABELS
 from worker.cpt.selection.costs import Costs
-from worker.cpt.selection.folds import by_turns
+from worker.cpt.selection.folds import in_proportion
 from worker.cpt.selection.prompts import PromptPlan
 from worker.cpt.selection.task import Task
 from worker.cpt.selection.trials import PromptRecord, read_order
@@ -89,7 +89,7 @@ class Reader:
         """The examples that are to be read, in their order."""
         task, truth = self.task, self.task.shots.truth
         others = set(range(len(task.shots)) if task.reads and self.plan.served else ()) - set(self.plan.unseen)
-        kinds = [by_turns(some, truth, self._label_order) for some in (self.plan.unseen, sorted(others))]
+        kinds = [in_proportion(some, truth, self._label_order) for some in (self.plan.unseen, sorted(others))]
         return read_order(*kinds)[: self.most]
 
     @property

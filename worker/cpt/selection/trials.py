@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch import Tensor
 from worker.cpt.encoding.context import Tokens
 
 Status = Literal["done", "dropped"]
+#: Examples that are read under a prompt, at most, however much time there is.
+MOST_READ: Final = 1024
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Sentence vectors of a search: of what is known of the labels, then of the examples, one of each label by turns."""
+"""Sentence vectors of a search: of what is known of the labels, then of the examples, of each label in proportion."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from worker.cpt.encoding.shots import Shots
 from worker.cpt.model.sentence_encoder import SentenceEncoder
-from worker.cpt.selection.folds import FEWEST, by_turns
+from worker.cpt.selection.folds import FEWEST, in_proportion
 from worker.cpt.turn import Turn
 
 #: Texts that are embedded in one step of a search.
@@ -23,7 +23,7 @@ class Vectors:
     def __init__(self, encoder: SentenceEncoder | None, shots: Shots, most: int | None = None) -> None:
         self._encoder = encoder
         self._names = len(shots.label_texts)
-        self._order = by_turns(range(len(shots)), shots.truth)[:most]
+        self._order = in_proportion(range(len(shots)), shots.truth)[:most]
         self._texts = [*shots.label_texts, *(shots.texts[number] for number in self._order)]
         self._count = len(shots)
         self._found = encoder.embed([]) if encoder else torch.zeros(0, 0, 0)

@@ -87,8 +87,8 @@ def _quality(report: Report) -> Iterator[str | Text]:
     yield f"Quality on {scores[0][1].n} {of}, with 95% intervals"
     rows = [[label, *(_figure(score, field, share) for _, score in scores)] for label, field, share in _FIGURES]
     yield table(["", *(name for name, _ in scores)], rows, right=range(1, len(scores) + 1))
-    if any(score.chance_ece for _, score in scores):
-        yield f"(An ECE of {scores[-1][1].chance_ece:.3f} is what as many examples show by chance.)"
+    if chances := [f"{score.chance_ece:.3f}" for _, score in scores if score.chance_ece]:
+        yield f"(An ECE of {' and '.join(chances)} is what as many examples show by chance.)"
     if report.difference:
         gain, (low, high) = report.difference.accuracy, report.difference.accuracy_ci95
         yield f"Difference, on the same examples: {gain:+.1%} accuracy (95%: {low:+.1%} to {high:+.1%})"
@@ -104,12 +104,16 @@ def _figure(score: Score, field: str, share: bool) -> str:
 def _by_label(report: Report) -> Iterator[str | Text]:
     if not report.per_label:
         return
-    worst = sorted(report.per_label.items(), key=lambda item: item[1].f1)[:_MOST_ROWS]
-    rows = [(clipped(name, 40), *(f"{value:.0%}" for value in (one.precision, one.recall, one.f1)), one.n)
-            for name, one in worst]  # fmt: skip
+    measured = [item for item in report.per_label.items() if item[1].n]
+    worst = sorted(measured, key=lambda item: item[1].f1 or 0.0)[:_MOST_ROWS]
+    rows = [(clipped(name, 40), *map(_share, (one.precision, one.recall, one.f1)), one.n) for name, one in worst]
     yield table(["label", "precision", "recall", "F1", "examples"], rows, right=(1, 2, 3, 4))
-    if len(report.per_label) > len(worst):
-        yield f"These are the {len(worst)} labels with the lowest F1 of {len(report.per_label)}."
+    if len(measured) > len(worst):
+        yield f"These are the {len(worst)} labels with the lowest F1 of {len(measured)} that were measured."
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
 
 def _confusions(report: Report, labels: Sequence[str]) -> Iterator[str | Text]:

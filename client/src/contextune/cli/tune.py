@@ -62,7 +62,7 @@ def tune(
     labels: Labels = None,
     labels_file: LabelsFile = None,
     max_seconds: Annotated[
-        float | None, typer.Option(min=1, help="The seconds that the search of auto may take.")
+        Any, typer.Option(parser=_bound, metavar="SECONDS", help="What the search of auto may take, or auto, or none.")
     ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="A file of examples that are only measured, never learned from.")
@@ -167,6 +167,16 @@ def _finish(client: Contextune, context_id: str, examples: Examples | None, outp
     output.result(tuned, lambda console: print_context(console, tuned, located))
     text = clipped(examples.examples[0].text, 60) if examples else "a text to classify"
     output.note(f'\nTry it: contextune classify {tuned.name or tuned.id} "{text}"')
+
+
+def _bound(text: str) -> float | str:
+    """Seconds, or "auto", or "none"."""
+    if text in {"auto", "none"}:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number of seconds, nor auto, nor none") from None
 
 
 def _hyperparameters(settings: list[str], **given: Any) -> dict[str, Any] | None:

@@ -12,11 +12,15 @@ Interval: TypeAlias = tuple[float, float]
 
 
 class LabelScore(Answered):
-    """Quality for one label over its ``n`` held-out examples."""
+    """Quality for one label over its ``n`` measured examples.
 
-    precision: float
-    recall: float
-    f1: float
+    Null is what nothing is known of: ``precision`` where the label was never predicted, ``recall`` where no example is
+    of it, ``f1`` where both are so.
+    """
+
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
     n: int
 
 

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from worker.cpt.selection.folds import balanced_folds, by_turns, stratified_folds
+from worker.cpt.selection.folds import balanced_folds, by_turns, in_proportion, stratified_folds
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
@@ -44,3 +44,16 @@ def test_by_turns_every_beginning_is_balanced() -> None:
     assert sorted(order) == list(range(18))
     assert Counter(labels[number] for number in order[:9]) == {0: 3, 1: 3, 2: 3}
     assert [labels[number] for number in order[13:]] == [0] * 5
+
+
+def test_in_proportion_no_label_is_left_out_and_a_longer_beginning_is_made_up_as_the_whole_is() -> None:
+    labels = [0] * 180 + [1] * 20
+    order = in_proportion(range(200), labels)
+    assert sorted(order) == list(range(200))
+    assert Counter(labels[number] for number in order[:4]) == {0: 2, 1: 2}
+    assert Counter(labels[number] for number in order[:40]) == {0: 36, 1: 4}
+
+
+def test_in_proportion_is_by_turns_where_all_labels_have_as_many() -> None:
+    labels = [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert in_proportion(range(9), labels, [1, 2, 0]) == by_turns(range(9), labels, [1, 2, 0])

@@ -48,6 +48,14 @@ def test_chance_alone_hardly_ever_makes_any_example_harmful(count: int) -> None:
     assert named <= 0.2 * 15
 
 
+def test_only_example_of_a_label_is_never_named() -> None:
+    """Labelled otherwise than the examples like it, and the one of its label: nothing but that shows what it means."""
+    meant = torch.arange(30) % LABELS
+    truth, folds = meant.clone(), [list(range(30))[turn::3] for turn in range(3)]
+    truth[4] = LABELS
+    assert harmful_examples(LabelledFeatures(near(meant, 0.2), truth, LABELS + 1), USUAL_PENALTY, folds) == ()
+
+
 def test_among_many_examples_none_is_tried() -> None:
     few, many = torch.arange(MOST_TRIED) % LABELS, torch.arange(MOST_TRIED + 1) % LABELS
     with pytest.raises(TurnEnded):

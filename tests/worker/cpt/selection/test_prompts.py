@@ -57,6 +57,15 @@ def test_prompt_that_serves_alone_holds_all_out_where_few_stand_outside_it() -> 
     assert replace(plan, alone=True).held_out(range(12)) == list(range(12))
 
 
+def test_prompt_that_serves_alone_holds_out_a_label_that_has_no_example_outside_it() -> None:
+    rare = (3, 11)
+    some = replace(shots(40), truth=tuple(int(number in rare) for number in range(40)))
+    plan, _ = cross_fitted_prompts(some, 2, 8, 10_000, None, 0)
+    assert set(rare) <= set(plan.context)
+    outside = set(range(40)) - set(plan.context)
+    assert replace(plan, alone=True).held_out(range(40)) == sorted(outside | set(rare))
+
+
 def test_prompt_without_folds_holds_no_example_out() -> None:
     (plan,) = cross_fitted_prompts(shots(3), 2, 8, 10_000, None, 0)
     assert replace(plan, alone=True).held_out(range(3)) == []
