@@ -14,7 +14,6 @@ from worker.cpt.selection.result import SearchResult
 from worker.cpt.selection.search import Search
 from worker.cpt.selection.trials import Outcome
 
-
 _SURPASSED: Final = (
     ": as they are, another one tells these labels apart better by their means; "
     "held-out examples say in the end which one serves"
