@@ -42,10 +42,12 @@ class Suspect:
 def suspects_among(numbers: Sequence[int], probabilities: Tensor, labels: Sequence[int]) -> tuple[Suspect, ...]:
     """The suspect ones of the examples `numbers`, of which held-out probabilities [N, L] are known.
 
-    labels: those of all examples. The only example of a label is none: what has not seen it knows nothing of its label.
+    labels: those of all examples. None is the only example of a label, nor an example of a label that no example was
+    recognised as: what predicts them knows nothing of their label.
     """
-    counts = Counter(labels)
-    rows = [row for row, number in enumerate(numbers) if counts[labels[number]] > 1]
+    counts, predicted = Counter(labels), probabilities.argmax(1).tolist()
+    known = {label for label, number in zip(predicted, numbers, strict=True) if label == labels[number]}
+    rows = [row for row, number in enumerate(numbers) if counts[labels[number]] > 1 and labels[number] in known]
     found = suspect_examples(probabilities[rows], torch.tensor([labels[numbers[row]] for row in rows]))
     return tuple(Suspect(numbers[rows[place]], wrong, probabilities[rows[place]]) for place, wrong in found)
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from tests.worker.turns import TurnEnded, Watched
 from worker.cpt.scoring.head import USUAL_PENALTY, LabelledFeatures
-from worker.cpt.selection.influence import MOST_TRIED, harmful_examples, suspect_examples
+from worker.cpt.selection.influence import MOST_TRIED, harmful_examples, suspect_examples, suspects_among
 
 VIEWS, LABELS, SIZE = 2, 2, 12
 CENTRES = torch.randn(VIEWS, LABELS, SIZE, generator=torch.Generator().manual_seed(0))
@@ -98,3 +98,11 @@ def test_suspects_come_with_the_likeliest_first_and_are_predicted_otherwise() ->
     assert chances == sorted(chances, reverse=True)
     assert all(int(probabilities[row].argmax()) != int(truth[row]) for row, _ in found)
     assert suspect_examples(probabilities[:0], truth[:0]) == ()
+
+
+def test_examples_of_a_label_that_none_was_recognised_as_are_not_suspect() -> None:
+    """Two of a hundred have a label that is never predicted, one of the others a wrong one."""
+    probabilities = torch.tensor([[0.998, 0.001, 0.001]] * 60 + [[0.001, 0.998, 0.001]] * 40, dtype=torch.float64)
+    labels = [0] * 59 + [1] * 41
+    labels[10] = labels[11] = 2
+    assert [one.number for one in suspects_among(range(100), probabilities, labels)] == [59]
