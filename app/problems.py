@@ -7,8 +7,8 @@ Expected failures are `DomainError` and the exceptions of `_KNOWN`. What is not 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 from urllib.parse import quote
 
 import structlog
@@ -33,6 +33,7 @@ from app.records.files import ArtifactsUnavailable, DiskFull
 from app.records.idempotency import ClaimLost
 from app.records.lists import UnknownCursor
 from app.records.rows import NewerFormat
+from app.validation import fault_of
 
 #: Status of each code; every code that is not listed is a 422, a fault in the request's content.
 STATUS: Final[Mapping[ErrorCode, int]] = {
@@ -120,7 +121,6 @@ _FROM_HTTP_STATUS: Final[Mapping[int, ErrorCode]] = {
     405: ErrorCode.METHOD_NOT_ALLOWED,
 }
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_LONGEST_PARAM: Final = 200
 #: What may stand in a path as it is (RFC 3986, 3.3).
 _PATH_CHARACTERS: Final = "/:@!$&'()*+,;=~"
 #: What RFC 6750, 3.1, calls each refusal.
@@ -220,7 +220,7 @@ async def _on_expected(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
-    return problem_response(request, _validation_error(error))
+    return problem_response(request, fault_of(error))
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
@@ -253,37 +253,3 @@ def _allowed_methods(request: Request) -> Iterator[str]:
             if route.matches(matched)[0] == Match.FULL:
                 yield method
                 break
-
-
-def _validation_error(error: RequestValidationError) -> DomainError:
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return DomainError(ErrorCode.INVALID_JSON, "the body is not valid JSON")
-    code = ErrorCode(first["type"]) if first["type"] in set(ErrorCode) else ErrorCode.INVALID_REQUEST
-    source, *location = first["loc"]
-    missing = first["type"] == "missing"
-    detail = first["msg"] if first["type"] != "value_error" else "has an invalid value"
-    if first["type"] == "union_tag_invalid":  # whose message repeats the value
-        location.append(first["ctx"]["discriminator"].strip("'"))
-        detail = f"must be one of {first['ctx']['expected_tags']}"
-    if "param" in first.get("ctx", {}):  # a fault that only the whole shows, such as a contradiction
-        param = first["ctx"]["param"][:_LONGEST_PARAM]
-    elif source == "body":
-        param = _pointer(error.body, location, missing)
-    else:
-        param = "".join(f"/{part}" for part in location)
-    return DomainError(code, f"{param or 'request'}: {detail}", param or None)
-
-
-def _pointer(body: Any, location: Sequence[str | int], missing: bool) -> str:
-    """JSON pointer (RFC 6901) to the fault. A validator's location also names union members: those are left out."""
-    parts: list[str] = []
-    for depth, part in enumerate(location):
-        present = (isinstance(body, dict) and part in body) or (
-            isinstance(body, list) and isinstance(part, int) and part < len(body)
-        )
-        last = depth == len(location) - 1
-        if present or (missing and last):
-            parts.append(str(part).replace("~", "~0").replace("/", "~1"))
-            body = body[part] if present else None
-    return ("/" + "/".join(parts))[:_LONGEST_PARAM] if parts else ""

@@ -90,7 +90,7 @@ CONTEXTS: list[tuple[str, dict[str, Any], str, str | None]] = [
         "long context",
         {"examples": [*EXAMPLES, {**MINE, "text": "x " * CONTEXT_LENGTH}], "model": TINY},
         "context_too_long",
-        "/examples",
+        f"/examples/{len(EXAMPLES)}/text",
     ),
     ("no such model", {"model": SECRET}, "model_unknown", "/model"),
     ("model is a number", {"model": 7}, "invalid_request", "/model"),
