@@ -14,10 +14,10 @@ import typer
 from transformers.utils.logging import disable_progress_bar
 
 from app.contract.names import DEFAULT_MODELS
-from benchmarks.accuracy import larger, ours, plain, planted, report, second, sentences
+from benchmarks.accuracy import larger, others, ours, plain, planted, report, second, sentences
 from benchmarks.accuracy.cells import Cell, Outcome, Task
 from benchmarks.accuracy.descriptions import DESCRIPTIONS
-from benchmarks.accuracy.protocol import ALL, ENGLISH, SEEDS, DataSet, load
+from benchmarks.accuracy.protocol import ENGLISH, SEEDS, DataSet, load
 from benchmarks.results import OtherRunError, Results
 from worker.config import ModelSource
 from worker.encoders import load_encoders
@@ -34,6 +34,8 @@ DRAWS = (
     *((name, k) for k in (2, 8, 32, 64) for name in (*ENGLISH, "chnsenticorp")),
     ("banking77_all", 10),
 )
+OTHERS_DRAWS = tuple((name, k) for k in (4, 16) for name in others.NAMES)
+OTHERS_METHODS = ("e5", "minilm", "auto", "icl_calibrated", "setfit")
 SECOND_DRAWS = tuple((name, 4) for name in (*ENGLISH, "chnsenticorp"))
 ABLATION_DRAWS = (("trec", 4), ("agnews", 4), ("banking77_design", 4), ("trec", 16))
 
@@ -59,11 +61,13 @@ def main(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="measure, zero-shot, ablation, planted, second, larger or report; the first four and report if none"
+            help="measure, zero-shot, ablation, planted, others, second, larger or report; "
+            "the first four and report if none"
         ),
     ] = None,
     data: Annotated[Path, typer.Option(help="folder of the data sets")] = HERE.parent.parent.parent / "shared" / "data",
     only: Annotated[list[str] | None, typer.Option(help="methods to measure")] = None,
+    others_wheels: Annotated[Path | None, typer.Option(help="folder of the wheels of two more sets")] = None,
     second_wheels: Annotated[Path | None, typer.Option(help="folder of the second base model's wheels")] = None,
     larger_wheels: Annotated[Path | None, typer.Option(help="folder of the larger encoder's wheels")] = None,
     fresh: Annotated[bool, typer.Option(help="forget earlier results instead of completing them")] = False,
@@ -84,16 +88,21 @@ def main(
             _measure_zero_shot(results, data, base)
         if "measure" in wanted:
             methods = {name: method for name, method in _methods(base).items() if not only or name in only}
-            _measure(results, data, DRAWS, methods)
+            _measure(results, _sets(data, DRAWS), DRAWS, methods)
         if "ablation" in wanted:
-            _measure(results, data, ABLATION_DRAWS, _ablation(base))
+            _measure(results, _sets(data, ABLATION_DRAWS), ABLATION_DRAWS, _ablation(base))
         if "planted" in wanted:
             _measure_planted(results, data, base)
     if "second" in wanted:
-        _measure(results, data, SECOND_DRAWS, _second_methods(load_second(_given("second", second_wheels))))
+        methods = _second_methods(load_second(_given("second", second_wheels)))
+        _measure(results, _sets(data, SECOND_DRAWS), SECOND_DRAWS, methods)
     if "larger" in wanted:
         folder = larger.larger_folder(_given("larger", larger_wheels), sentences.CACHE)
-        _measure(results, data, DRAWS, _larger_methods(load_base(), str(folder)))
+        _measure(results, _sets(data, DRAWS), DRAWS, _larger_methods(load_base(), str(folder)))
+    if "others" in wanted:
+        sets, base = others.load_others(_given("others", others_wheels)), load_base()
+        methods = {name: method for name, method in _methods(base).items() if name in OTHERS_METHODS}
+        _measure(results, sets, OTHERS_DRAWS, methods)
     report.write(results, HERE.parent / "README.md")
 
 
@@ -188,8 +197,13 @@ def _ablation(base: LanguageModel) -> dict[str, Method]:
     return {"auto": partial(method, {})} | named
 
 
-def _measure(results: Results, data: Path, draws: Sequence[tuple[str, int]], methods: dict[str, Method]) -> None:
-    sets: dict[str, DataSet] = {name: load(data, name) for name in {name for name, _ in draws} | set(ALL)}
+def _sets(data: Path, draws: Sequence[tuple[str, int]]) -> dict[str, DataSet]:
+    return {name: load(data, name) for name in sorted({name for name, _ in draws})}
+
+
+def _measure(
+    results: Results, sets: dict[str, DataSet], draws: Sequence[tuple[str, int]], methods: dict[str, Method]
+) -> None:
     for name, k in draws:
         for method_name, method in methods.items():
             for seed in SEEDS:

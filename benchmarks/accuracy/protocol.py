@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ENGLISH = ("sst2_sent", "agnews", "trec", "banking77")
-ALL = (*ENGLISH, "banking77_all", "chnsenticorp")
 DESIGN = ("trec", "agnews", "banking77_design")
 SEEDS = (0, 1, 2)
 #: Examples a class; of banking77_all others.

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.accuracy import planted, second, significance
+from benchmarks.accuracy import others, planted, second, significance
 from benchmarks.accuracy.cells import Cell, of_seeds
 from benchmarks.accuracy.protocol import ENGLISH, SEEDS, SHOTS, SHOTS_OF_77
 from benchmarks.results import Results
@@ -35,6 +35,7 @@ _PLOTS = (
 )
 #: Figures of the ablation.
 _TOLD = ("accuracy", "nll")
+_OTHERS_SHOTS = (4, 16)
 _SETS = (*((name, SHOTS) for name in (*ENGLISH, "chnsenticorp")), ("banking77_all", SHOTS_OF_77))
 
 
@@ -56,6 +57,10 @@ def tables(cells: Mapping[str, Cell]) -> str:
     ]
     parts.append(f"#### Zero-shot: accuracy (%) by names of labels, and by a sentence on each\n\n{_zero_shot(cells)}")
     parts.append(f"#### NLL / ECE, means over the English sets at k = 4, and seconds\n\n{_calibration(cells)}")
+    for name in others.NAMES:
+        if any(cell.startswith(f"{name}/") for cell in cells):
+            title = f"Accuracy (%) on {name}, which was not looked at before"
+            parts.append(f"#### {title}\n\n{_accuracy(cells, name, _OTHERS_SHOTS)}")
     if any(name.endswith(second.NAME) for name in cells):
         parts.append(
             f"#### On {second.NAME} in place of the default model: accuracy (%) / ECE, k = 4\n\n{_second(cells)}"
@@ -74,9 +79,11 @@ def tables(cells: Mapping[str, Cell]) -> str:
 
 
 def _accuracy(cells: Mapping[str, Cell], name: str, shots: Sequence[int]) -> str:
+    measured = {method: [of_seeds(cells, name, k, method) for k in shots] for method in _NAMES}
     rows = [
-        [title, *[_each([100 * cell["accuracy"] for cell in of_seeds(cells, name, k, method)]) for k in shots]]
-        for method, title in _NAMES.items()
+        [_NAMES[method], *[_each([100 * cell["accuracy"] for cell in found]) for found in every]]
+        for method, every in measured.items()
+        if any(every)
     ]
     return _table(["method", *[f"k = {k}" for k in shots]], rows)
 
