@@ -14,12 +14,14 @@ from app.contract.tuning import Example, TuningSpec
 
 #: Warn when a label has more than this many times the examples of another.
 _MOST_UNEVEN: Final = 3
+#: Labels with one example or none that are warned of one by one.
+_MOST_LONELY: Final = 3
 
 
 class ExampleWarning(Payload):
     """A warning with a stable ``code``; ``param`` is the JSON pointer to what it is about."""
 
-    code: Literal["duplicate_examples", "one_example_label", "label_imbalance"]
+    code: Literal["duplicate_examples", "one_example_label", "similar_labels", "label_imbalance"]
     message: str
     param: str
 
@@ -28,7 +30,7 @@ def warnings_about(spec: TuningSpec) -> tuple[ExampleWarning, ...]:
     """What to look at again before ``spec`` is tuned."""
     counts = Counter(example.label for example in (*spec.examples, *spec.training_examples))
     per_label = {label: counts[label] for label in spec.label_names}
-    return (*_duplicates(spec), *_lonely_labels(spec, per_label), *_imbalance(per_label))
+    return (*_duplicates(spec), *_lonely_labels(spec, per_label), *_similar_labels(spec), *_imbalance(per_label))
 
 
 def _duplicates(spec: TuningSpec) -> Iterator[ExampleWarning]:
@@ -40,12 +42,30 @@ def _duplicates(spec: TuningSpec) -> Iterator[ExampleWarning]:
 
 
 def _lonely_labels(spec: TuningSpec, per_label: Mapping[str, int]) -> Iterator[ExampleWarning]:
-    only = {example.label: f"{pointer}/label" for pointer, example in reversed(list(spec.pointed()))}
-    for index, (label, count) in enumerate(per_label.items()):
-        if count < 2:
-            message = f"the label has {'one example' if count else 'no example'}; two at least are better"
-            param = only[label] if count else f"/labels/{index}"
-            yield ExampleWarning(code="one_example_label", message=message, param=param)
+    first = _first_of_labels(spec)
+    lonely = [(label, index, count) for index, (label, count) in enumerate(per_label.items()) if count < 2]
+    for label, index, count in lonely[:_MOST_LONELY]:
+        message = f"the label has {'one example' if count else 'no example'}; two at least are better"
+        param = first[label] if count else f"/labels/{index}"
+        yield ExampleWarning(code="one_example_label", message=message, param=param)
+    if (more := len(lonely) - _MOST_LONELY) > 0:
+        message = f"more labels that have one example or none: {more}; two at least are better"
+        yield ExampleWarning(code="one_example_label", message=message, param="/examples")
+
+
+def _similar_labels(spec: TuningSpec) -> Iterator[ExampleWarning]:
+    """Labels that people would read as one: an underscore is read as a space, and a letter's case tells little."""
+    first, met = _first_of_labels(spec), dict[str, str]()
+    for index, label in enumerate(spec.label_names):
+        other = met.setdefault(" ".join(label.replace("_", " ").split()).casefold(), label)
+        if other != label:
+            message = f"the label reads like {other!r}; if they mean the same, make them one"
+            yield ExampleWarning(code="similar_labels", message=message, param=first.get(label, f"/labels/{index}"))
+
+
+def _first_of_labels(spec: TuningSpec) -> Mapping[str, str]:
+    """The pointer to the label of the first example of each label."""
+    return {example.label: f"{pointer}/label" for pointer, example in reversed(list(spec.pointed()))}
 
 
 def _imbalance(per_label: Mapping[str, int]) -> Iterator[ExampleWarning]:

@@ -35,3 +35,16 @@ def test_label_without_examples_is_pointed_at_in_the_label_set() -> None:
 def test_uneven_labels_are_warned_of() -> None:
     assert found(spec(["a"] * 6 + ["b"] * 2)) == []
     assert found(spec(["a"] * 7 + ["b"] * 2)) == [("label_imbalance", "/examples")]
+
+
+def test_many_labels_with_one_example_are_counted_after_the_first() -> None:
+    warnings = warnings_about(spec([f"label {number}" for number in range(77)]))
+    assert [warning.param for warning in warnings] == [*(f"/examples/{index}/label" for index in range(3)), "/examples"]
+    assert "one example or none: 74" in warnings[-1].message
+
+
+def test_labels_that_people_read_as_one_are_warned_of() -> None:
+    two = ["lost card", "Lost_card"] * 2
+    assert found(spec(two)) == [("similar_labels", "/examples/1/label")]
+    unused = spec(["a", "b"] * 2, labels=["a", "b", "A"])
+    assert found(unused) == [("one_example_label", "/labels/2"), ("similar_labels", "/labels/2")]
