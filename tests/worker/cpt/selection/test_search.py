@@ -336,8 +336,9 @@ def test_with_nothing_held_out_the_parts_weigh_what_they_do_where_rows_are_few(m
 
 @pytest.mark.parametrize(("count", "named"), [(15, False), (40, True)])
 def test_suspects_are_named_where_enough_examples_are_held_out(model: Any, count: int, named: bool) -> None:
-    """Every label but one is wrong for sure, as the predictions stand."""
-    sure = torch.tensor([[1e-9, 1 - 1e-9]], dtype=torch.float64).repeat(count, 1)
+    """One label is wrong for sure, as the predictions stand."""
+    predicted = torch.tensor([1 - shots(count).truth[0], *shots(count).truth[1:]])
+    sure = torch.full((count, 2), 1e-9, dtype=torch.float64).scatter(1, predicted[:, None], 1 - 1e-9)
     running = search(model, AUTO, shots(count))
     conclusion = _Conclusion(running._settings, running._task, running.encoding, ALONE)
     held_out = HeldOut(tuple(range(count)), sure, sure)
