@@ -23,8 +23,8 @@ _TYPES: Final[Mapping[str, str]] = {
     "int_type": "must be a whole number",
     "bool_type": "must be true or false",
 }
-#: Faults among which those of one union are looked for.
-_MOST_MEMBERS: Final = 16
+#: Faults among which those of one union are looked for: a body may have thousands.
+MOST_FAULTS: Final = 16
 _SHOULD: Final = "Input should be "
 _MUST: Final = "must be "
 
@@ -37,7 +37,7 @@ def fault_of(error: RequestValidationError) -> DomainError:
     code = ErrorCode(first["type"]) if first["type"] in set(ErrorCode) else ErrorCode.INVALID_REQUEST
     param = _param(first, error.body)
     # What a union refuses it refuses once for each member.
-    others = [_said(one) for one in error.errors()[1:_MOST_MEMBERS] if _param(one, error.body) == param]
+    others = [_said(one) for one in error.errors()[1:MOST_FAULTS] if _param(one, error.body) == param]
     said = _said(first)
     if said.startswith(_MUST):
         more = dict.fromkeys(one.removeprefix(_MUST) for one in others if one.startswith(_MUST) and one != said)

@@ -19,6 +19,7 @@ from app.contract.payload import Payload
 from app.errors import DomainError
 from app.middleware.bodies import MAX_BODY_BYTES, ArrivingBody, disk_failure
 from app.routes.encodings import DECODING_ERRORS, check_complete, decoder_of, not_decodable
+from app.validation import MOST_FAULTS
 
 P = TypeVar("P", bound=Payload)
 
@@ -116,7 +117,7 @@ def checked(model: type[P], content: Any) -> P:
         return model.model_validate(content)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
-        raise _invalid([{**fault, "loc": ("body", *fault["loc"])} for fault in faults[:1]], content) from None
+        raise _invalid([{**fault, "loc": ("body", *fault["loc"])} for fault in faults[:MOST_FAULTS]], content) from None
 
 
 def _invalid(faults: Sequence[Any], content: Any) -> RequestValidationError:
