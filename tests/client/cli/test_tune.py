@@ -142,7 +142,7 @@ def test_dry_run_stores_nothing(service: StandIn, command: Command, file: Path) 
     service.then(says(DRY_RUN))
     said = command("tune", str(file), "--dry-run")
     assert said.out.splitlines() == [
-        "40 tokens of 512, 6 steps, about 12 s on tiny",
+        "40 tokens of 512, 6 steps in all, about 12 s on tiny",
         "",
         "max_seconds    seconds  examples read  steps of a prompt  steps of the encoder",
         "30            about 24              3                  0                     0",
@@ -164,7 +164,7 @@ def test_dry_run_says_for_how_many_examples_labels_are_scored(service: StandIn, 
 
 def test_dry_run_of_a_method_without_a_bound_is_a_line(service: StandIn, command: Command, file: Path) -> None:
     service.then(says({**DRY_RUN, "budgets": []}))
-    assert command("tune", str(file), "--dry-run").out == "40 tokens of 512, 6 steps, about 12 s on tiny\n"
+    assert command("tune", str(file), "--dry-run").out == "40 tokens of 512, 6 steps in all, about 12 s on tiny\n"
 
 
 @pytest.mark.parametrize(

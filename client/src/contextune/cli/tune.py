@@ -216,7 +216,7 @@ def _place(pointer: str, examples: Examples | None, labels: Sequence[LabelDescri
 def _print_needs(console: Console, planned: DryRun) -> None:
     """Print what a job needs, and what other bounds on its time would buy."""
     console.print(
-        f"{planned.context_tokens} tokens of {planned.context_limit}, {planned.total_steps} steps, "
+        f"{planned.context_tokens} tokens of {planned.context_limit}, {planned.total_steps} steps in all, "
         f"about {planned.estimated_seconds:.0f} s on {planned.model}"
     )
     if planned.budgets:
