@@ -9,7 +9,7 @@ from app.records.claims import BatchClaim
 from worker.cpt.turn import Turn
 from worker.evaluation.figures import confusions, per_label, score
 from worker.evaluation.outcomes import Outcomes
-from worker.evaluation.report import FEW, PRECISIONS, notes_on_thresholds
+from worker.evaluation.report import FEW, FEW_OF_LABEL, PRECISIONS, notes_on_thresholds
 from worker.evaluation.verdict import supported_threshold, verdict_on
 
 
@@ -20,7 +20,8 @@ def batch_report(claim: BatchClaim, outcomes: Outcomes, turn: Turn) -> Report:
     thresholds = [supported_threshold(outcomes.confidence, outcomes.right, one) for one in wanted]
     matrix = confusions(outcomes.predicted, outcomes.truth, len(labels))
     scores = dict(zip(labels, per_label(matrix), strict=True))
-    unrecognised = [label for label, one in scores.items() if one.recall == 0]
+    # Chance may miss the one line of a rare label.
+    unrecognised = [label for label, one in scores.items() if one.recall == 0 and one.n >= FEW_OF_LABEL]
     return Report(
         served=claim.spec.served,
         tuned=score(outcomes, len(labels), turn),

@@ -40,7 +40,8 @@ from worker.models import LanguageModel
 
 #: Below so many measured examples the figures come with a warning in words.
 FEW: Final = 30
-_FEW_OF_LABEL: Final = 5
+#: Of fewer examples of a label its own figures say little.
+FEW_OF_LABEL: Final = 5
 #: Precisions for which a threshold is looked for, besides the one that is asked for.
 PRECISIONS: Final = (0.8, 0.9)
 _TYPES: Final = (TokenType.INPUT_TEMPLATE, TokenType.INPUT, TokenType.OUTPUT_TEMPLATE)
@@ -166,10 +167,10 @@ def _notes_on_labels(scores: Mapping[str, LabelScore]) -> Iterator[str]:
         yield f"Labels of which no example was measured: {len(unmeasured)} of {len(scores)} ({listed(unmeasured)})."
     if missed := [label for label, one in scores.items() if one.recall == 0]:
         yield f"Labels of which no measured example was recognised: {len(missed)} of {len(scores)} ({listed(missed)})."
-    seldom = sum(0 < one.n < _FEW_OF_LABEL for one in scores.values())
+    seldom = sum(0 < one.n < FEW_OF_LABEL for one in scores.values())
     if seldom and sum(one.n for one in scores.values()) >= FEW:
         yield (
-            f"Labels with 1 to {_FEW_OF_LABEL - 1} measured examples: {seldom} of {len(scores)}. "
+            f"Labels with 1 to {FEW_OF_LABEL - 1} measured examples: {seldom} of {len(scores)}. "
             "Their precision, recall and F1 say little."
         )
 

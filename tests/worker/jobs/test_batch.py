@@ -188,6 +188,21 @@ def test_labelled_lines_end_with_the_figures_of_a_report(place: Place, small_chu
     assert place.tenant.batches.page(1).data[0].report is None
 
 
+@pytest.mark.parametrize(("rare", "decision"), [(1, "serve"), (5, "more_examples")])
+def test_a_label_that_was_missed_often_enough_is_no_reason_to_serve(place: Place, rare: int, decision: str) -> None:
+    """All lines are answered as one label; a few have the other one."""
+    job_id = place.submit([{"text": "a great film"}])
+    place.start()
+    assert place.ended(job_id).counts.done == 1
+    mine = place.rows(job_id)[0]["prediction"]
+    other = next(label for label in LABELS if label != mine)
+    lines = [{"text": "a great film", "label": label} for label in [mine] * 300 + [other] * rare]
+    report = place.ended(place.submit(lines)).report
+    assert report
+    assert report.verdict
+    assert report.verdict.decision == decision
+
+
 class Dies(Artifacts):
     """Artifacts of a worker that dies as it stores its third chunk: whatever it does then is too late."""
 
