@@ -6,7 +6,7 @@ Pure: it sees a `TuningSpec` and nothing else.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 from app.contract.payload import Payload
@@ -30,7 +30,13 @@ def warnings_about(spec: TuningSpec) -> tuple[ExampleWarning, ...]:
     """What to look at again before ``spec`` is tuned."""
     counts = Counter(example.label for example in (*spec.examples, *spec.training_examples))
     per_label = {label: counts[label] for label in spec.label_names}
-    return (*_duplicates(spec), *_lonely_labels(spec, per_label), *_similar_labels(spec), *_imbalance(per_label))
+    first = {example.label: f"{pointer}/label" for pointer, example in reversed(list(spec.pointed()))}
+    return (
+        *_duplicates(spec),
+        *_lonely_labels(first, per_label),
+        *_similar_labels(first, per_label),
+        *_imbalance(per_label),
+    )
 
 
 def _duplicates(spec: TuningSpec) -> Iterator[ExampleWarning]:
@@ -41,8 +47,8 @@ def _duplicates(spec: TuningSpec) -> Iterator[ExampleWarning]:
         yield ExampleWarning(code="duplicate_examples", message=message, param=repeats[0])
 
 
-def _lonely_labels(spec: TuningSpec, per_label: Mapping[str, int]) -> Iterator[ExampleWarning]:
-    first = _first_of_labels(spec)
+def _lonely_labels(first: Mapping[str, str], per_label: Mapping[str, int]) -> Iterator[ExampleWarning]:
+    """first: the pointer to each label at its first example."""
     lonely = [(label, index, count) for index, (label, count) in enumerate(per_label.items()) if count < 2]
     for label, index, count in lonely[:_MOST_LONELY]:
         message = f"the label has {'one example' if count else 'no example'}; two at least are better"
@@ -53,19 +59,14 @@ def _lonely_labels(spec: TuningSpec, per_label: Mapping[str, int]) -> Iterator[E
         yield ExampleWarning(code="one_example_label", message=message, param="/examples")
 
 
-def _similar_labels(spec: TuningSpec) -> Iterator[ExampleWarning]:
+def _similar_labels(first: Mapping[str, str], labels: Iterable[str]) -> Iterator[ExampleWarning]:
     """Labels that people would read as one: an underscore is read as a space, and a letter's case tells little."""
-    first, met = _first_of_labels(spec), dict[str, str]()
-    for index, label in enumerate(spec.label_names):
+    met: dict[str, str] = {}
+    for index, label in enumerate(labels):
         other = met.setdefault(" ".join(label.replace("_", " ").split()).casefold(), label)
         if other != label:
             message = f"the label reads like {other!r}; if they mean the same, make them one"
             yield ExampleWarning(code="similar_labels", message=message, param=first.get(label, f"/labels/{index}"))
-
-
-def _first_of_labels(spec: TuningSpec) -> Mapping[str, str]:
-    """The pointer to the label of the first example of each label."""
-    return {example.label: f"{pointer}/label" for pointer, example in reversed(list(spec.pointed()))}
 
 
 def _imbalance(per_label: Mapping[str, int]) -> Iterator[ExampleWarning]:

@@ -93,7 +93,7 @@ def report(
     thresholds = [threshold(measured.served, measured.truth, one) for one in wanted]
     matrix = confusion_matrix(measured.served, measured.truth)
     scores = dict(zip(labels, per_label(matrix), strict=True))
-    unseen = [label for label, one in scores.items() if not one.recall]
+    unrecognised = [label for label, one in scores.items() if not one.recall]  # or not measured: nothing shows it
     return known.model_copy(
         update={
             "icl": None if measured.icl is None else evaluate(measured.icl, measured.truth, turn),
@@ -111,7 +111,7 @@ def report(
             "suspect_examples": tuple(_suspects(claim.spec, found)),
             "harmful_examples": tuple(_harmful(claim.spec, found)),
             "thresholds": tuple(one for one in thresholds if one is not None),
-            "verdict": verdict(measured.served, measured.truth, target, unseen),
+            "verdict": verdict(measured.served, measured.truth, target, unrecognised),
         }
     )
 
@@ -179,7 +179,9 @@ def _notes_on_time(claim: TuningClaim, found: SearchResult, measured: int) -> It
     """Where the search read fewer examples than it would have with more time."""
     given = len(claim.spec.examples) + len(claim.spec.training_examples)
     read = max((one.examples for one in found.outcomes), default=0)
-    if claim.hyperparameters.max_seconds is not None and read < min(given, MOST_READ):
+    # Without both, what is held out is all that is read.
+    everything = claim.hyperparameters.calibration or claim.hyperparameters.head
+    if claim.hyperparameters.max_seconds is not None and everything and read < min(given, MOST_READ):
         yield (
             f"There was no time to read more than {read} of {given} examples under a prompt, and {measured} were "
             "measured. A larger max_seconds reads and measures more."

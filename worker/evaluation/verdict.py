@@ -76,27 +76,27 @@ def fewest_for(target_error: float) -> int:
 
 
 def verdict(
-    probabilities: Tensor | None, truth: Tensor | None, target_error: float, unseen: Sequence[str] = ()
+    probabilities: Tensor | None, truth: Tensor | None, target_error: float, unrecognised: Sequence[str] = ()
 ) -> Verdict:
     """Whether to serve what predicted ``probabilities`` (N, L), None where nothing was measured.
 
-    unseen: labels that no input was rightly predicted as.
+    unrecognised: labels that no input was rightly predicted as.
     """
     if probabilities is None or truth is None or not len(truth):
         return Verdict(decision="more_examples", reason="no examples were held out, so nothing is known of its errors")
     confidence, predicted = probabilities.max(1)
-    return verdict_on(confidence, predicted == truth, target_error, unseen)
+    return verdict_on(confidence, predicted == truth, target_error, unrecognised)
 
 
-def verdict_on(confidence: Tensor, right: Tensor, target_error: float, unseen: Sequence[str] = ()) -> Verdict:
+def verdict_on(confidence: Tensor, right: Tensor, target_error: float, unrecognised: Sequence[str] = ()) -> Verdict:
     """The same from confidences (N,) and whether each was right (N,), N > 0.
 
     A rare label that is never recognised costs few errors: such a classifier is not to be served all the same.
     """
     n, wrong, wanted = len(right), int((~right).sum()), f"{100 * target_error:.4g}%"
     bound = error_bound(wrong, n)
-    if bound <= target_error and unseen:
-        reason = f"{wrong} of {n} measured answers were wrong, but no text of {listed(unseen)} was recognised"
+    if bound <= target_error and unrecognised:
+        reason = f"{wrong} of {n} measured answers were wrong, but no text of {listed(unrecognised)} was recognised"
         return Verdict(decision="more_examples", reason=reason)
     if bound <= target_error:
         reason = f"{wrong} of {n} measured answers were wrong: at most {bound:.1%} can be expected to be"

@@ -257,10 +257,15 @@ def test_what_was_read_for_lack_of_time_is_told_and_made_up_as_all_examples_are(
 ) -> None:
     common = tuple(Example(text=f"a fine film {number}", label="good") for number in range(270))
     rare = tuple(Example(text=f"a dull film {number}", label="bad") for number in range(30))
-    told = result(records, base, artifacts, examples=(*common, *rare), max_seconds=0.001).report
+    claim = claimed(records, base, (*common, *rare), max_seconds=0.001)
+    told = run(records, claim, base, artifacts).report
+    events = records.of("default").jobs.events(claim.job_id)
+    assert any("what serves is fitted and measured" in str(event) for event in events)
     assert "There was no time to read more than" in " ".join(told.notes)
     assert told.per_label
     assert told.per_label["good"].n > 2 * told.per_label["bad"].n > 0
+    bare = result(records, base, artifacts, head=False, calibration=False).report
+    assert "There was no time" not in " ".join(bare.notes)
     whole = result(records, base, artifacts, max_seconds="none").report
     assert "There was no time" not in " ".join(whole.notes)
 

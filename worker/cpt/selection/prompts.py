@@ -101,9 +101,10 @@ def cross_fitted_prompts(
         if len({shots.truth[number] for number in chosen}) < len(shots.labels):
             before += len(chosen)
         context = _shuffled(chosen, seed + turn)
-        outside = [number for number in seen if number not in set(context)]
+        stands = set(context)
+        outside = [number for number in seen if number not in stands]
         training = outside if len(outside) >= max(len(context), FEWEST) else seen
-        known = {shots.truth[number] for number in everything if number not in set(context)}
+        known = {shots.truth[number] for number in everything if number not in stands}
         inside = tuple(number for number in context if shots.truth[number] not in known)
         plans.append(PromptPlan(tuple(context), tuple(training), tuple(fold), inside=inside))
     return plans
