@@ -38,7 +38,9 @@ cli = typer.Typer(name="benchmarks.learning", add_completion=False, pretty_excep
 
 @cli.command()
 def main(
-    parts: Annotated[list[str] | None, typer.Argument(help="200x2, 385x77, 10000x20 or query; all if none")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Argument(help="200x2, 385x77, 10000x20, 10000x77 or query; all if none")
+    ] = None,
     data: Annotated[Path, typer.Option(help="folder of the data sets")] = DATA,
     seconds: Annotated[float | None, typer.Option(help="max_seconds of each job in place of auto")] = None,
 ) -> None:
@@ -67,9 +69,9 @@ def main(
         _compare_queries(learned["200x2"], learned["385x77"], [text for text, _ in load(data, "banking77_all").test])
 
 
-def _made_up(data: Path) -> Task:
-    """Twenty labels, each with texts made of three of its own."""
-    source = load(data, "banking77")
+def _made_up(data: Path, name: str) -> Task:
+    """The labels of a set, each with texts made of three of its own."""
+    source = load(data, name)
     generator = random.Random(0)
     texts: dict[str, list[str]] = defaultdict(list)
     for text, label in source.train:
@@ -85,7 +87,8 @@ def _made_up(data: Path) -> Task:
 _TASKS: Final[dict[str, Callable[[Path], Task]]] = {
     "200x2": lambda data: Task.draw(load(data, "sst2_sent"), 100, 0),
     "385x77": lambda data: Task.draw(load(data, "banking77_all"), 5, 0),
-    "10000x20": _made_up,
+    "10000x20": lambda data: _made_up(data, "banking77"),
+    "10000x77": lambda data: _made_up(data, "banking77_all"),
 }
 
 

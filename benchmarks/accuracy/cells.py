@@ -77,9 +77,10 @@ class Outcome:
     detail: dict[str, Any] = field(default_factory=dict)
 
     def cell(self, truth: Tensor) -> Cell:
-        """Its figures, and which of the test rows are classified right."""
+        """Its figures, the mean confidence, and which of the test rows are classified right."""
         score = evaluate(self.probabilities, truth)
         figures = {name: getattr(score, name) for name in _FIGURES}
+        figures["confidence"] = self.probabilities.amax(1).mean().item()
         seconds = {"tuning_seconds": self.tuning_seconds, "classifying_seconds": self.classifying_seconds}
         right = packed(self.probabilities.argmax(1) == truth)
         return {**figures, **seconds, **self.detail, **self._coverage(score.accuracy), "right": right}

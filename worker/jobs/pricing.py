@@ -10,6 +10,7 @@ from worker.cpt.selection.budget import fewer_steps
 from worker.cpt.selection.choice import FEW_LABELS
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.encoding import taking_part
+from worker.cpt.selection.fits import Fits
 from worker.cpt.selection.pace import ENCODER_SHARE, TRIALS_SHARE
 from worker.cpt.selection.prompts import prompt_tokens
 from worker.cpt.selection.task import calibration_sample
@@ -33,6 +34,7 @@ class Pricing:
         texts = len(calibration_sample(encoded.calibration_texts)) if values["calibration"] else 0
         encoders = taking_part(base.encoders if values["encoder"] else (), len(encoded.shots))
         self._costs = Costs.of(base.model, encoders, encoded.shots, texts)
+        self._fits = Fits.of(base.model, encoders, len(encoded.shots.labels), values["head"])
         self._encoders = len(encoders)
         self._rate = base.flops * _EFFICIENCY
         self._values = values
@@ -50,7 +52,7 @@ class Pricing:
         return self._encoding(self._costs.encoder_tuning(steps)) if steps else 0.0
 
     def encoding(self) -> float:
-        """Seconds for the sentence vectors of all examples by each encoder, and for tuning the first."""
+        """Seconds for the sentence vectors of all examples by each encoder, fits to them, and tuning of the first."""
         return self._vectors() + self._tuning()
 
     def likely_encoding_within(self, seconds: float | None) -> float:
@@ -59,7 +61,8 @@ class Pricing:
         return _within(self._vectors() if needless else self.encoding(), seconds)
 
     def _vectors(self) -> float:
-        return self._encoding(sum(self._costs.embedding(self._texts, each) for each in range(self._encoders)))
+        embedding = sum(self._costs.embedding(self._texts, each) for each in range(self._encoders))
+        return self._encoding(embedding) + self._fits.on_vectors(len(self._shots))
 
     def _encoding(self, cost: float) -> float:
         return cost / (self._rate * _ENCODER_EFFICIENCY / _EFFICIENCY)
@@ -69,7 +72,7 @@ class Pricing:
         return _within(self.encoding(), seconds)
 
     def trial(self, trial: TrialSettings) -> float:
-        """Seconds for a trial."""
+        """Seconds for a trial, and for the fits to what is read in it."""
         values = self._values
         automatic = values["method"] == "auto"
         inside = self._costs.inside(trial.context_examples, self._most_tokens) if automatic else self._shots.context
@@ -77,7 +80,8 @@ class Pricing:
         read = trial.examples if values["calibration"] or values["head"] else 0
         scored = Trial(**trial.model_dump()).scored(values["head"])
         prompt = self._costs.prompt(trial.steps, inside, batch, read, scored)
-        return self._runs(trial) * prompt / self._rate
+        fits = self._fits.on_states(min(read, len(self._shots)))
+        return self._runs(trial) * (prompt / self._rate + fits)
 
     def affordable(self, trials: tuple[TrialSettings, ...], max_seconds: float | None) -> tuple[TrialSettings, ...]:
         """The trials that would be done within a bound: the first, and what fits of each in what the others leave."""

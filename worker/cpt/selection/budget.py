@@ -18,18 +18,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Budget:
-    """cost: floating-point operations of a trial. runs: prompts that are tuned in it."""
+    """cost: floating-point operations of a trial. runs: prompts that are tuned in it.
+
+    fits: seconds that fits to what is read in a trial take; fits_so_far: those to all that is done.
+    """
 
     pace: Pace
     cost: Callable[[Trial], float]
     runs: Callable[[Trial], int]
+    fits: Callable[[Trial], float]
+    fits_so_far: Callable[[], float]
+
+    def left(self, fits: float) -> float:
+        """Seconds left for trials before fits that take so many, and those to all that is done."""
+        return self.pace.left(TRIALS_SHARE) - self.fits_so_far() - fits
 
     def bears(self, trial: Trial, done: int = 0) -> bool:
         """Whether a trial, of whose first prompt so many steps are done, fits in what is left, at the rate so far."""
         reading, one = (self.cost(replace(trial, steps=steps)) for steps in (0, 1))
         runs = self.runs(trial)
         steps = (one - reading) / runs * (runs * trial.steps - done)
-        return self.pace.seconds(reading) + self.pace.step_seconds(steps) <= self.pace.left(TRIALS_SHARE)
+        return self.pace.seconds(reading) + self.pace.step_seconds(steps) <= self.left(self.fits(trial))
 
     def fitting(self, trial: Trial, done: int = 0, most: int | None = None) -> Trial | None:
         """The trial with as many of its steps as there is time for with the fewest prompts; None for too few.

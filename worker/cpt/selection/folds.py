@@ -34,8 +34,12 @@ def balanced_folds(numbers: Sequence[int], labels: Sequence[int], seed: int) -> 
     """
     counts = sorted(Counter(labels[number] for number in numbers).values())
     median = counts[len(counts) // 2] if counts else 0
-    most = _FOLDS if len(numbers) <= _MANY else 2
-    return stratified_folds(numbers, labels, max(2, min(most, median)), seed)
+    return stratified_folds(numbers, labels, max(2, min(most_folds(len(numbers)), median)), seed)
+
+
+def most_folds(numbers: int) -> int:
+    """Folds of so many examples, at most."""
+    return _FOLDS if numbers <= _MANY else 2
 
 
 def by_turns(numbers: Sequence[int], labels: Sequence[int], order: Sequence[int] | None = None) -> list[int]:

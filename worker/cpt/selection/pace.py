@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-#: Shares of the budget: for sentence vectors at most, and for all but what follows the trials (fits and figures).
+#: Shares of the budget: for sentence vectors and fits to them at most, and for all but figures.
 ENCODER_SHARE: Final = 0.5
 TRIALS_SHARE: Final = 0.85
 

@@ -19,7 +19,8 @@ from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.selection.budget import Budget, trial_cost
 from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.encoding import Encoding
-from worker.cpt.selection.pace import ENCODER_SHARE, TRIALS_SHARE, Pace
+from worker.cpt.selection.fits import Fits
+from worker.cpt.selection.pace import ENCODER_SHARE, Pace
 from worker.cpt.selection.prompts import PromptPlan, cross_fitted_prompts, whole_prompts
 from worker.cpt.selection.result import SearchResult, conclude
 from worker.cpt.selection.task import Task, calibration_sample
@@ -96,7 +97,9 @@ class Search:
         self._pace = Pace(clock, settings.max_seconds)
         self.encoding = Encoding(encoders, shots, settings.encoder_steps, settings.tuning.seed)
         self._costs = Costs.of(model, self.encoding.encoders, shots, len(texts))
-        self._budget = Budget(self._pace, partial(trial_cost, self._costs, settings, shots), settings.runs)
+        self._fits = Fits.of(model, self.encoding.encoders, len(shots.labels), settings.heads)
+        cost = partial(trial_cost, self._costs, settings, shots)
+        self._budget = Budget(self._pace, cost, settings.runs, self._fits_to_trial, self._fits_so_far)
         self._runs: list[TrialRun | None] = []
         self._statuses: list[Status] = []
         self._trials = list(settings.trials)
@@ -153,7 +156,8 @@ class Search:
         pace = self._pace
         pace.begin()
         if not self.encoding.complete:
-            pace.note(self.encoding.step(self._costs, pace.left(ENCODER_SHARE), pace.seconds, turn))
+            left = pace.left(ENCODER_SHARE) - self._fits.on_vectors(self.encoding.frozen.examples)
+            pace.note(self.encoding.step(self._costs, left, pace.seconds, turn))
             return None
         run, began = self._current(), pace.clock()
         loss, cost = run.step(self._costs, turn)
@@ -240,7 +244,7 @@ class Search:
 
         A trial that there is not the time for to its end serves with the prompts that are closed.
         """
-        first, late = not self._statuses, self._pace.left(TRIALS_SHARE) < 0
+        first, late = not self._statuses, self._budget.left(self._fits_to(run)) < 0
         if first and late:
             run.cut()
             run.shorten(1)
@@ -260,6 +264,20 @@ class Search:
                 break
             self._runs.append(None)
             self._statuses.append("dropped")
+
+    def _fits_to_trial(self, trial: Trial) -> float:
+        """Seconds that fits to all that a trial is to read take."""
+        examples = min(trial.examples, len(self._task.shots))
+        return self._settings.runs(trial) * self._fits.on_states(examples)
+
+    def _fits_to(self, run: TrialRun) -> float:
+        """Seconds that fits to what a trial has read take."""
+        return sum(self._fits.on_states(len(record.numbers)) for record in run.records)
+
+    def _fits_so_far(self) -> float:
+        """Seconds that fits to the vectors, and to what the trials that are done have read, take."""
+        done = [run for run, status in zip(self._runs, self._statuses, strict=False) if run and status == "done"]
+        return self._fits.on_vectors(self.encoding.frozen.examples) + sum(map(self._fits_to, done))
 
     def _keeps_up(self, run: TrialRun) -> bool:
         """Whether there is time for a trial whose steps take as long as those done; it takes fewer where that helps.

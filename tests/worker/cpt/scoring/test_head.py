@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from tests.worker.turns import TurnEnded, Watched
-from worker.cpt.scoring.head import PENALTIES, USUAL_PENALTY, Head, LabelledFeatures, Regression
+from worker.cpt.scoring.head import ENOUGH_JUDGED, PENALTIES, USUAL_PENALTY, Head, LabelledFeatures, Regression
 
 VIEWS, SIZE = 2, 16
 CENTRES = torch.randn(VIEWS, 3, SIZE, generator=torch.Generator().manual_seed(3))
@@ -112,6 +112,20 @@ def test_noise_is_fitted_with_a_strong_penalty_and_what_is_clear_with_a_weak_one
     folds = [list(range(6)), list(range(6, 12)), list(range(12, 18))]
     noise, clear = (given(noise=noise, names=None).cross_fit(folds, rows).penalty for noise in (20.0, 0.1))
     assert noise > clear
+
+
+@pytest.mark.parametrize(("size", "weak"), [(ENOUGH_JUDGED, True), (ENOUGH_JUDGED // 2 - 1, False)])
+def test_first_folds_choose_the_penalty_of_the_others_where_they_are_large_enough(size: int, weak: bool) -> None:
+    """The first two folds can be told apart; the third, which all folds together would go by, is noise."""
+    truth = torch.arange(5 * size) % 3
+    features = torch.cat([around(truth[: 2 * size]), around(truth[2 * size :], 50.0)], 1)
+    folds = [range(size), range(size, 2 * size), range(2 * size, 5 * size)]
+    given = LabelledFeatures(features, truth, 3)
+    found = given.cross_fit(folds, range(5 * size))
+    assert (found.penalty < max(PENALTIES)) == weak
+    own = Regression(given, range(2 * size)).solve(found.penalty)
+    expected = own.log_probabilities(features[:, 2 * size :])
+    torch.testing.assert_close(found.predicted[2 * size :], expected, atol=0.01, rtol=0.01)
 
 
 def test_regression_without_an_example_is_that_of_the_others() -> None:

@@ -299,6 +299,28 @@ def test_state_of_prompts_of_other_examples_is_refused(model: Any, name: str, ot
         search(model, AUTO).load_state(state)
 
 
+def test_vectors_end_where_there_is_no_time_for_the_fits_to_more(model: Any) -> None:
+    """The clock stands still: it is the fits alone that find no time."""
+
+    def measured(seconds: float, labels: int) -> int:
+        running = search(model, replace(AUTO, max_seconds=seconds), several_labels(labels, 600))
+        while not running.encoding.complete:
+            running.step()
+        return running.encoding.frozen.examples
+
+    assert measured(600.0, labels=2) == measured(0.2, labels=2) == 600
+    assert 0 < measured(0.2, labels=60) < 600
+
+
+def test_trial_is_dropped_where_there_is_no_time_for_the_fits_to_what_is_read_in_it(model: Any) -> None:
+    def outcomes(seconds: float) -> list[str]:
+        settings = replace(AUTO, trials=(Trial(0, 4, 40, 2), Trial(2, 4, 40, 2)), max_seconds=seconds)
+        return [outcome.status for outcome in found(model, settings, shots(40)).outcomes]
+
+    assert outcomes(600.0) == ["done", "done"]
+    assert outcomes(0.0005) == ["done", "dropped"]
+
+
 def test_late_search_drops_what_is_left_to_try_but_never_the_result(model: Any) -> None:
     one = found(model, replace(AUTO, max_seconds=1.0), clock=Clock(10.0))
     assert [outcome.status for outcome in one.outcomes] == ["done", "dropped"]
