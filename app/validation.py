@@ -52,7 +52,8 @@ def _said(fault: Mapping[str, Any]) -> str:
     if kind == "union_tag_invalid":  # whose message repeats the value
         return f"must be one of {context['expected_tags']}"
     if kind == "too_short":
-        return f"must have {context['min_length']} items at least, and has {context['actual_length']}"
+        least = context["min_length"]
+        return f"must have {least} {'item' if least == 1 else 'items'} at least, and has {context['actual_length']}"
     said: str = _TYPES.get(kind, fault["msg"])
     return f"{_MUST}{said.removeprefix(_SHOULD)}" if said.startswith(_SHOULD) else said
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, StringConstraints, Tag
@@ -14,6 +15,8 @@ from app.contract.payload import Payload
 MAX_INPUTS: Final = 1_024
 MAX_TEXT_BYTES: Final = 100_000
 MAX_LABEL_BYTES: Final = 1_000
+#: Unicode's categories of characters that show nothing: control and format characters, and separators.
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 
 
 def checked_characters(value: str) -> str:
@@ -28,7 +31,7 @@ def checked_characters(value: str) -> str:
 
 
 def _checked_text(value: str) -> str:
-    if not value.strip():
+    if all(unicodedata.category(character) in _UNSEEN for character in value):
         raise PydanticCustomError(ErrorCode.TEXT_EMPTY, "must not be empty or blank")
     return _at_most(value, MAX_TEXT_BYTES)
 

@@ -19,7 +19,7 @@ EXAMPLES = [{"text": "fine", "label": "good"}, {"text": "awful", "label": "bad"}
         ({"examples": [1]}, "/examples/0: must be an object"),
         ({"examples": [{"text": 1, "label": "good"}]}, "/examples/0/text: must be a string"),
         ({"examples": [{"text": "fine"}]}, "/examples/0/label: Field required"),
-        ({"hyperparameters": {"trials": []}}, "/hyperparameters/trials: must have 1 items at least, and has 0"),
+        ({"hyperparameters": {"trials": []}}, "/hyperparameters/trials: must have 1 item at least, and has 0"),
         (
             {"hyperparameters": {"max_seconds": "soon"}},
             "/hyperparameters/max_seconds: must be a number or 'auto' or 'none'",

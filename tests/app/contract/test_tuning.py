@@ -23,6 +23,7 @@ def fault(kind: type[Any], **fields: Any) -> tuple[str, str | None]:
     [
         ("", "text_empty"),
         (" \t\n", "text_empty"),
+        ("\u200b \u2060\ufeff", "text_empty"),
         ("a\0b", "text_invalid"),
         ("a\ud800", "text_invalid"),
         ("x" * (MAX_TEXT_BYTES + 1), "text_too_long"),
