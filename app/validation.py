@@ -52,10 +52,15 @@ def _said(fault: Mapping[str, Any]) -> str:
     if kind == "union_tag_invalid":  # whose message repeats the value
         return f"must be one of {context['expected_tags']}"
     if kind == "too_short":
-        least = context["min_length"]
-        return f"must have {least} {'item' if least == 1 else 'items'} at least, and has {context['actual_length']}"
+        return _counted(context["min_length"], "at least", context["actual_length"])
+    if kind == "too_long":
+        return _counted(context["max_length"], "at most", context["actual_length"])
     said: str = _TYPES.get(kind, fault["msg"])
     return f"{_MUST}{said.removeprefix(_SHOULD)}" if said.startswith(_SHOULD) else said
+
+
+def _counted(bound: int, side: str, actual: int) -> str:
+    return f"must have {bound} {'item' if bound == 1 else 'items'} {side}, and has {actual}"
 
 
 def _param(fault: Mapping[str, Any], body: Any) -> str:

@@ -9,6 +9,7 @@ from app.contract.tuning import TuningSpec
 from app.routes.bodies import checked
 from app.validation import fault_of
 
+TRIAL = {"steps": 0, "context_examples": 2, "examples": 2, "prompts": 1}
 EXAMPLES = [{"text": "fine", "label": "good"}, {"text": "awful", "label": "bad"}]
 
 
@@ -20,6 +21,10 @@ EXAMPLES = [{"text": "fine", "label": "good"}, {"text": "awful", "label": "bad"}
         ({"examples": [{"text": 1, "label": "good"}]}, "/examples/0/text: must be a string"),
         ({"examples": [{"text": "fine"}]}, "/examples/0/label: Field required"),
         ({"hyperparameters": {"trials": []}}, "/hyperparameters/trials: must have 1 item at least, and has 0"),
+        (
+            {"hyperparameters": {"trials": [TRIAL] * 17}},
+            "/hyperparameters/trials: must have 16 items at most, and has 17",
+        ),
         (
             {"hyperparameters": {"max_seconds": "soon"}},
             "/hyperparameters/max_seconds: must be a number or 'auto' or 'none'",

@@ -15,6 +15,8 @@ from worker.evaluation.figures import wilson_interval
 #: Confidences are told in steps of 1/10,000; so many thresholds are tried.
 _STEPS: Final = 10_000
 _THRESHOLDS: Final = 5
+#: What a figure may be above its digits before it is rounded up.
+_ROUNDING: Final = 1e-9
 #: Labels that a sentence names.
 _NAMED: Final = 5
 
@@ -99,7 +101,7 @@ def verdict_on(confidence: Tensor, right: Tensor, target_error: float, unrecogni
         reason = f"{wrong} of {n} measured answers were wrong, but no text of {listed(unrecognised)} was recognised"
         return Verdict(decision="more_examples", reason=reason)
     if bound <= target_error:
-        reason = f"{wrong} of {n} measured answers were wrong: at most {bound:.1%} can be expected to be"
+        reason = f"{wrong} of {n} measured answers were wrong: at most {_rounded_up(bound)} can be expected to be"
         return Verdict(decision="serve", reason=reason)
     if supported := supported_threshold(confidence, right, 1 - target_error):
         reason = (
@@ -114,6 +116,13 @@ def verdict_on(confidence: Tensor, right: Tensor, target_error: float, unrecogni
     else:
         reason += f", and those above no confidence are right often enough to show an error of at most {wanted}"
     return Verdict(decision="more_examples", reason=reason)
+
+
+def _rounded_up(share: float) -> str:
+    """A share above 0 in percent, to two digits of a small one."""
+    percent = 100 * share
+    decimals = max(1, 1 - math.floor(math.log10(percent)))
+    return f"{math.ceil(percent * 10**decimals - _ROUNDING) / 10**decimals:.{decimals}f}%"
 
 
 def listed(labels: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from worker.cpt.encoding.shots import Shots
 from worker.cpt.selection.budget import fewer_steps
 from worker.cpt.selection.choice import FEW_LABELS
 from worker.cpt.selection.folds import FEWEST
-from worker.cpt.selection.prompts import prompt_tokens
+from worker.cpt.selection.prompts import foldable, prompt_tokens
 from worker.cpt.selection.search import SearchSettings
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
 from worker.cpt.selection.trials import MOST_READ, Trial
@@ -223,7 +223,8 @@ def search_settings(base: LanguageModel, resolved: ResolvedHyperparameters, shot
     automatic = resolved.method == "auto"
     trials = tuple(Trial(**trial.model_dump()) for trial in resolved.trials)
     trials = trials or (Trial(resolved.steps, resolved.context_examples, len(shots), _PROMPTS),)
-    prompts = max(_PROMPTS, *(trial.prompts for trial in trials)) if resolved.cross_validation else 1
+    folded = resolved.cross_validation and foldable(shots)
+    prompts = max(_PROMPTS, *(trial.prompts for trial in trials)) if folded else 1
     return SearchSettings(
         tuning=TuningSettings(
             steps=resolved.steps,
@@ -238,7 +239,7 @@ def search_settings(base: LanguageModel, resolved: ResolvedHyperparameters, shot
         config=_config(resolved),
         trials=trials,
         prompts=prompts if automatic else 0,
-        folds=0 if automatic or not resolved.cross_validation else REFERENCE_FOLDS,
+        folds=REFERENCE_FOLDS if folded and not automatic else 0,
         most_tokens=prompt_tokens(shots, base.context_length),
         calibrated=resolved.calibration,
         heads=resolved.head,

@@ -12,7 +12,7 @@ from worker.cpt.selection.costs import Costs
 from worker.cpt.selection.encoding import taking_part
 from worker.cpt.selection.fits import Fits
 from worker.cpt.selection.pace import ENCODER_SHARE, TRIALS_SHARE
-from worker.cpt.selection.prompts import prompt_tokens
+from worker.cpt.selection.prompts import foldable, prompt_tokens
 from worker.cpt.selection.task import calibration_sample
 from worker.cpt.selection.trial_run import FEWEST_PROMPTS
 from worker.cpt.selection.trials import Trial
@@ -49,7 +49,9 @@ class Pricing:
 
     def _tuning(self) -> float:
         steps = self._values["encoder_steps"]
-        return self._encoding(self._costs.encoder_tuning(steps)) if steps else 0.0
+        if not steps:
+            return 0.0
+        return self._encoding(self._costs.encoder_tuning(steps)) + self._fits.on_tuned(len(self._shots))
 
     def encoding(self) -> float:
         """Seconds for the sentence vectors of all examples by each encoder, fits to them, and tuning of the first."""
@@ -62,7 +64,7 @@ class Pricing:
 
     def _vectors(self) -> float:
         embedding = sum(self._costs.embedding(self._texts, each) for each in range(self._encoders))
-        return self._encoding(embedding) + self._fits.on_vectors(len(self._shots))
+        return self._encoding(embedding) + self._fits.on_vectors(len(self._shots), self._encoders)
 
     def _encoding(self, cost: float) -> float:
         return cost / (self._rate * _ENCODER_EFFICIENCY / _EFFICIENCY)
@@ -80,8 +82,8 @@ class Pricing:
         read = trial.examples if values["calibration"] or values["head"] else 0
         scored = Trial(**trial.model_dump()).scored(values["head"])
         prompt = self._costs.prompt(trial.steps, inside, batch, read, scored)
-        fits = self._fits.on_states(min(read, len(self._shots)))
-        return self._runs(trial) * (prompt / self._rate + fits)
+        prompts, read = self._runs(trial), min(read, len(self._shots))
+        return prompts * (prompt / self._rate + self._fits.on_states(read, read // prompts))
 
     def affordable(self, trials: tuple[TrialSettings, ...], max_seconds: float | None) -> tuple[TrialSettings, ...]:
         """The trials that would be done within a bound: the first, and what fits of each in what the others leave."""
@@ -110,6 +112,8 @@ class Pricing:
     def _runs(self, trial: TrialSettings) -> int:
         """Prompts that are tuned."""
         values = self._values
+        if not foldable(self._shots):
+            return 1
         if values["method"] == "auto":
             return trial.prompts if values["cross_validation"] else 1
         return REFERENCE_FOLDS + 1 if values["cross_validation"] else 1

@@ -109,3 +109,10 @@ def test_smallest_error_that_may_be_asked_for_has_a_verdict() -> None:
 
 def test_without_held_out_examples_more_are_wanted() -> None:
     assert verdict(None, None, 0.05).decision == "more_examples"
+
+
+@pytest.mark.parametrize(
+    ("n", "said"), [(10_000, "at most 0.030% can"), (63, "at most 4.7% can"), (200, "at most 1.5% can")]
+)
+def test_expected_errors_are_told_rounded_up(n: int, said: str) -> None:
+    assert said in verdict(*answers(n, 0), 0.05).reason

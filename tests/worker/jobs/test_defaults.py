@@ -250,6 +250,20 @@ def test_many_texts_without_a_label_cost_no_more_than_those_that_are_read(base: 
     assert seconds(0) < seconds(64) == seconds(10_000)
 
 
+@pytest.mark.parametrize(("count", "prompts", "folds"), [(3, 1, 0), (4, 2, 3)])
+def test_too_few_examples_for_folds_are_planned_with_one_prompt(
+    base: LanguageModel, count: int, prompts: int, folds: int
+) -> None:
+    some = encoded(base, count)
+    values = resolved(base, some)
+    assert search_settings(base, values, some.shots).prompts == prompts
+    reference = resolved(base, some, method="cpt", cross_validation=True)
+    assert search_settings(base, reference, some.shots).folds == folds
+    pricing = Pricing(base, some, values.model_dump())
+    one, two = (TrialSettings(steps=6, context_examples=4, examples=4, prompts=each) for each in (1, 2))
+    assert (pricing.trial(one) == pricing.trial(two)) == (prompts == 1)
+
+
 def test_given_trials_are_run_whole(base: LanguageModel) -> None:
     trials = (TrialSettings(steps=3, context_examples=4, examples=4, prompts=2),)
     values = resolved(base, trials=trials, max_seconds=5.0)

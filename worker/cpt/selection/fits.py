@@ -9,7 +9,10 @@ from typing import Any, Final
 from worker.cpt.model.sentence_encoder import SentenceEncoder
 from worker.cpt.scoring.head import ENOUGH_JUDGED, PENALTIES
 from worker.cpt.scoring.views import VIEWS
+from worker.cpt.selection.costs import ENCODER_FOLDS
+from worker.cpt.selection.encoding import Encoding
 from worker.cpt.selection.folds import most_folds
+from worker.cpt.selection.trial_run import TrialRun
 
 #: Operations in float64 a second, and the labels that the rest of an evaluation takes as long as. Of vectors of
 #: banking77 (77 labels), trec and agnews (6 and 4) 9e9 to 17e9 were measured beside other work, twice as many without.
@@ -38,26 +41,41 @@ class Fits:
         vectors = tuple((len(encoder.layers), encoder.size) for encoder in encoders)
         return cls(vectors, len(VIEWS) * model.config.get_text_config().hidden_size if heads else 0, labels)
 
-    def on_vectors(self, examples: int) -> float:
-        """Seconds for the heads on the vectors of so many examples: on the last layer alone, and on all."""
-        return sum(
-            self._cross_fit(examples, size)
-            + self._cross_fit(examples, layers * size)
-            + self._fit(examples, layers * size)
-            for layers, size in self.vectors
-        )
+    def on_vectors(self, examples: int, encoders: int) -> float:
+        """Seconds for the heads on the vectors of so many examples by the first encoders, as they are."""
+        return sum(self._of_encoder(examples, most_folds(examples), each) for each in self.vectors[:encoders])
 
-    def on_states(self, examples: int) -> float:
-        """Seconds for the heads on the states of so many examples under one prompt."""
-        return self._cross_fit(examples, self.states) + self._fit(examples, self.states)
+    def on_tuned(self, examples: int) -> float:
+        """Seconds for the heads on the vectors of so many examples by the first encoder, tuned."""
+        return sum(self._of_encoder(examples, ENCODER_FOLDS, each) for each in self.vectors[:1])
 
-    def _cross_fit(self, examples: int, size: int) -> float:
-        folds = most_folds(examples)
-        one = self._fit(examples - examples // folds, size)
-        if examples // folds >= ENOUGH_JUDGED:
-            return (len(PENALTIES) + folds - 1) * one
-        # More examples must not seem to take less: time for 200 a fold is time for fewer.
-        return min(len(PENALTIES) * folds * one, self._cross_fit(folds * ENOUGH_JUDGED, size))
+    def on_states(self, examples: int, held_out: int) -> float:
+        """Seconds for the heads on the states of so many examples under a prompt, which holds so many of them out."""
+        return self._cross_fit(examples, held_out, self.states, most_folds(held_out)) + self._fit(examples, self.states)
+
+    def on_encoding(self, encoding: Encoding, examples: int) -> float:
+        """Seconds for the heads on the vectors so far, or on all where that takes less, as of many folds are fewer."""
+        made = encoding.frozen.examples
+        if not encoding.frozen.complete:
+            return min(self.on_vectors(count, 1) for count in (made, examples))
+        return self.on_vectors(made, 1 + len(encoding.others)) + (self.on_tuned(made) if encoding.steps else 0.0)
+
+    def on_run(self, run: TrialRun) -> float:
+        """Seconds for the heads on the states that a trial has read."""
+        counts = [len(record.numbers) for record in run.records]
+        return sum(self.on_states(count, count // len(run.plans)) for count in counts)
+
+    def _of_encoder(self, examples: int, folds: int, vectors: tuple[int, int]) -> float:
+        """The last layer alone is judged, and all are; one of both serves."""
+        layers, size = vectors
+        judged = (self._cross_fit(examples, examples, width, folds) for width in (size, layers * size))
+        return sum(judged) + self._fit(examples, layers * size)
+
+    def _cross_fit(self, examples: int, judged: int, size: int, folds: int) -> float:
+        """All penalties are tried until enough are judged, then the best."""
+        fold = max(1, judged // folds)
+        first = min(folds, -(-ENOUGH_JUDGED // fold))
+        return (len(PENALTIES) * first + folds - first) * self._fit(examples - fold, size)
 
     def _fit(self, rows: int, size: int) -> float:
         evaluations = min(_MOST_EVALUATIONS, 1 + rows // _ROWS_AN_EVALUATION)

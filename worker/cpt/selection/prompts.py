@@ -110,12 +110,20 @@ def cross_fitted_prompts(
     return plans
 
 
-def _folds(shots: Shots, count: int, seed: int) -> list[list[int]]:
+def foldable(shots: Shots) -> bool:
+    """Whether some of the examples can be held out in turn."""
+    return len(_held_out_in_turn(shots)) >= FEWEST
+
+
+def _held_out_in_turn(shots: Shots) -> range:
     """A small context is kept whole: its examples are in no fold."""
-    first = 0 if shots.context >= FEWEST else shots.context
-    able = list(range(first, len(shots)))
-    if count < 2 or len(able) < FEWEST:
+    return range(0 if shots.context >= FEWEST else shots.context, len(shots))
+
+
+def _folds(shots: Shots, count: int, seed: int) -> list[list[int]]:
+    if count < 2 or not foldable(shots):
         return []
+    able = _held_out_in_turn(shots)
     inside = [number for number in able if number < shots.context]
     dealt = [
         stratified_folds(some, shots.truth, count, seed)

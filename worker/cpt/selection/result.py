@@ -228,10 +228,9 @@ class _Conclusion:
         self, candidates: Mapping[int, _Candidate], nested: Mapping[int, Tensor], served: Tensor, chosen: int
     ) -> HeldOut | None:
         """Each fold as the trial that the other folds choose predicts it: the choice has not seen it either."""
-        one = candidates[chosen]
-        if not one.evidence.numbers:
+        one, rows = candidates[chosen], self._rows(candidates)
+        if not rows:  # given trials may hold out others
             return None
-        rows = self._rows(candidates)
         truth = torch.tensor([self._shots.truth[number] for number in rows])
         known = {number: dict(zip(c.evidence.numbers, nested[number], strict=True)) for number, c in candidates.items()}
         known[chosen] = dict(zip(one.evidence.numbers, served, strict=True))
@@ -292,7 +291,7 @@ class _Conclusion:
 
     def _harmful(self) -> tuple[tuple[int, float], ...]:
         """By the encoder as it is: one that is tuned has seen them all."""
-        if self._encoder is None or len(self._numbers) > MOST_TRIED:
+        if self._encoder is None or len(self._shots) > MOST_TRIED:
             return ()
         given, penalty = self._encoder.frozen.given, self._encoder.frozen.fit.penalty
         found = harmful_examples(given, penalty, self._encoder_folds, self._turn)

@@ -156,7 +156,7 @@ class Search:
         pace = self._pace
         pace.begin()
         if not self.encoding.complete:
-            left = pace.left(ENCODER_SHARE) - self._fits.on_vectors(self.encoding.frozen.examples)
+            left = pace.left(ENCODER_SHARE) - self._fits.on_encoding(self.encoding, len(self._task.shots))
             pace.note(self.encoding.step(self._costs, left, pace.seconds, turn))
             return None
         run, began = self._current(), pace.clock()
@@ -244,7 +244,7 @@ class Search:
 
         A trial that there is not the time for to its end serves with the prompts that are closed.
         """
-        first, late = not self._statuses, self._budget.left(self._fits_to(run)) < 0
+        first, late = not self._statuses, self._budget.left(self._fits.on_run(run)) < 0
         if first and late:
             run.cut()
             run.shorten(1)
@@ -267,17 +267,13 @@ class Search:
 
     def _fits_to_trial(self, trial: Trial) -> float:
         """Seconds that fits to all that a trial is to read take."""
-        examples = min(trial.examples, len(self._task.shots))
-        return self._settings.runs(trial) * self._fits.on_states(examples)
-
-    def _fits_to(self, run: TrialRun) -> float:
-        """Seconds that fits to what a trial has read take."""
-        return sum(self._fits.on_states(len(record.numbers)) for record in run.records)
+        prompts, examples = self._settings.runs(trial), min(trial.examples, len(self._task.shots))
+        return prompts * self._fits.on_states(examples, examples // prompts)
 
     def _fits_so_far(self) -> float:
         """Seconds that fits to the vectors, and to what the trials that are done have read, take."""
         done = [run for run, status in zip(self._runs, self._statuses, strict=False) if run and status == "done"]
-        return self._fits.on_vectors(self.encoding.frozen.examples) + sum(map(self._fits_to, done))
+        return self._fits.on_encoding(self.encoding, len(self._task.shots)) + sum(map(self._fits.on_run, done))
 
     def _keeps_up(self, run: TrialRun) -> bool:
         """Whether there is time for a trial whose steps take as long as those done; it takes fewer where that helps.

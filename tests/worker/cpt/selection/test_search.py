@@ -16,6 +16,7 @@ from worker.cpt.scoring.trie import LabelTrie
 from worker.cpt.scoring.views import VIEWS
 from worker.cpt.selection.choice import prior_weights
 from worker.cpt.selection.costs import Costs
+from worker.cpt.selection.fits import Fits
 from worker.cpt.selection.pace import TRIALS_SHARE
 from worker.cpt.selection.result import HeldOut, SearchResult, _Conclusion
 from worker.cpt.selection.search import Search, SearchSettings
@@ -310,6 +311,33 @@ def test_vectors_end_where_there_is_no_time_for_the_fits_to_more(model: Any) -> 
 
     assert measured(600.0, labels=2) == measured(0.2, labels=2) == 600
     assert 0 < measured(0.2, labels=60) < 600
+
+
+def test_fits_to_an_encoder_that_is_dropped_take_no_vectors_from_the_first(model: Any) -> None:
+    some, encoders = several_labels(20, 300), (ENCODER, tiny.sentence_encoder(seed=1))
+    one = Fits.of(model, encoders, 20, heads=True).on_vectors(300, 1)
+    running = Search(model, encoders, some, replace(AUTO, max_seconds=3 * one))
+    while not running.encoding.complete:
+        running.step()
+    assert (running.encoding.frozen.examples, running.encoding.others) == (300, ())
+
+
+def test_more_examples_whose_folds_are_fewer_need_no_more_time(model: Any) -> None:
+    """Of more than 2,048 there are two folds: the vectors of fewer are not where the search ends."""
+    fits = Fits.of(model, (ENCODER,), 2, heads=True)
+    assert fits.on_vectors(2300, 1) < fits.on_vectors(2048, 1)
+    running = search(model, replace(AUTO, max_seconds=2.1 * fits.on_vectors(2300, 1)), shots(2300))
+    while not running.encoding.complete:
+        running.step()
+    assert running.encoding.frozen.examples == 2300
+
+
+def test_trials_that_hold_out_no_example_in_common_end_without_figures(model: Any) -> None:
+    given = shots(16)
+    uneven = replace(given, truth=(0,) * 3 + (1,) * 13)
+    trials = Trial(0, 4, 16, 1), Trial(1, 4, 1, 1)
+    every = [replace(AUTO, trials=trials, tuning=replace(AUTO.tuning, seed=seed)) for seed in range(6)]
+    assert None in [found(model, settings, uneven).held_out for settings in every]
 
 
 def test_trial_is_dropped_where_there_is_no_time_for_the_fits_to_what_is_read_in_it(model: Any) -> None:
