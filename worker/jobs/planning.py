@@ -50,7 +50,6 @@ def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
     context = _context_tokens(base, encoded, resolved)
     pricing = Pricing(base, encoded, resolved.model_dump())
     done = pricing.affordable(resolved.trials, resolved.max_seconds)
-    searching = sum(map(pricing.trial, done)) + pricing.encoding_within(resolved.max_seconds)
     settings = search_settings(base, resolved, encoded.shots)
     return Plan(
         context_tokens=context,
@@ -59,7 +58,7 @@ def plan(base: LanguageModel, spec: TuningSpec) -> Plan:
         training_examples=len(encoded.shots),
         hyperparameters=resolved,
         total_steps=sum(trial.steps * settings.runs(Trial(**trial.model_dump())) for trial in done),
-        estimated_seconds=searching + pricing.measuring(),
+        estimated_seconds=pricing.searching(done, resolved.max_seconds) + pricing.measuring(),
         budgets=_budgets(base, resolved, spec.hyperparameters.encoder_steps, encoded),
     )
 
@@ -81,11 +80,10 @@ def _budgets(
         values["encoder_steps"] = planned_encoder_steps(base, values | {"encoder_steps": encoder_steps}, encoded)
         pricing = Pricing(base, encoded, values)
         trials = pricing.affordable(planned_trials(base, values, encoded), seconds)
-        needed = sum(map(pricing.trial, trials)) + pricing.encoding_within(seconds) + pricing.measuring()
         offers.append(
             BudgetOffer(
                 max_seconds=seconds,
-                estimated_seconds=needed,
+                estimated_seconds=pricing.searching(trials, seconds) + pricing.measuring(),
                 trials=trials,
                 encoder_steps=values["encoder_steps"],
             )

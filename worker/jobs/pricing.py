@@ -85,6 +85,11 @@ class Pricing:
         prompts, read = self._runs(trial), min(read, len(self._shots))
         return prompts * (prompt / self._rate + self._fits.on_states(read, read // prompts))
 
+    def searching(self, trials: tuple[TrialSettings, ...], max_seconds: float | None) -> float:
+        """Seconds for all trials within a bound: where it is too short for the first one, that is cut."""
+        needed = self.encoding_within(max_seconds) + sum(map(self.trial, trials))
+        return needed if max_seconds is None else min(needed, max_seconds)
+
     def affordable(self, trials: tuple[TrialSettings, ...], max_seconds: float | None) -> tuple[TrialSettings, ...]:
         """The trials that would be done within a bound: the first, and what fits of each in what the others leave."""
         left = math.inf if max_seconds is None else TRIALS_SHARE * max_seconds - self.encoding_within(max_seconds)

@@ -147,7 +147,7 @@ def test_longer_budgets_buy_more_and_none_costs_more_than_it_says() -> None:
     given = plan(base_model(0, sentence_encoder()), many(400, encoder_steps=3)).budgets
     assert [one.encoder_steps for one in given] == [3] * 5
     for one in budgets:
-        assert len(one.trials) == 1 or one.max_seconds is None or one.estimated_seconds <= one.max_seconds
+        assert one.max_seconds is None or one.estimated_seconds <= one.max_seconds
 
 
 def test_no_bound_can_be_asked_for(base: LanguageModel) -> None:
@@ -160,6 +160,11 @@ def test_no_bound_can_be_asked_for(base: LanguageModel) -> None:
 def test_estimate_keeps_to_the_bound(base: LanguageModel) -> None:
     slow = plan(base, many(400, max_seconds=86_400.0)).estimated_seconds
     assert plan(base, many(400, max_seconds=slow / 3)).estimated_seconds <= slow / 3
+
+
+def test_bound_that_is_too_short_for_the_first_trial_is_what_it_takes(base: LanguageModel) -> None:
+    planned = plan(base, many(400, max_seconds=0.0001))
+    assert planned.estimated_seconds == planned.budgets[0].estimated_seconds == 0.0001
 
 
 def test_plan_of_ten_thousand_examples_is_quick_to_read(base: LanguageModel) -> None:
