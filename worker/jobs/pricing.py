@@ -82,8 +82,8 @@ class Pricing:
         read = trial.examples if values["calibration"] or values["head"] else 0
         scored = Trial(**trial.model_dump()).scored(values["head"])
         prompt = self._costs.prompt(trial.steps, inside, batch, read, scored)
-        prompts, read = self._runs(trial), min(read, len(self._shots))
-        return prompts * (prompt / self._rate + self._fits.on_states(read, read // prompts))
+        prompts = self._runs(trial)
+        return prompts * prompt / self._rate + self._fits.on_states(min(read, len(self._shots)), prompts)
 
     def searching(self, trials: tuple[TrialSettings, ...], max_seconds: float | None) -> float:
         """Seconds for all trials within a bound: where it is too short for the first one, that is cut."""

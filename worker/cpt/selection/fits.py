@@ -49,9 +49,14 @@ class Fits:
         """Seconds for the heads on the vectors of so many examples by the first encoder, tuned."""
         return sum(self._of_encoder(examples, ENCODER_FOLDS, each) for each in self.vectors[:1])
 
-    def on_states(self, examples: int, held_out: int) -> float:
-        """Seconds for the heads on the states of so many examples under a prompt, which holds so many of them out."""
-        return self._cross_fit(examples, held_out, self.states, most_folds(held_out)) + self._fit(examples, self.states)
+    def on_states(self, examples: int, prompts: int) -> float:
+        """Seconds for the heads on the states of so many examples, read under each of several prompts.
+
+        Each prompt holds its share of them out.
+        """
+        held_out = examples // prompts
+        judged = self._cross_fit(examples, held_out, self.states, most_folds(held_out))
+        return prompts * (judged + self._fit(examples, self.states))
 
     def on_encoding(self, encoding: Encoding, examples: int) -> float:
         """Seconds for the heads on the vectors so far, or on all where that takes less, as of many folds are fewer."""
@@ -61,9 +66,9 @@ class Fits:
         return self.on_vectors(made, 1 + len(encoding.others)) + (self.on_tuned(made) if encoding.steps else 0.0)
 
     def on_run(self, run: TrialRun) -> float:
-        """Seconds for the heads on the states that a trial has read."""
-        counts = [len(record.numbers) for record in run.records]
-        return sum(self.on_states(count, count // len(run.plans)) for count in counts)
+        """Seconds for the heads on the states that a trial has read so far."""
+        prompts = len(run.plans)
+        return sum(self.on_states(len(record.numbers), prompts) for record in run.records) / prompts
 
     def _of_encoder(self, examples: int, folds: int, vectors: tuple[int, int]) -> float:
         """The last layer alone is judged, and all are; one of both serves."""

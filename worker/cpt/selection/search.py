@@ -267,8 +267,7 @@ class Search:
 
     def _fits_to_trial(self, trial: Trial) -> float:
         """Seconds that fits to all that a trial is to read take."""
-        prompts, examples = self._settings.runs(trial), min(trial.examples, len(self._task.shots))
-        return prompts * self._fits.on_states(examples, examples // prompts)
+        return self._fits.on_states(min(trial.examples, len(self._task.shots)), self._settings.runs(trial))
 
     def _fits_so_far(self) -> float:
         """Seconds that fits to the vectors, and to what the trials that are done have read, take."""
